@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Writes a trace: an Arrow IPC stream in which every batch is whole once `write` has returned."""
+
+import errno
+import io
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from toolkit.errors import UserError
+from toolkit.trace.schema import CHECK_KEY, EVENT, META_KEY, SCHEMA, Events, checksum
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+
+
+class TraceWriter:
+    """An open trace file; `with` closes it, without an end note if an exception passes.
+
+    :param path: the file to make, with mode 0600.
+    :param meta: the JSON object of the whole trace (docs/trace-file.md).
+    :param force: replace an existing file, once the new one has its beginning on the disk.
+    :raises UserError: if the file exists and not `force`, or cannot be made or written.
+    """
+
+    def __init__(self, path: Path | str, meta: Mapping[str, Any], *, force: bool = False) -> None:
+        self.path = Path(path)
+        self._message = io.BytesIO()
+        self._good = 0
+        self._closed = False
+        making = self.path.with_name(f".{self.path.name}.{os.getpid()}.new") if force else self.path
+        self._fd = _create(self.path, making, force=force)
+        try:
+            text = json.dumps(meta).encode()
+            schema = SCHEMA.with_metadata({META_KEY: text, CHECK_KEY: checksum(text, [])})
+            self._stream = pa.ipc.new_stream(self._message, schema, options=_OPTIONS)
+            self._flush()
+            if making != self.path:
+                making.replace(self.path)
+        except BaseException:
+            self._abandon()
+            making.unlink(missing_ok=True)
+            raise
+
+    def write(self, events: Events, note: Mapping[str, Any]) -> None:
+        """Appends one batch; after it returns, killing this process does not lose it.
+
+        :param events: an array of dtype EVENT, in any order of time; may be empty.
+        :param note: the JSON object of this batch: `now_ns`, `ledger`, and `devices` if they changed.
+        :raises UserError: if the disk is full or fails; what was written before stays readable.
+        """
+        if self._closed:
+            raise ValueError("write to a closed trace")
+        text = json.dumps(note).encode()
+        columns = [np.ascontiguousarray(events[name]) for name in EVENT.names or ()]
+        batch = pa.RecordBatch.from_arrays(
+            # pa.array() would import pandas, some 100 MB to lock in memory.
+            [
+                pa.Array.from_buffers(field.type, len(events), [None, pa.py_buffer(column)])
+                for field, column in zip(SCHEMA, columns, strict=True)
+            ],
+            schema=SCHEMA,
+        )
+        metadata = {META_KEY: text, CHECK_KEY: checksum(text, columns)}
+        self._stream.write_batch(batch, custom_metadata=metadata)
+        self._flush()
+
+    def close(self, note: Mapping[str, Any]) -> None:
+        """Ends the trace with an empty batch; does nothing if it was closed or could not be written.
+
+        :param note: as for `write`, with `end`: an object with the `reason`.
+        :raises UserError: if the disk is full or fails.
+        """
+        if self._closed:
+            return
+        self.write(np.empty(0, EVENT), note)
+        self._stream.close()
+        self._flush()
+        self._abandon()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._abandon()
+
+    def _flush(self) -> None:
+        """Hands the message to the kernel; if that fails, cuts the file after the last whole one."""
+        message = self._message.getbuffer()[: self._message.tell()]
+        done = 0
+        try:
+            while done < len(message):
+                done += os.write(self._fd, message[done:])
+        except OSError as error:
+            os.ftruncate(self._fd, self._good)
+            self._abandon()
+            raise _failed(self.path, error) from error
+        finally:
+            message.release()
+        self._good += done
+        self._message.seek(0)
+
+    def _abandon(self) -> None:
+        """Closes the file as it is."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._fd)
+
+
+def _create(path: Path, making: Path, *, force: bool) -> int:
+    """:return: a descriptor of the new file `making`, which is to become `path`."""
+    try:
+        if force and path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path} is not a regular file; give another name.")
+        return os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise UserError(f"{path} exists; give another name, or --force to replace it.") from None
+    except OSError as error:
+        raise UserError(f"cannot make {path}: {error.strerror}.") from error
+
+
+def _failed(path: Path, error: OSError) -> UserError:
+    """:return: the sentence for a write that failed."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"no space left for {path}: free some, or write to another disk; "
+            "what was recorded so far stays readable."
+        )
+    return UserError(f"cannot write {path}: {error.strerror}; what was recorded so far stays readable.")
