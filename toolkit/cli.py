@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line. Each command is a function in toolkit/commands; what it needs it imports itself."""
+
+import importlib
+import sys
+from importlib.util import find_spec
+from typing import Annotated, NoReturn
+
+import typer
+
+import toolkit
+from toolkit.errors import UserError
+
+app = typer.Typer(
+    name="toolkit",
+    help="Shows when and why a network driver stops receiving for lack of buffers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS = ("trace", "doctor", "drivers", "analyze", "export")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"toolkit {toolkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _name in COMMANDS:
+    if find_spec(f"toolkit.commands.{_name}"):
+        app.command(_name)(getattr(importlib.import_module(f"toolkit.commands.{_name}"), _name))
+
+
+def main() -> NoReturn:
+    """Runs the command line; a mistake of the user is one sentence and an exit code, not a traceback."""
+    try:
+        app()
+    except UserError as error:
+        message, code = str(error), error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        message, code = f"{error.filename or 'write'}: {error.strerror or error}", 1
+    except MemoryError:
+        message, code = "not enough memory.", 1
+    print(f"toolkit: error: {message}", file=sys.stderr)
+    sys.exit(code)
