@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What every driver shares: queues and their windows, NAPI polls, refills in progress,
+ * allocation failures and direct reclaim inside them, and the ledger. A driver's probe.c
+ * follows this text in the same program, so few headers are included: a kernel struct is
+ * read at offsets from BTF (OFF_*), defined by the loader.
+ *
+ * A queue is known by a key of its driver's choice (a pointer that its hooks can tell).
+ */
+#include <uapi/linux/ptrace.h>
+#include "event.h"
+
+/* Failed refills and their allocations sent one by one in a window; more are counted in it. */
+#define RXT_FAILED_SENT_MAX 16
+#define RXT_KINDS 16
+
+/* A queue and the hot events of it that were not sent yet. Its NAPI context is the only one
+ * that writes it, but for irqs, which is only ever added to. */
+struct rxt_queue {
+	u64 first;		/* ns; 0: the window is empty */
+	u64 last;
+	u64 sent;		/* ns of the last record that was not a window */
+	u64 irqs;		/* since the trace began */
+	u64 irqs_sent;
+	u32 ifindex;
+	u32 packets;
+	u16 queue;
+	u16 posted_min;
+	u16 posted_last;
+	u16 polls;
+	u16 full_polls;
+	u16 refills;
+	u16 failed;
+	u16 fallbacks;
+	u16 failed_sent;	/* failures sent one by one since failed_since */
+	u8 driver;
+	u8 watched;
+	u64 failed_since;
+};
+
+struct rxt_poll {
+	u64 key;		/* 0: this CPU is in no poll of ours */
+	u64 ts;
+	u32 packets;		/* RXT_PACKETS_NOT_COUNTED: take the poll's own word */
+	u16 posted;
+};
+#define RXT_PACKETS_NOT_COUNTED 0xffffffff
+
+struct rxt_fill {
+	u64 key;		/* 0: no refill in progress */
+	u64 ts;
+	u64 reclaim;
+	u64 reclaim_began;
+	u32 gfp;
+	u16 posted;
+	u16 fallbacks;
+	u8 failed_order;
+	u8 reclaim_order;
+};
+
+struct rxt_worker {
+	u64 ts;
+	u32 ifindex;
+	u32 driver;
+};
+
+struct rxt_count {
+	u64 attempted;
+	u64 dropped;
+};
+
+BPF_RINGBUF_OUTPUT(events, RXT_RING_PAGES);
+BPF_PERCPU_ARRAY(ledger, struct rxt_count, RXT_KINDS);
+BPF_HASH(queues, u64, struct rxt_queue, 4096);
+BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
+BPF_PERCPU_ARRAY(softirq_fills, struct rxt_fill, 1);
+BPF_HASH(process_fills, u32, struct rxt_fill, 1024);
+BPF_HASH(workers, u32, struct rxt_worker, 256);
+BPF_HASH(only_devices, u32, u8, 256);
+BPF_HASH(only_queues, u32, u8, 1024);
+/* Ring size of a device by interface index, in buffers, put here by the loader (ethtool -g). */
+BPF_HASH(ring_sizes, u32, u32, 256);
+/* Never looked up: tells the loader how the compiler lays the record out. */
+BPF_ARRAY(layout, struct rxt_event, 1);
+
+static __always_inline u64 rxt_pointer(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline u32 rxt_u32(u64 address)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline u32 rxt_tid(void)
+{
+	return (u32)bpf_get_current_pid_tgid();
+}
+
+static __always_inline void rxt_send(struct rxt_event *event)
+{
+	u32 kind = event->kind;
+	struct rxt_count *count;
+
+	event->tid = rxt_tid();
+	event->cpu = bpf_get_smp_processor_id();
+	count = ledger.lookup(&kind);
+	if (!count)
+		return;
+	count->attempted++;
+	/* The tracer looks by itself; waking it up would cost more than the record. */
+	if (events.ringbuf_output(event, sizeof(*event), BPF_RB_NO_WAKEUP))
+		count->dropped++;
+}
+
+static __always_inline void rxt_flush(struct rxt_queue *queue)
+{
+	struct rxt_event event = {};
+	u64 irqs = queue->irqs;
+
+	if (!queue->first)
+		return;
+	event.kind = RXT_WINDOW;
+	event.ts = queue->last;
+	event.dur = queue->last - queue->first;
+	event.ifindex = queue->ifindex;
+	event.queue = queue->queue;
+	event.driver = queue->driver;
+	event.packets = queue->packets;
+	event.posted_before = queue->posted_min;
+	event.posted_after = queue->posted_last;
+	event.polls = queue->polls;
+	event.full_polls = queue->full_polls;
+	event.refills = queue->refills;
+	event.failed = queue->failed;
+	event.fallbacks = queue->fallbacks;
+	event.irqs = irqs - queue->irqs_sent;
+	rxt_send(&event);
+	queue->irqs_sent = irqs;
+	queue->first = 0;
+	queue->packets = 0;
+	queue->posted_min = RXT_NOT_KNOWN;
+	queue->posted_last = RXT_NOT_KNOWN;
+	queue->polls = 0;
+	queue->full_polls = 0;
+	queue->refills = 0;
+	queue->failed = 0;
+	queue->fallbacks = 0;
+}
+
+/* Opens or extends the window with something that lasted from `began` to `now`. */
+static __always_inline void rxt_extend(struct rxt_queue *queue, u64 began, u64 now)
+{
+	if (queue->first && now - queue->first >= RXT_WINDOW_NS)
+		rxt_flush(queue);
+	if (!queue->first)
+		queue->first = began > queue->sent ? began : queue->sent;
+	queue->last = now;
+}
+
+static __always_inline void rxt_posted(struct rxt_queue *queue, u16 posted)
+{
+	if (posted == RXT_NOT_KNOWN)
+		return;
+	if (posted < queue->posted_min)
+		queue->posted_min = posted;
+	queue->posted_last = posted;
+}
+
+/* Sends a record of one queue; the window goes first, so that no window spans it. */
+static __always_inline void rxt_send_of(struct rxt_queue *queue, struct rxt_event *event)
+{
+	rxt_flush(queue);
+	event->ifindex = queue->ifindex;
+	event->queue = queue->queue;
+	event->driver = queue->driver;
+	queue->sent = event->ts;
+	rxt_send(event);
+}
+
+/* Makes a queue known under its key; watched says whether the filters let it through. */
+static __always_inline struct rxt_queue *rxt_add_queue(u64 key, u32 ifindex, u16 number, u8 driver)
+{
+	struct rxt_queue queue = {};
+
+	queue.ifindex = ifindex;
+	queue.queue = number;
+	queue.driver = driver;
+	queue.posted_min = RXT_NOT_KNOWN;
+	queue.posted_last = RXT_NOT_KNOWN;
+	queue.watched = 1;
+#ifdef RXT_ONLY_DEVICES
+	if (!only_devices.lookup(&ifindex))
+		queue.watched = 0;
+#endif
+#ifdef RXT_ONLY_QUEUES
+	u32 wanted = number;
+	if (!only_queues.lookup(&wanted))
+		queue.watched = 0;
+#endif
+	queues.update(&key, &queue);
+	return queues.lookup(&key);
+}
+
+/* A failure that is to be sent by itself, or one of too many in this window? */
+static __always_inline int rxt_worth_sending(struct rxt_queue *queue, u64 now)
+{
+#ifndef RXT_DETAIL_FULL
+	if (now - queue->failed_since >= RXT_WINDOW_NS) {
+		queue->failed_since = now;
+		queue->failed_sent = 0;
+	}
+	if (queue->failed_sent >= RXT_FAILED_SENT_MAX)
+		return 0;
+	queue->failed_sent++;
+#endif
+	return 1;
+}
+
+static __always_inline void rxt_poll_in(u64 key, u16 posted)
+{
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+
+	if (!poll)
+		return;
+	poll->key = key;
+	poll->ts = bpf_ktime_get_ns();
+	poll->posted = posted;
+	poll->packets = RXT_PACKETS_NOT_COUNTED;
+}
+
+/* raw tracepoint napi:napi_poll(napi, work, budget), fired after each poll of every NIC. */
+int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+	struct rxt_queue *queue;
+	u64 now, key;
+	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2];
+
+	if (!poll || !poll->key)
+		return 0;
+	key = poll->key;
+	poll->key = 0;
+	queue = queues.lookup(&key);
+	if (!queue)
+		return 0;
+	/* From 6.19 a poll whose refill failed claims its whole budget: do not count that as packets. */
+	if (poll->packets == RXT_PACKETS_NOT_COUNTED)
+		poll->packets = work;
+	now = bpf_ktime_get_ns();
+#ifdef RXT_DETAIL_FULL
+	struct rxt_event event = {};
+
+	event.kind = RXT_POLL;
+	event.ts = now;
+	event.dur = now - poll->ts;
+	event.packets = poll->packets;
+	event.polls = 1;
+	event.full_polls = work >= budget;
+	event.posted_before = poll->posted;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_send_of(queue, &event);
+#else
+	rxt_extend(queue, poll->ts, now);
+	rxt_posted(queue, poll->posted);
+	queue->polls++;
+	queue->packets += poll->packets;
+	if (work >= budget)
+		queue->full_polls++;
+#endif
+	return 0;
+}
+
+static __always_inline void rxt_irq(struct rxt_queue *queue)
+{
+#ifdef RXT_DETAIL_FULL
+	struct rxt_event event = {};
+
+	event.kind = RXT_IRQ;
+	event.ts = bpf_ktime_get_ns();
+	event.irqs = 1;
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	event.ifindex = queue->ifindex;
+	event.queue = queue->queue;
+	event.driver = queue->driver;
+	rxt_send(&event);
+#else
+	__sync_fetch_and_add(&queue->irqs, 1);
+#endif
+}
+
+/* The refill that this context is in: the poll's own, or that of the current thread. */
+static __always_inline struct rxt_fill *rxt_fill_here(void)
+{
+	u32 zero = 0, tid;
+	struct rxt_poll *poll = polls.lookup(&zero);
+	struct rxt_fill *fill;
+
+	if (poll && poll->key) {
+		fill = softirq_fills.lookup(&zero);
+		return fill && fill->key ? fill : 0;
+	}
+	tid = rxt_tid();
+	return process_fills.lookup(&tid);
+}
+
+static __always_inline void rxt_fill_in(u64 key, u32 gfp, u16 posted)
+{
+	struct rxt_fill fill = {};
+	u32 zero = 0, tid = rxt_tid();
+	struct rxt_poll *poll = polls.lookup(&zero);
+
+	fill.key = key;
+	fill.ts = bpf_ktime_get_ns();
+	fill.gfp = gfp;
+	fill.posted = posted;
+	if (poll && poll->key)
+		softirq_fills.update(&zero, &fill);
+	else
+		process_fills.update(&tid, &fill);
+}
+
+/* Ends the refill; returns whether one was under way. */
+static __always_inline int rxt_fill_out(int complete, u16 posted)
+{
+	u32 zero = 0, tid = rxt_tid();
+	struct rxt_poll *poll = polls.lookup(&zero);
+	struct rxt_fill *fill = rxt_fill_here();
+	struct rxt_event event = {};
+	struct rxt_queue *queue;
+	int softirq = poll && poll->key;
+	u64 now = bpf_ktime_get_ns(), key;
+
+	if (!fill)
+		return 0;
+	key = fill->key;
+	event.ts = now;
+	event.dur = now - fill->ts;
+	event.reclaim = fill->reclaim;
+	event.gfp = fill->gfp;
+	event.posted_before = fill->posted;
+	event.order = fill->failed_order;
+	event.fallbacks = fill->fallbacks;
+	if (softirq)
+		fill->key = 0;
+	else
+		process_fills.delete(&tid);
+	queue = queues.lookup(&key);
+	if (!queue)
+		return 0;
+#ifndef RXT_DETAIL_FULL
+	if (softirq && (complete || !rxt_worth_sending(queue, now))) {
+		rxt_extend(queue, now - event.dur, now);
+		rxt_posted(queue, event.posted_before);
+		rxt_posted(queue, posted);
+		queue->refills++;
+		queue->failed += !complete;
+		queue->fallbacks += event.fallbacks;
+		return 1;
+	}
+#endif
+	event.kind = RXT_REFILL;
+	event.posted_after = posted;
+	event.refills = 1;
+	event.failed = !complete;
+	event.flags = (complete ? RXT_COMPLETE : 0) | (softirq ? 0 : RXT_PROCESS);
+	if (!softirq && workers.lookup(&tid))
+		event.flags |= RXT_IN_WORKER;
+	rxt_send_of(queue, &event);
+	return 1;
+}
+
+/*
+ * warn_alloc(gfp, nodemask, "page allocation failure: order:%u", order): called for each allocation that
+ * fails, warned of or not (__alloc_pages_slowpath in mm/page_alloc.c; its name has a compiler's suffix
+ * and takes no probe).
+ */
+int rxt_alloc_failed(struct pt_regs *ctx)
+{
+	struct rxt_fill *fill = rxt_fill_here();
+	u32 gfp = PT_REGS_PARM1(ctx), order = PT_REGS_PARM4(ctx), zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+	struct rxt_event event = {};
+	struct rxt_queue *queue;
+	u64 key;
+
+	/* What reclaim asks for, to swap out, is not the refill's own failure. */
+	if (!fill || fill->reclaim_began)
+		return 0;
+	/* A refill that may reclaim makes no other kind of request than these two: an interrupt did. */
+	if ((fill->gfp & RXT_GFP_DIRECT_RECLAIM) && !(gfp & (RXT_GFP_DIRECT_RECLAIM | RXT_GFP_NORETRY)))
+		return 0;
+	/* skb_page_frag_refill tries a higher order first, with __GFP_NORETRY, and then order 0. */
+	if (order && (gfp & RXT_GFP_NORETRY)) {
+		fill->fallbacks++;
+		return 0;
+	}
+	fill->failed_order = order;
+	key = fill->key;
+	queue = queues.lookup(&key);
+	event.ts = bpf_ktime_get_ns();
+	if (!queue || !rxt_worth_sending(queue, event.ts))
+		return 0;
+	event.kind = RXT_ALLOC_FAIL;
+	event.gfp = gfp;
+	event.order = order;
+	event.posted_before = fill->posted;
+	event.posted_after = RXT_NOT_KNOWN;
+	event.flags = poll && poll->key ? 0 : RXT_PROCESS;
+	rxt_send_of(queue, &event);
+	return 0;
+}
+
+/* raw tracepoint vmscan:mm_vmscan_direct_reclaim_begin(order, gfp) */
+int rxt_reclaim_in(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 tid = rxt_tid();
+	struct rxt_fill *fill = process_fills.lookup(&tid);
+
+	if (fill) {
+		fill->reclaim_began = bpf_ktime_get_ns();
+		fill->reclaim_order = ctx->args[0];
+	}
+	return 0;
+}
+
+/* raw tracepoint vmscan:mm_vmscan_direct_reclaim_end(nr_reclaimed) */
+int rxt_reclaim_out(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 tid = rxt_tid();
+	struct rxt_fill *fill = process_fills.lookup(&tid);
+	struct rxt_event event = {};
+	struct rxt_queue *queue;
+	u64 key;
+
+	if (!fill || !fill->reclaim_began)
+		return 0;
+	event.ts = bpf_ktime_get_ns();
+	event.dur = event.ts - fill->reclaim_began;
+	fill->reclaim += event.dur;
+	fill->reclaim_began = 0;
+	key = fill->key;
+	queue = queues.lookup(&key);
+	if (!queue)
+		return 0;
+	event.kind = RXT_RECLAIM;
+	event.reclaim = event.dur;
+	event.gfp = fill->gfp;
+	event.order = fill->reclaim_order;
+	event.posted_before = fill->posted;
+	event.posted_after = RXT_NOT_KNOWN;
+	event.flags = RXT_PROCESS | (workers.lookup(&tid) ? RXT_IN_WORKER : 0);
+	rxt_send_of(queue, &event);
+	return 0;
+}
+
+static __always_inline void rxt_napi(struct rxt_queue *queue, u8 kind, u16 posted)
+{
+	struct rxt_event event = {};
+	u32 tid = rxt_tid();
+
+	event.kind = kind;
+	event.ts = bpf_ktime_get_ns();
+	event.posted_before = posted;
+	event.posted_after = posted;
+	event.flags = RXT_PROCESS | (workers.lookup(&tid) ? RXT_IN_WORKER : 0);
+	rxt_send_of(queue, &event);
+}
+
+static __always_inline void rxt_worker_send(u8 kind, struct rxt_worker *worker, u64 now, u64 dur)
+{
+	struct rxt_event event = {};
+
+	event.kind = kind;
+	event.ts = now;
+	event.dur = dur;
+	event.ifindex = worker->ifindex;
+	event.queue = RXT_ALL_QUEUES;
+	event.driver = worker->driver;
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	event.flags = RXT_PROCESS | RXT_IN_WORKER;
+	rxt_send(&event);
+}
+
+static __always_inline void rxt_worker_in(u32 ifindex, u8 driver)
+{
+	struct rxt_worker worker = {};
+	u32 tid = rxt_tid();
+
+#ifdef RXT_ONLY_DEVICES
+	if (!only_devices.lookup(&ifindex))
+		return;
+#endif
+	worker.ts = bpf_ktime_get_ns();
+	worker.ifindex = ifindex;
+	worker.driver = driver;
+	workers.update(&tid, &worker);
+	rxt_worker_send(RXT_WORKER_IN, &worker, worker.ts, 0);
+}
+
+static __always_inline void rxt_worker_out(void)
+{
+	u32 tid = rxt_tid();
+	struct rxt_worker *worker = workers.lookup(&tid);
+	u64 now = bpf_ktime_get_ns();
+
+	if (!worker)
+		return;
+	rxt_worker_send(RXT_WORKER_OUT, worker, now, now - worker->ts);
+	workers.delete(&tid);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The one record. Every probe of every driver sends this and nothing else; the trace
+ * file has one column for each member, with the unit and the text of its comment.
+ *
+ * A hot event (a poll, an interrupt, a refill that went well) is not sent but added up
+ * for its queue in a WINDOW record of at most RXT_WINDOW_NS. The members add up the same
+ * way in both: a single poll has polls = 1, a window has polls = n. No window spans a
+ * record of another kind of the same queue: it is sent first.
+ *
+ * This file is also read by toolkit/trace/schema.py: one member or enumerator a line,
+ * its unit in brackets.
+ */
+#ifndef RXT_EVENT_H
+#define RXT_EVENT_H
+
+#define RXT_WINDOW_NS 10000000ULL
+#define RXT_ALL_QUEUES 0xffff
+#define RXT_NOT_KNOWN 0xffff
+
+enum rxt_kind {
+	RXT_WINDOW = 1,		/* hot events of one queue, added up */
+	RXT_REFILL = 2,		/* a refill that failed, or ran in process context */
+	RXT_ALLOC_FAIL = 3,	/* an allocation inside a refill failed and was not retried smaller */
+	RXT_RECLAIM = 4,	/* direct reclaim inside a refill, at its end */
+	RXT_WORKER_IN = 5,	/* the refill worker was entered */
+	RXT_WORKER_OUT = 6,	/* the refill worker returned */
+	RXT_NAPI_OFF = 7,	/* napi_disable was entered */
+	RXT_NAPI_ON = 8,	/* napi_enable was entered */
+	RXT_POLL = 9,		/* one NAPI poll, with --detail full */
+	RXT_IRQ = 10,		/* one receive interrupt, with --detail full */
+};
+
+enum rxt_flag {
+	RXT_PROCESS = 1,	/* in process context; else in softirq */
+	RXT_COMPLETE = 2,	/* the refill posted all that it wanted to */
+	RXT_IN_WORKER = 4,	/* inside the driver's refill worker */
+};
+
+struct rxt_event {
+	__u64 ts;		/* [ns] CLOCK_MONOTONIC when it ended; a window: its last event */
+	__u64 dur;		/* [ns] how long it took; a window: from its first event to its last */
+	__u64 reclaim;		/* [ns] spent in direct reclaim meanwhile, by this refill */
+	__u32 ifindex;		/* [1] interface index of the device */
+	__u32 tid;		/* [1] thread that was current */
+	__u32 gfp;		/* [1] gfp mask of the refill or of the allocation */
+	__u32 packets;		/* [packets] taken from the ring by polls */
+	__u16 queue;		/* [1] queue number; RXT_ALL_QUEUES: the whole device */
+	__u16 posted_before;	/* [buffers] posted at the start; a window: the fewest seen in it */
+	__u16 posted_after;	/* [buffers] posted at the end; RXT_NOT_KNOWN where nobody looked */
+	__u16 polls;		/* [polls] NAPI polls */
+	__u16 full_polls;	/* [polls] of these, polls that reported their whole budget */
+	__u16 refills;		/* [refills] refill attempts */
+	__u16 failed;		/* [refills] of these, not complete */
+	__u16 fallbacks;	/* [allocations] failed inside a refill, then retried at a smaller order */
+	__u16 irqs;		/* [interrupts] receive interrupts */
+	__u16 cpu;		/* [1] CPU it ended on */
+	__u8 kind;		/* [1] enum rxt_kind */
+	__u8 flags;		/* [1] bits of enum rxt_flag */
+	__u8 order;		/* [1] order of the allocation that failed */
+	__u8 driver;		/* [1] index into the drivers of this trace */
+};
+
+#endif

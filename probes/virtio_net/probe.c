@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * virtio_net. A queue is a struct receive_queue; its key is the address of the struct
+ * napi_struct in it, which is what NAPI's hooks are given. See README.md beside this file.
+ */
+
+static __always_inline u64 virtnet_rq(u64 napi)
+{
+	return napi - OFF_rq_napi;
+}
+
+/* struct virtqueue keeps only how many are free. */
+static __always_inline u16 virtnet_posted(u64 napi, u32 ifindex)
+{
+	u32 *size = ring_sizes.lookup(&ifindex);
+	u32 free;
+
+	if (!size)
+		return RXT_NOT_KNOWN;
+	free = rxt_u32(rxt_pointer(virtnet_rq(napi) + OFF_rq_vq) + OFF_vq_num_free);
+	return free <= *size ? *size - free : RXT_NOT_KNOWN;
+}
+
+static __always_inline u32 virtnet_ifindex(u64 vi)
+{
+	return rxt_u32(rxt_pointer(vi + OFF_vi_dev) + OFF_netdev_ifindex);
+}
+
+/* Asks the structs who this is; vq->index is twice the queue's number (vq2rxq). */
+static __always_inline struct rxt_queue *virtnet_learn(u64 napi)
+{
+	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
+	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
+
+	return rxt_add_queue(napi, virtnet_ifindex(vi), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
+}
+
+static __always_inline struct rxt_queue *virtnet_queue(u64 napi)
+{
+	struct rxt_queue *queue = queues.lookup(&napi);
+
+	if (!queue)
+		queue = virtnet_learn(napi);
+	return queue && queue->watched ? queue : 0;
+}
+
+/* int virtnet_poll(struct napi_struct *napi, int budget) */
+int virtnet_poll_in(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx);
+	struct rxt_queue *queue = virtnet_queue(napi);
+
+	if (queue)
+		rxt_poll_in(napi, virtnet_posted(napi, queue->ifindex));
+	return 0;
+}
+
+/* bool try_fill_recv(struct virtnet_info *vi, struct receive_queue *rq, gfp_t gfp) */
+int virtnet_fill_in(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM2(ctx) + OFF_rq_napi;
+	struct rxt_queue *queue = virtnet_queue(napi);
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+	u16 posted;
+
+	if (!queue)
+		return 0;
+	posted = virtnet_posted(napi, queue->ifindex);
+	/* What this poll took from the ring: it freed that many slots. */
+	if (poll && poll->key == napi && poll->posted != RXT_NOT_KNOWN && posted <= poll->posted)
+		poll->packets = poll->posted - posted;
+	rxt_fill_in(napi, PT_REGS_PARM3(ctx), posted);
+	return 0;
+}
+
+int virtnet_fill_out(struct pt_regs *ctx)
+{
+	struct rxt_fill *fill = rxt_fill_here();
+	struct rxt_queue *queue;
+	u64 napi;
+
+	if (!fill)
+		return 0;
+	napi = fill->key;
+	queue = queues.lookup(&napi);
+	if (queue)
+		rxt_fill_out(PT_REGS_RC(ctx) & 0xff, virtnet_posted(napi, queue->ifindex));
+	return 0;
+}
+
+/* void skb_recv_done(struct virtqueue *rvq): vdev->priv->rq[index / 2] */
+int virtnet_recv_irq(struct pt_regs *ctx)
+{
+	u64 vq = PT_REGS_PARM1(ctx);
+	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
+	u64 rq = rxt_pointer(vi + OFF_vi_rq) + (u64)(rxt_u32(vq + OFF_vq_index) / 2) * SIZE_receive_queue;
+	struct rxt_queue *queue = virtnet_queue(rq + OFF_rq_napi);
+
+	if (queue)
+		rxt_irq(queue);
+	return 0;
+}
+
+/* void napi_disable(struct napi_struct *n), of any driver: its poll function tells whose. */
+int virtnet_napi_off(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx);
+	struct rxt_queue *queue;
+
+	if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
+		return 0;
+	queue = virtnet_queue(napi);
+	if (queue)
+		rxt_napi(queue, RXT_NAPI_OFF, virtnet_posted(napi, queue->ifindex));
+	return 0;
+}
+
+/* void napi_enable(struct napi_struct *n). Every device that comes up passes here, so a queue
+ * that was given the address of one that is gone is told from it. */
+int virtnet_napi_on(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx);
+	struct rxt_queue *queue;
+	u64 vi;
+
+	if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
+		return 0;
+	queue = queues.lookup(&napi);
+	vi = rxt_pointer(rxt_pointer(rxt_pointer(virtnet_rq(napi) + OFF_rq_vq) + OFF_vq_vdev) + OFF_vdev_priv);
+	if (queue && queue->ifindex != virtnet_ifindex(vi))
+		virtnet_learn(napi);
+	queue = virtnet_queue(napi);
+	if (queue)
+		rxt_napi(queue, RXT_NAPI_ON, virtnet_posted(napi, queue->ifindex));
+	return 0;
+}
+
+#ifdef OFF_vi_refill
+/* void refill_work(struct work_struct *work), which is &vi->refill.work */
+int virtnet_refill_work_in(struct pt_regs *ctx)
+{
+	rxt_worker_in(virtnet_ifindex(PT_REGS_PARM1(ctx) - OFF_vi_refill), DRIVER_virtio_net);
+	return 0;
+}
+
+int virtnet_refill_work_out(struct pt_regs *ctx)
+{
+	rxt_worker_out();
+	return 0;
+}
+#endif

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the members of kernel structs are, from BTF, read by libbpf."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from toolkit.errors import UserError
+
+_STRUCT, _UNION = 4, 5  # BTF_KIND_*, include/uapi/linux/btf.h
+_MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
+
+
+class _Type(ctypes.Structure):
+    """struct btf_type"""
+
+    _fields_ = (("name_off", ctypes.c_uint32), ("info", ctypes.c_uint32), ("size_or_type", ctypes.c_uint32))
+
+
+class _Member(ctypes.Structure):
+    """struct btf_member"""
+
+    _fields_ = (("name_off", ctypes.c_uint32), ("type", ctypes.c_uint32), ("offset", ctypes.c_uint32))
+
+
+def _libbpf() -> ctypes.CDLL:
+    try:
+        lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError:
+        raise UserError("libbpf is missing; install it (Debian: apt install libbpf1).") from None
+    for name, result, arguments in (
+        ("btf__load_vmlinux_btf", ctypes.c_void_p, []),
+        ("btf__load_module_btf", ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_void_p]),
+        ("btf__free", None, [ctypes.c_void_p]),
+        ("btf__find_by_name_kind", ctypes.c_int32, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32]),
+        ("btf__type_by_id", ctypes.POINTER(_Type), [ctypes.c_void_p, ctypes.c_uint32]),
+        ("btf__name_by_offset", ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
+        ("btf__resolve_size", ctypes.c_int64, [ctypes.c_void_p, ctypes.c_uint32]),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+class Btf:
+    """The types of one module and of the kernel under it."""
+
+    def __init__(self, lib: ctypes.CDLL, handle: int) -> None:
+        self._lib = lib
+        self._handle = handle
+
+    def resolve(self, path: str) -> int | None:
+        """Looks up ``struct.member.member`` or ``struct``.
+
+        :return: the offset of the member in bytes, or the size of the struct in bytes; None if there is none.
+        """
+        struct, *members = path.split(".")
+        type_id = self._lib.btf__find_by_name_kind(self._handle, struct.encode(), _STRUCT)
+        if type_id <= 0:
+            return None
+        if not members:
+            return int(self._lib.btf__resolve_size(self._handle, type_id))
+        total = 0
+        for member in members:
+            found = self._member(type_id, member)
+            if found is None:
+                return None
+            type_id, bits = found
+            total += bits
+        return total // 8
+
+    def _member(self, type_id: int, name: str) -> tuple[int, int] | None:
+        """:return: the type of a member and its offset in bits, also inside anonymous structs and unions."""
+        type_id = self._strip(type_id)
+        kind = self._lib.btf__type_by_id(self._handle, type_id).contents
+        if (kind.info >> 24) & 0x1F not in (_STRUCT, _UNION):
+            return None
+        bit_fields, count = kind.info >> 31, kind.info & 0xFFFF
+        first = ctypes.addressof(kind) + ctypes.sizeof(_Type)
+        for member in (_Member * count).from_address(first):
+            offset = member.offset & 0xFFFFFF if bit_fields else member.offset
+            found = self._lib.btf__name_by_offset(self._handle, member.name_off)
+            if found == name.encode():
+                return member.type, offset
+            if not found and (inner := self._member(member.type, name)):
+                return inner[0], offset + inner[1]
+        return None
+
+    def _strip(self, type_id: int) -> int:
+        while True:
+            kind = self._lib.btf__type_by_id(self._handle, type_id).contents
+            if (kind.info >> 24) & 0x1F not in _MODIFIERS:
+                return type_id
+            type_id = kind.size_or_type
+
+
+@contextmanager
+def module_btf(module: str) -> Iterator[Btf]:
+    """Opens the BTF of a loaded module.
+
+    :raises UserError: if the kernel or the module carries none.
+    """
+    lib = _libbpf()
+    base = lib.btf__load_vmlinux_btf()
+    if not base:
+        raise UserError("this kernel has no BTF (CONFIG_DEBUG_INFO_BTF); use a kernel that has.")
+    handle = lib.btf__load_module_btf(module.encode(), base)
+    if not handle and ctypes.get_errno() in (errno.ENOENT, 0):
+        lib.btf__free(base)
+        raise UserError(
+            f"module {module} carries no BTF, so its private structs cannot be read; "
+            f"build it with BTF (make modules with vmlinux beside the headers and pahole installed)."
+        )
+    if not handle:
+        lib.btf__free(base)
+        raise UserError(f"the BTF of module {module} cannot be read: errno {ctypes.get_errno()}.")
+    try:
+        yield Btf(lib, handle)
+    finally:
+        lib.btf__free(handle)
+        lib.btf__free(base)

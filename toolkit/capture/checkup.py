@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tries everything that a trace needs, and says what is missing and how to mend it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from toolkit.capture import kernel, program
+from toolkit.drivers import Driver
+from toolkit.errors import UserError
+
+
+class Finding(NamedTuple):
+    """One thing looked at; mend is empty where nothing is to be done."""
+
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    found: str
+    mend: str = ""
+
+
+def check(driver: Driver) -> list[Finding]:
+    """Looks at what tracing a driver needs, up to compiling and attaching; takes all of it off again.
+
+    :return: findings in the order in which a trace would need them; what rests on a failure is left out.
+    """
+    findings: list[Finding] = []
+
+    def look(what: str, act: Callable[[], Any], say: Callable[[Any], str]) -> Any:
+        try:
+            value = act()
+        except UserError as error:
+            found, _, mend = str(error).partition("; ")
+            findings.append(Finding("fail", what, found, mend))
+            return None
+        findings.append(Finding("ok", what, say(value)))
+        return value
+
+    look("user", _root, lambda _: "root")
+    look("bcc", program.bcc, lambda module: f"version {getattr(module, '__version__', 'not known')}")
+    look("kernel headers", kernel.headers, str)
+    facts = look(
+        "module",
+        lambda: kernel.module_facts(driver.module),
+        lambda fact: f"{driver.module}, variant {fact['variant']}",
+    )
+    if any(finding.level == "fail" for finding in findings) or facts is None:
+        return findings
+    macros = look(
+        "struct members",
+        lambda: program.defines([driver], full=False, only_devices=False, only_queues=False),
+        lambda found: f"{sum(name.startswith('OFF_') for name in found)} offsets from BTF",
+    )
+    bpf = macros and look(
+        "probes", lambda: program.compile_program([driver], macros), lambda _: "compile and load"
+    )
+    if not bpf:
+        return findings
+    try:
+        for attached in program.attach(bpf, program.hooks([driver]), strict=False):
+            findings.append(_hook(attached))
+    finally:
+        bpf.cleanup()
+    devices = kernel.devices(driver.name)
+    if devices:
+        names = ", ".join(f"{device['name']} ({len(device['queues'])} queues)" for device in devices)
+        findings.append(Finding("ok", "devices", names))
+    else:
+        findings.append(
+            Finding("warn", "devices", "none is bound to this driver", "bring one up to see events")
+        )
+    return findings
+
+
+def _root() -> str:
+    kernel.require_root()
+    return os.environ.get("SUDO_USER", "root")
+
+
+def _hook(attached: program.Attached) -> Finding:
+    what = f"hook {attached.hook.program}"
+    if attached.at:
+        return Finding("ok", what, attached.at)
+    if attached.hook.required:
+        return Finding(
+            "fail", what, f"none of {', '.join(attached.hook.at)} ({attached.why})", "trace on another kernel"
+        )
+    return Finding("warn", what, f"not here, so a trace lacks {attached.hook.missing} ({attached.why})")

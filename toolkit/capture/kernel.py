@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the running kernel says of itself, its modules and its network devices."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import fcntl
+import os
+import re
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import UserError
+
+TRACEFS = Path("/sys/kernel/tracing")
+NET = Path("/sys/class/net")
+MODULES = Path("/sys/module")
+
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GRINGPARAM = 0x10
+
+
+def require_root() -> None:
+    """:raises UserError: if this process may not load BPF programs."""
+    if os.geteuid() != 0:
+        raise UserError("tracing needs root; run it with sudo.")
+
+
+def headers() -> Path:
+    """The headers of the running kernel, against which bcc compiles.
+
+    :raises UserError: if they are not installed.
+    """
+    release = os.uname().release
+    path = Path(f"/lib/modules/{release}/build")
+    if not path.exists() and not Path("/sys/kernel/kheaders.tar.xz").exists():
+        raise UserError(
+            f"the headers of kernel {release} are missing; "
+            f"install them (Debian: apt install linux-headers-{release})."
+        )
+    return path
+
+
+def module_identity(module: str) -> tuple[int, int] | None:
+    """Tells one loading of a module from the next.
+
+    :return: None if it is not loaded.
+    """
+    try:
+        found = (MODULES / module).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def module_facts(module: str) -> dict[str, Any]:
+    """What the trace records of a module: srcversion, version, variant and parameters.
+
+    A variant names itself in the module's `version`, as ``variant:NAME``; a module that does not is the
+    distribution's own.
+
+    :raises UserError: if the module is not loaded.
+    """
+    directory = MODULES / module
+    if not (directory / "initstate").exists():
+        raise UserError(f"module {module} is not loaded; load it (modprobe {module}) or check the device.")
+    version = _read(directory / "version")
+    parameters = directory / "parameters"
+    return {
+        "module": module,
+        "srcversion": _read(directory / "srcversion"),
+        "version": version,
+        "variant": version.removeprefix("variant:")
+        if version and version.startswith("variant:")
+        else "stock",
+        "parameters": {path.name: _read(path) for path in sorted(parameters.glob("*"))},
+    }
+
+
+def devices(driver: str) -> list[dict[str, Any]]:
+    """The network devices that a driver has bound.
+
+    :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
+    """
+    found = []
+    for path in sorted(NET.iterdir()):
+        link = path / "device" / "driver"
+        if not link.exists() or link.resolve().name != driver:
+            continue
+        size = ring_size(path.name)
+        queues = sorted((path / "queues").glob("rx-*"), key=lambda queue: int(queue.name[3:]))
+        found.append(
+            {
+                "ifindex": int((path / "ifindex").read_text()),
+                "name": path.name,
+                "driver": driver,
+                "bus": (path / "device").resolve().name,
+                "queues": [
+                    {"queue": int(queue.name[3:]), "name": queue.name, "size": size} for queue in queues
+                ],
+            }
+        )
+    return found
+
+
+def ring_size(name: str) -> int | None:
+    """How many buffers a device's receive ring may hold now (``ethtool -g``); None if it does not say."""
+    # struct ethtool_ringparam {cmd, rx_max, rx_mini_max, rx_jumbo_max, tx_max, rx, rx_mini, rx_jumbo, tx}
+    parameters = ctypes.create_string_buffer(struct.pack("9I", _ETHTOOL_GRINGPARAM, *[0] * 8), 36)
+    request = struct.pack("16sP", name.encode(), ctypes.addressof(parameters))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+        except OSError:
+            return None
+    return int(struct.unpack("9I", parameters)[5]) or None
+
+
+def clocks() -> dict[str, int]:
+    """The clocks at one moment, ns: the trace's own is monotonic."""
+    return {
+        "monotonic_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        "realtime_ns": time.clock_gettime_ns(time.CLOCK_REALTIME),
+        "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    }
+
+
+def gfp_flags() -> dict[str, int]:
+    """The gfp flags of this kernel by name, in the order in which the kernel prints them.
+
+    :return: empty where tracefs is not to be read.
+    """
+    try:
+        text = (TRACEFS / "events/kmem/mm_page_alloc/format").read_text()
+    except OSError:
+        return {}
+    return read_gfp_flags(text)
+
+
+def read_gfp_flags(text: str) -> dict[str, int]:
+    """Evaluates the ``__print_flags`` table in the format of kmem:mm_page_alloc.
+
+    :param text: ``{( unsigned long)(( gfp_t)0x20u|( gfp_t)0x800u), "GFP_ATOMIC"}`` and so on.
+    """
+    flags: dict[str, int] = {}
+    for expression, name in re.findall(r'\{([^{}"]+), "(\w+)"\}', text):
+        plain = re.sub(r"\(\s*(?:unsigned long|gfp_t)\s*\)|(?<=[0-9a-fA-F])[uUlL]+\b", "", expression)
+        value = _constant(ast.parse(plain.strip(), mode="eval").body)
+        if value:
+            flags[name] = value & 0xFFFFFFFF
+    return flags
+
+
+def _constant(node: ast.expr) -> int:
+    """The value of an expression of integers, or 0 if it has anything else in it."""
+    match node:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.UnaryOp(op=ast.Invert(), operand=operand):
+            return ~_constant(operand)
+        case ast.BinOp(left=left, op=operator, right=right):
+            a, b = _constant(left), _constant(right)
+            match operator:
+                case ast.BitOr():
+                    return a | b
+                case ast.BitAnd():
+                    return a & b
+                case ast.LShift():
+                    return a << b
+    return 0
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The BPF program of a trace: its text, the kernel's offsets in it, and what it is attached to."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.capture import kernel
+from toolkit.capture.btf import module_btf
+from toolkit.drivers import PROBES, Driver, Hook, read_hooks
+from toolkit.errors import UserError
+
+#: Size of the kernel's ring, in pages; a power of two. 8 MiB is 116 thousand events.
+RING_PAGES = 2048
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What became of a hook: where it was attached (None: nowhere) and, if nowhere, why."""
+
+    hook: Hook
+    at: str | None
+    why: str = ""
+
+
+def bcc() -> Any:
+    """The bcc module.
+
+    :raises UserError: if it is not installed for this interpreter.
+    """
+    try:
+        import bcc as module
+    except ImportError:
+        raise UserError(
+            "bcc is missing; install the distribution's package (Debian, Ubuntu: apt install python3-bpfcc; "
+            "Fedora: dnf install python3-bcc), and use a virtual environment with --system-site-packages."
+        ) from None
+    return module
+
+
+def fields(driver: Driver) -> dict[str, int]:
+    """Looks the members and structs that a driver's probes read up in BTF.
+
+    :return: C macro -> bytes: ``OFF_<name>`` for a member, ``SIZE_<name>`` for a struct, where there is one.
+    :raises UserError: if there is no BTF, or a required one is not in it.
+    """
+    found: dict[str, int] = {}
+    with module_btf(driver.module) as btf:
+        for field in driver.fields:
+            for path in field.of:
+                value = btf.resolve(path)
+                if value is not None:
+                    found[f"{'OFF' if '.' in path else 'SIZE'}_{field.name}"] = value
+                    break
+            else:
+                if field.required:
+                    raise UserError(
+                        f"{driver.name}: this kernel's BTF has none of {', '.join(field.of)}; "
+                        f"the probes need it, so this kernel cannot be traced."
+                    )
+    return found
+
+
+def defines(
+    drivers: Sequence[Driver], *, full: bool, only_devices: bool, only_queues: bool
+) -> dict[str, int | str]:
+    """All macros of the program: offsets, addresses, gfp bits and options.
+
+    :raises UserError: as `fields`.
+    """
+    flags = kernel.gfp_flags()
+    macros: dict[str, int | str] = {
+        "RXT_RING_PAGES": RING_PAGES,
+        "RXT_GFP_DIRECT_RECLAIM": hex(flags.get("__GFP_DIRECT_RECLAIM", 0)),
+        "RXT_GFP_NORETRY": hex(flags.get("__GFP_NORETRY", 0)),
+    }
+    for number, driver in enumerate(drivers):
+        macros |= fields(driver)
+        macros[f"DRIVER_{driver.name}"] = number
+        if driver.poll:
+            macros[f"POLL_{driver.name}"] = f"{bcc().BPF.ksymname(driver.poll) & 0xFFFFFFFFFFFFFFFF:#x}ULL"
+    if full:
+        macros["RXT_DETAIL_FULL"] = 1
+    if only_devices:
+        macros["RXT_ONLY_DEVICES"] = 1
+    if only_queues:
+        macros["RXT_ONLY_QUEUES"] = 1
+    return macros
+
+
+def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> Any:
+    """Compiles core.c and the drivers' probe.c as one program.
+
+    :return: a ``bcc.BPF``, nothing attached yet.
+    :raises UserError: if headers are missing or it does not compile, with what the compiler said.
+    """
+    headers = kernel.headers()
+    sources = [PROBES / "core.c", *(driver.directory / "probe.c" for driver in drivers)]
+    # bcc rewrites map accesses in the main file only, so the files become one text, each under its own name.
+    text = "".join(f'#line 1 "{path}"\n{path.read_text()}' for path in sources)
+    flags = [f"-I{PROBES}", *(f"-D{name}={value}" for name, value in macros.items())]
+    try:
+        with _native_stderr() as said:
+            return bcc().BPF(text=text, cflags=flags)
+    except Exception as error:
+        raise UserError(
+            f"the probes did not compile against {headers} with this bcc "
+            f"(a newer kernel may need a newer bcc): {_first_error(said) or error}"
+        ) from error
+
+
+def hooks(drivers: Sequence[Driver]) -> list[Hook]:
+    """The hooks of core.c and of the drivers, in the order in which they are attached."""
+    with (PROBES / "core.toml").open("rb") as file:
+        core = read_hooks(tomllib.load(file))
+    return [*core, *(hook for driver in drivers for hook in driver.hooks)]
+
+
+def attach(bpf: Any, wanted: Sequence[Hook], *, strict: bool = True) -> list[Attached]:
+    """Attaches each hook to the first of its candidates that this kernel has.
+
+    :param strict: whether a required one that is missing is an error.
+    :return: one entry a hook, in order.
+    :raises UserError: if `strict` and a required one cannot be attached.
+    """
+    result = [_attach_one(bpf, hook) for hook in wanted]
+    for attached in result:
+        if strict and attached.hook.required and attached.at is None:
+            raise UserError(
+                f"this kernel has none of {', '.join(attached.hook.at)}, which the probes need "
+                f"({attached.why}); it cannot be traced."
+            )
+    return result
+
+
+def _attach_one(bpf: Any, hook: Hook) -> Attached:
+    why = "no such function in this kernel"
+    for place in hook.at:
+        kind, name = place.split(":", 1)
+        if kind != "raw_tracepoint" and bcc().BPF.ksymname(name) == -1:
+            continue
+        try:
+            with _native_stderr() as said:
+                match kind:
+                    case "kprobe":
+                        bpf.attach_kprobe(event=name, fn_name=hook.program)
+                    case "kretprobe":
+                        bpf.attach_kretprobe(event=name, fn_name=hook.program)
+                    case "raw_tracepoint":
+                        bpf.attach_raw_tracepoint(tp=name, fn_name=hook.program)
+                    case _:
+                        raise ValueError(f"{place}: unknown kind of hook")
+            return Attached(hook, place)
+        except Exception as error:
+            why = _first_error(said) or str(error)
+    return Attached(hook, None, why)
+
+
+def set_filters(bpf: Any, ifindexes: Collection[int], queues: Collection[int]) -> None:
+    """Tells the program which devices and queues to send events of; empty means all."""
+    for name, numbers in (("only_devices", ifindexes), ("only_queues", queues)):
+        table = bpf[name]
+        for number in numbers:
+            table[table.Key(number)] = table.Leaf(1)
+
+
+def _first_error(said: list[str]) -> str:
+    """The line of a compiler's or loader's output that matters most."""
+    return next((line.strip() for line in said if "error:" in line), "")
+
+
+@contextmanager
+def _native_stderr() -> Iterator[list[str]]:
+    """Collects what C libraries print on stderr meanwhile, which would run into the display."""
+    said: list[str] = []
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            said.extend(file.read().decode(errors="replace").splitlines())

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reads a BPF ring buffer of fixed-size records in bulk, without a call per event."""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.trace.schema import EVENT, Events
+
+_PAGE = mmap.PAGESIZE
+#: Header of a record: its length, whose two top bits say busy and discarded, and a page offset
+#: (kernel/bpf/ringbuf.c, struct bpf_ringbuf_hdr).
+_RECORD = np.dtype([("length", "<u4"), ("page", "<u4"), ("event", EVENT)])
+
+
+class Ring:
+    """A mapped ring buffer map whose every record is a struct rxt_event.
+
+    :param map_fd: of a map of type BPF_MAP_TYPE_RINGBUF.
+    :param size: of its data in bytes, a power of two.
+    """
+
+    def __init__(self, map_fd: int, size: int) -> None:
+        # The consumer's page may be written; the producer's page and the data, mapped twice in a row so
+        # that no record is broken at the end, may not (ringbuf_map_mmap_kern, libbpf's ringbuf.c).
+        consumer = mmap.mmap(map_fd, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        producer = mmap.mmap(map_fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
+        self._mask = size - 1
+        self._consumed: NDArray[np.uint64] = np.frombuffer(consumer, "<u8", 1)
+        self._produced: NDArray[np.uint64] = np.frombuffer(producer, "<u8", 1)
+        self._data: NDArray[np.uint8] = np.frombuffer(producer, np.uint8, 2 * size, _PAGE)
+
+    def read_into(self, room: Events) -> int:
+        """Moves what there is, oldest first, into `room`.
+
+        :param room: an array of dtype EVENT; what does not fit stays in the ring.
+        :return: how many events were moved.
+        """
+        consumed = int(self._consumed[0])
+        ready = int(self._produced[0]) - consumed
+        count = min(ready // _RECORD.itemsize, len(room))
+        if not count:
+            return 0
+        start = consumed & self._mask
+        records = self._data[start : start + count * _RECORD.itemsize].view(_RECORD)
+        whole = records["length"] == EVENT.itemsize
+        if not whole.all():  # reserved and still being written
+            count = int(whole.argmin())
+            records = records[:count]
+        room[:count] = records["event"]
+        # One store of eight bytes: the kernel reads it at any moment.
+        self._consumed[0] = consumed + count * _RECORD.itemsize
+        return count

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One trace from beginning to end: load, attach, drain, write, detach."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import __version__
+from toolkit.capture import kernel, program
+from toolkit.capture.ring import Ring
+from toolkit.drivers import Driver
+from toolkit.errors import UserError
+from toolkit.stalls.rules import rows
+from toolkit.trace.schema import EVENT, FORMAT, KIND, Events
+from toolkit.trace.writer import TraceWriter
+
+#: Events that wait for the disk: 32 MiB, locked before the pressure starts.
+POOL_EVENTS = 1 << 19
+#: At most so many in one batch of the file.
+BATCH_EVENTS = 1 << 16
+#: How often the ring is looked at, and how often a batch is written at least (s).
+DRAIN_INTERVAL = 0.02
+FLUSH_INTERVAL = 0.5
+
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `toolkit trace` was asked for; empty lists mean all."""
+
+    drivers: Sequence[Driver]
+    output: Path
+    devices: Sequence[str] = ()
+    queues: Sequence[int] = ()
+    duration: float | None = None
+    full: bool = False
+    force: bool = False
+
+
+@dataclass
+class Progress:
+    """What a running trace can say of itself; counters only grow."""
+
+    started: float = 0.0
+    events: int = 0
+    dropped: int = 0
+    stalls: int = 0
+    written: int = 0
+    reason: str = ""
+    missing: list[program.Attached] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Progress], None]) -> Progress:
+    """Records a trace until its time is over, a signal comes or the module goes.
+
+    :param show: is called about twice a second.
+    :param ready: is called once, when everything is attached.
+    :return: the last progress; its `reason` says why the trace ended.
+    :raises UserError: if this kernel, this user or this file does not allow it.
+    """
+    kernel.require_root()
+    if options.output.exists() and not options.force:
+        raise UserError(f"{options.output} exists; give another name, or --force to replace it.")
+    facts = [kernel.module_facts(driver.module) for driver in options.drivers]
+    identities = [kernel.module_identity(driver.module) for driver in options.drivers]
+    devices = [device for driver in options.drivers for device in kernel.devices(driver.name)]
+    ifindexes = _choose(devices, options)
+
+    macros = program.defines(
+        options.drivers,
+        full=options.full,
+        only_devices=bool(options.devices),
+        only_queues=bool(options.queues),
+    )
+    bpf = program.compile_program(options.drivers, macros)
+    _check_layout(bpf)
+    program.set_filters(bpf, ifindexes, options.queues)
+    _set_ring_sizes(bpf, devices)
+
+    progress = Progress(devices=devices)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_signals())
+        attached = program.attach(bpf, program.hooks(options.drivers))
+        progress.missing = [hook for hook in attached if hook.at is None]
+        meta = _meta(options, facts, devices, attached)
+        writer = stack.enter_context(TraceWriter(options.output, meta, force=options.force))
+        drain = _Drain(bpf, options.drivers, writer, progress)
+        _survive()
+        drain.start()
+        try:
+            progress.started = time.monotonic()
+            ready(progress)
+            _wait(options, identities, stop, drain, progress, show)
+        finally:
+            _detach(bpf)
+            drain.finish()
+    return progress
+
+
+def _choose(devices: list[dict[str, Any]], options: Options) -> list[int]:
+    """:return: interface indexes of the devices asked for."""
+    by_name = {device["name"]: device for device in devices}
+    names = ", ".join(driver.name for driver in options.drivers)
+    if unknown := [name for name in options.devices if name not in by_name]:
+        raise UserError(f"no device {unknown[0]!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
+    chosen = [by_name[name] for name in options.devices] or devices
+    known = {queue["queue"] for device in chosen for queue in device["queues"]}
+    if unknown_queues := [queue for queue in options.queues if queue not in known]:
+        raise UserError(
+            f"no queue {unknown_queues[0]} on {', '.join(device['name'] for device in chosen)}; "
+            f"there is: {', '.join(map(str, sorted(known)))}."
+        )
+    return [device["ifindex"] for device in chosen] if options.devices else []
+
+
+def _check_layout(bpf: Any) -> None:
+    """The compiler's word on struct rxt_event must be Python's."""
+    compiled = np.dtype(bpf["layout"].Leaf)
+    if compiled != EVENT:
+        raise UserError(
+            "probes/event.h and its reader disagree on the layout of an event; reinstall the toolkit."
+        )
+
+
+def _set_ring_sizes(bpf: Any, devices: list[dict[str, Any]]) -> None:
+    """Tells the probes how large the rings of each device are, where they cannot see it themselves."""
+    table = bpf["ring_sizes"]
+    for device in devices:
+        for size in [queue["size"] for queue in device["queues"] if queue["size"]][:1]:
+            table[table.Key(device["ifindex"])] = table.Leaf(size)
+
+
+def _meta(
+    options: Options,
+    facts: list[dict[str, Any]],
+    devices: list[dict[str, Any]],
+    attached: list[program.Attached],
+) -> dict[str, Any]:
+    """The JSON object of the whole trace (docs/trace-file.md)."""
+    drivers = []
+    for driver, fact in zip(options.drivers, facts, strict=True):
+        hooks = [
+            entry for entry in attached if entry.hook in driver.hooks or entry.hook.program.startswith("rxt_")
+        ]
+        present = {entry.hook.program for entry in hooks if entry.at}
+        regime = next(
+            (regime.name for regime in driver.regimes if present.issuperset(regime.hooks)), "not known"
+        )
+        drivers.append(
+            {
+                "name": driver.name,
+                **fact,
+                "regime": regime,
+                "hooks": [
+                    {
+                        "program": entry.hook.program,
+                        "at": list(entry.hook.at),
+                        "attached": entry.at,
+                        "missing": entry.hook.missing,
+                        "why": entry.why,
+                    }
+                    for entry in hooks
+                ],
+            }
+        )
+    uname = os.uname()
+    return {
+        "format": FORMAT,
+        "toolkit": __version__,
+        "kernel": uname.release,
+        "arch": uname.machine,
+        "cpus": os.cpu_count(),
+        "clock": kernel.clocks(),
+        "options": {
+            "detail": "full" if options.full else "normal",
+            "devices": list(options.devices),
+            "queues": list(options.queues),
+        },
+        "gfp_flags": kernel.gfp_flags(),
+        "drivers": drivers,
+        "devices": devices,
+    }
+
+
+def _survive() -> None:
+    """Keeps this process going when memory is short: its pages stay, and it is not the one to be killed."""
+    gc.collect()
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.malloc_trim(0)  # the compiler's leavings are not to be locked
+    libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("-1000")
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """SIGINT, SIGTERM and SIGHUP end the trace, not the process."""
+    stop = threading.Event()
+    saved = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)
+
+
+def _wait(
+    options: Options,
+    identities: Sequence[tuple[int, int] | None],
+    stop: threading.Event,
+    drain: _Drain,
+    progress: Progress,
+    show: Callable[[Progress], None],
+) -> None:
+    """Returns when the trace is to end; `progress.reason` says why."""
+    end = None if options.duration is None else time.monotonic() + options.duration
+    shown = 0.0
+    while True:
+        now = time.monotonic()
+        if stop.is_set():
+            progress.reason = "interrupt"
+        elif end is not None and now >= end:
+            progress.reason = "duration"
+        elif drain.failed:
+            progress.reason = "write failed"
+        elif [kernel.module_identity(driver.module) for driver in options.drivers] != list(identities):
+            progress.reason = "module unloaded"
+        if progress.reason:
+            return
+        if now - shown >= FLUSH_INTERVAL:
+            shown = now
+            show(progress)
+        stop.wait(min(0.1, max(0.0, end - now)) if end is not None else 0.1)
+
+
+def _detach(bpf: Any) -> None:
+    """Takes every probe off; the maps stay."""
+    for name in list(bpf.kprobe_fds):
+        bpf.detach_kprobe_event(name)
+    for name in list(bpf.raw_tracepoint_fds):
+        bpf.detach_raw_tracepoint(name)
+
+
+class _Drain:
+    """Two threads: one empties the kernel's ring into the pool, the other writes the pool to the file.
+
+    The pool is one array used as a ring: `head` events were put in and `tail` taken out since the beginning.
+    """
+
+    def __init__(self, bpf: Any, drivers: Sequence[Driver], writer: TraceWriter, progress: Progress) -> None:
+        self._bpf = bpf
+        self._drivers = drivers
+        self._open: set[tuple[int, int, str]] = set()
+        self._writer = writer
+        self._progress = progress
+        self._ring = Ring(bpf["events"].map_fd, program.RING_PAGES * 4096)
+        self._pool: Events = np.zeros(POOL_EVENTS, EVENT)
+        self._head = self._tail = 0
+        self._cpus = os.cpu_count() or 1
+        self._leftovers = 0
+        self._delivered: NDArray[np.int64] = np.zeros((16, self._cpus), np.int64)
+        self._detached = threading.Event()
+        self._drained = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._read, name="rxt-drain", daemon=True),
+            threading.Thread(target=self._write, name="rxt-write", daemon=True),
+        ]
+        self.failed: Exception | None = None
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Call it when the probes are off: takes what is left and ends the file.
+
+        :raises UserError: if the file could not be written.
+        """
+        self._detached.set()
+        for thread in self._threads:
+            thread.join()
+        if self.failed:
+            raise self.failed
+
+    def _read(self) -> None:
+        while True:
+            last = self._detached.is_set()
+            moved = self._move()
+            if not moved:
+                if last:
+                    break
+                time.sleep(DRAIN_INTERVAL)
+        self._drained.set()
+
+    def _move(self) -> int:
+        """:return: how many events went from the kernel's ring into the pool."""
+        start = self._head % POOL_EVENTS
+        room = min(POOL_EVENTS - (self._head - self._tail), POOL_EVENTS - start)
+        if not room:
+            time.sleep(DRAIN_INTERVAL)
+            return 0 if self.failed else 1
+        count = self._ring.read_into(self._pool[start : start + room])
+        self._head += count
+        return count
+
+    def _write(self) -> None:
+        try:
+            written = 0.0
+            while True:
+                last = self._drained.is_set()
+                waiting = self._head - self._tail
+                if waiting >= BATCH_EVENTS // 2 or time.monotonic() - written >= FLUSH_INTERVAL or last:
+                    written = time.monotonic()
+                    if waiting:
+                        self._write_batch(waiting)
+                    elif last:
+                        break
+                else:
+                    time.sleep(DRAIN_INTERVAL)
+            self._write_leftovers()
+            self._writer.close(self._note() | {"end": {"reason": self._progress.reason}})
+        except Exception as error:
+            self.failed = error
+
+    def _write_batch(self, waiting: int) -> None:
+        start = self._tail % POOL_EVENTS
+        count = min(waiting, BATCH_EVENTS, POOL_EVENTS - start)
+        events = self._pool[start : start + count]
+        self._count(events)
+        self._writer.write(events, self._note())
+        self._tail += count
+
+    def _write_leftovers(self) -> None:
+        """Windows that no later event has sent; the probes are off, so they are read from the map."""
+        table = self._bpf["queues"]
+        windows = np.zeros(len(table), EVENT)
+        used = 0
+        for queue in table.values():
+            if not queue.first or used == len(windows):
+                continue
+            window = windows[used]
+            used += 1
+            window["kind"] = KIND["window"]
+            window["ts"], window["dur"] = queue.last, queue.last - queue.first
+            window["posted_before"], window["posted_after"] = queue.posted_min, queue.posted_last
+            window["irqs"] = queue.irqs - queue.irqs_sent
+            for name in (
+                "ifindex",
+                "queue",
+                "driver",
+                "packets",
+                "polls",
+                "full_polls",
+                "refills",
+                "failed",
+                "fallbacks",
+            ):
+                window[name] = getattr(queue, name)
+        if used:
+            self._leftovers = used
+            self._count(windows[:used])
+            self._writer.write(windows[:used], self._note())
+
+    def _count(self, events: Events) -> None:
+        places = events["kind"].astype(np.int64) * self._cpus + events["cpu"] % self._cpus
+        counts = np.bincount(places, minlength=self._delivered.size)
+        self._progress.stalls += self._begun(events)
+        self._delivered += counts.reshape(self._delivered.shape)
+        self._progress.events += len(events)
+
+    def _begun(self, events: Events) -> int:
+        """:return: how many stalls began in these events, for the display only: they are not sorted first."""
+        begun = 0
+        for number, driver in enumerate(self._drivers):
+            own = events[events["driver"] == number]
+            columns = {name: own[name] for name in EVENT.names or ()}
+            for state in driver.states:
+                begins = set(rows(state.begin, columns).tolist())
+                if not begins and not any(name == state.name for *_, name in self._open):
+                    continue
+                for index in sorted(begins.union(rows(state.end, columns).tolist())):
+                    queue = (int(own["ifindex"][index]), int(own["queue"][index]))
+                    if index not in begins:
+                        self._open.discard((*queue, state.name))
+                    elif (*queue, state.name) not in self._open:
+                        begun += not any(place[:2] == queue for place in self._open)
+                        self._open.add((*queue, state.name))
+        return begun
+
+    def _note(self) -> dict[str, Any]:
+        """The JSON object of a batch: the clock and the ledger."""
+        ledger = {}
+        dropped = 0
+        table = self._bpf["ledger"]
+        for name, number in KIND.items():
+            counts = table[table.Key(number)]
+            attempted = [int(count.attempted) for count in counts][: self._cpus]
+            lost = [int(count.dropped) for count in counts][: self._cpus]
+            if number == KIND["window"]:
+                attempted[0] += self._leftovers
+            dropped += sum(lost)
+            ledger[name] = {
+                "attempted": attempted,
+                "delivered": self._delivered[number].tolist(),
+                "dropped": lost,
+            }
+        self._progress.dropped = dropped
+        return {"now_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC), "ledger": ledger}

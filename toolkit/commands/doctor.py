@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`toolkit doctor`: what this machine lets the toolkit see."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from toolkit.capture.checkup import Finding
+
+
+def doctor(
+    driver: Annotated[list[str] | None, typer.Argument(help="Only these drivers [default: all]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say per driver what this kernel can show, and how to get what is missing. Nothing is left attached.
+
+    Exits with 1 if a driver that was named cannot be traced, or none of those that are loaded can.
+
+    Example: sudo toolkit doctor virtio_net
+    """
+    from toolkit.capture.checkup import check
+    from toolkit.drivers import load, names
+
+    chosen = [load(name) for name in driver or names()]
+    results = {item.name: check(item) for item in chosen}
+    if as_json:
+        print(
+            json.dumps(
+                {name: [finding._asdict() for finding in findings] for name, findings in results.items()},
+                indent=1,
+            )
+        )
+    else:
+        for name, findings in results.items():
+            _show(name, findings)
+    usable = [
+        name for name, findings in results.items() if not any(finding.level == "fail" for finding in findings)
+    ]
+    if not usable or (driver and len(usable) < len(results)):
+        raise typer.Exit(1)
+
+
+def _show(name: str, findings: list[Finding]) -> None:
+    worst = {finding.level for finding in findings}
+    verdict = (
+        "cannot be traced"
+        if "fail" in worst
+        else "partly observable"
+        if "warn" in worst
+        else "fully observable"
+    )
+    typer.secho(f"{name}: {verdict}", bold=True)
+    colours = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
+    for finding in findings:
+        mark = typer.style(f"{finding.level:>6}", fg=colours[finding.level])
+        print(f"{mark}  {finding.what}: {finding.found}")
+        if finding.mend:
+            print(f"        -> {finding.mend}")
+    sys.stdout.flush()

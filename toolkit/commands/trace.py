@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`toolkit trace`: record what a driver does with its receive buffers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from toolkit.capture.session import Progress
+
+
+def trace(
+    driver: Annotated[list[str], typer.Argument(help="Drivers to trace; `toolkit drivers` lists them.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write [default: DRIVER.rxt]")
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", "-d", help="Only this network device; may be repeated.")
+    ] = None,
+    queue: Annotated[
+        list[int] | None, typer.Option("--queue", "-q", help="Only this receive queue; may be repeated.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="End after so many seconds [default: at Ctrl-C]", min=0.0)
+    ] = None,
+    detail: Annotated[
+        str, typer.Option(help="normal: hot events in 10 ms windows; full: every poll and interrupt.")
+    ] = "normal",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Record refills, allocation failures, NAPI and interrupts of a driver in this machine.
+
+    Needs root and the distribution's bcc. Ends at Ctrl-C, after --duration, or when the module is unloaded.
+
+    Example: sudo toolkit trace virtio_net -d eth1 --duration 60 -o before.rxt
+    """
+    from toolkit.capture import session
+    from toolkit.drivers import load
+    from toolkit.errors import UserError
+
+    if detail not in ("normal", "full"):
+        raise UserError(f"--detail is normal or full, not {detail!r}.")
+    drivers = [load(name) for name in dict.fromkeys(driver)]
+    path = output or Path(f"{drivers[0].name}.rxt")
+    options = session.Options(
+        drivers=drivers,
+        output=path,
+        devices=device or [],
+        queues=queue or [],
+        duration=duration,
+        full=detail == "full",
+        force=force,
+    )
+    _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
+    progress = session.run(options, _show, _ready)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    _say(
+        f"{path}: {progress.events:,} events, {progress.stalls} stalls begun, {progress.dropped} dropped; "
+        f"ended by {progress.reason}. Next: toolkit analyze {path}"
+    )
+
+
+def _ready(progress: Progress) -> None:
+    for entry in progress.missing:
+        _say(
+            f"warning: {entry.hook.program} is not attached, "
+            f"so this trace lacks {entry.hook.missing}: {entry.why}"
+        )
+    names = ", ".join(device["name"] for device in progress.devices) or "no device yet"
+    _say(f"tracing {names}; Ctrl-C ends the trace.")
+
+
+def _show(progress: Progress) -> None:
+    import time
+
+    if not sys.stderr.isatty():
+        return
+    seconds = time.monotonic() - progress.started
+    rate = progress.events / seconds if seconds > 0 else 0.0
+    print(
+        f"\r\x1b[K{seconds:6.0f} s  {progress.events:,} events ({rate:,.0f}/s)  "
+        f"{progress.stalls} stalls  {progress.dropped} dropped",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

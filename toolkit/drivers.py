@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The registry of drivers: one directory under probes/ each, described by its driver.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import UserError
+
+_HERE = Path(__file__).resolve().parent
+#: Where the probes are: inside the package when installed, beside it in a checkout.
+PROBES = _HERE / "probes" if (_HERE / "probes").is_dir() else _HERE.parent / "probes"
+
+_OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
+
+#: Column of an event -> operator -> value; an event matches when every one of them holds.
+Condition = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A BPF function and the ordered places it may be attached to (``kprobe:function`` …)."""
+
+    program: str
+    at: tuple[str, ...]
+    required: bool
+    missing: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of a kernel struct, the first of ``of`` that BTF knows; ``OFF_<name>`` in C."""
+
+    name: str
+    of: tuple[str, ...]
+    required: bool
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How a failed refill is retried, told by which hooks this kernel has."""
+
+    name: str
+    hooks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """An interval of one queue: from an event that matches any of begin to one that matches any of end."""
+
+    name: str
+    begin: tuple[Condition, ...]
+    end: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """One driver as its driver.toml describes it."""
+
+    name: str
+    module: str
+    title: str
+    queue: str
+    poll: str
+    directory: Path
+    hooks: tuple[Hook, ...]
+    fields: tuple[Field, ...]
+    regimes: tuple[Regime, ...]
+    states: tuple[State, ...]
+
+
+def names() -> list[str]:
+    """All drivers that have a directory with a driver.toml, sorted."""
+    return sorted(path.parent.name for path in PROBES.glob("*/driver.toml"))
+
+
+def load(name: str) -> Driver:
+    """One driver by name.
+
+    :raises UserError: if there is no such driver.
+    """
+    if name not in names():
+        raise UserError(f"unknown driver {name!r}; known are: {', '.join(names())}.")
+    directory = PROBES / name
+    with (directory / "driver.toml").open("rb") as file:
+        table = tomllib.load(file)
+    return Driver(
+        name=table["name"],
+        module=table["module"],
+        title=table["title"],
+        queue=table["queue"],
+        poll=table.get("poll", ""),
+        directory=directory,
+        hooks=read_hooks(table),
+        fields=tuple(
+            Field(entry["name"], tuple(entry["of"]), entry.get("required", False))
+            for entry in table.get("field", [])
+        ),
+        regimes=tuple(Regime(entry["name"], tuple(entry["hooks"])) for entry in table["regime"]),
+        states=tuple(
+            State(
+                entry["name"],
+                tuple(_condition(condition) for condition in entry["begin"]),
+                tuple(_condition(condition) for condition in entry["end"]),
+            )
+            for entry in table["state"]
+        ),
+    )
+
+
+def read_hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
+    """The ``[[hook]]`` entries of a driver.toml or of core.toml."""
+    return tuple(
+        Hook(entry["program"], tuple(entry["at"]), entry.get("required", False), entry.get("missing", ""))
+        for entry in table.get("hook", [])
+    )
+
+
+def _condition(entry: Mapping[str, Any]) -> Condition:
+    """{kind = "refill", posted_after = {gt = 0}} -> {"kind": {"eq": 2}, "posted_after": {"gt": 0}}."""
+    from toolkit.trace.schema import KIND
+
+    condition: dict[str, dict[str, int]] = {}
+    for column, wanted in entry.items():
+        if column == "kind":
+            wanted = int(KIND[wanted])
+        operators = wanted if isinstance(wanted, dict) else {"eq": wanted}
+        if unknown := operators.keys() - _OPERATORS:
+            raise ValueError(f"{column}: unknown operator {', '.join(sorted(unknown))}")
+        condition[column] = {operator: int(value) for operator, value in operators.items()}
+    return condition

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The one exception for a mistake that the user can mend."""
+
+
+class UserError(Exception):
+    """Its text is one sentence that says what is wrong and what to do; shown without a traceback.
+
+    :param message: the sentence.
+    :param exit_code: 1 for a mistake; 3 where a result was written but rests on a damaged trace.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Deterministic: for a set time the kernel keeps nearly all free memory back, so atomic allocations fail.
+
+GFP_ATOMIC may go down to about 3/8 of the min watermark, so what fails is an allocation with less free memory
+than that (mm/page_alloc.c, __zone_watermark_ok: min - min/2 - a quarter of that).
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from pathlib import Path
+
+from vm.scenarios import testbed
+
+MIB = 1 << 20
+
+
+def main() -> None:
+    parser = testbed.options(__doc__ or "")
+    parser.add_argument("--hold", type=float, default=1.0, help="seconds for which memory is kept back")
+    parser.add_argument("--times", type=int, default=1, help="how often")
+    parser.add_argument("--free", type=int, default=110, help="MiB to leave free before the hold")
+    parser.add_argument("--min-free", type=int, default=400_000, help="vm.min_free_kbytes during the hold")
+    parser.add_argument(
+        "--settle", type=float, default=2.0, help="seconds of rest before and after each hold"
+    )
+    arguments = parser.parse_args()
+
+    log = testbed.begin("knob")
+    try:
+        for _ in range(arguments.times):
+            with testbed.child(lambda: _fill(arguments.free * MIB)):
+                with log.phase("fill memory"):
+                    # Page cache would be given back at once and soften the shortage.
+                    Path("/proc/sys/vm/drop_caches").write_text("1")
+                    while testbed.meminfo("MemFree") > (arguments.free + 2) * MIB:
+                        time.sleep(0.1)
+                testbed.stay()
+                with log.phase("rest"):
+                    time.sleep(arguments.settle)
+                with log.phase("hold"), testbed.sysctl("vm.min_free_kbytes", str(arguments.min_free)):
+                    time.sleep(arguments.hold)
+                with log.phase("recover"):
+                    time.sleep(arguments.settle)
+    finally:
+        log.write(arguments.output)
+
+
+def _fill(free: int) -> None:
+    """Takes anonymous memory, which swap may have, until no more than `free` bytes are left, and keeps it."""
+    taken = []
+    while True:
+        spare = testbed.meminfo("MemFree") - free
+        if spare < MIB:
+            time.sleep(0.05)
+            continue
+        memory = mmap.mmap(-1, min(spare, 16 * MIB) & -mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for offset in range(0, len(memory), mmap.PAGESIZE):
+            memory[offset] = 1
+        taken.append(memory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the scenarios share: the refusal to run elsewhere, the log of phases, and putting things back."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+_MCL_CURRENT, _MCL_FUTURE = 1, 2  # include/uapi/asm-generic/mman.h
+
+MARKER = Path("/etc/rx-stall-testbed")
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """A parser with what every scenario takes."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, help="write the phases to this file, as JSON")
+    return parser
+
+
+def begin(scenario: str) -> Phases:
+    """Makes sure that this is a machine made to be starved, and that a signal still puts everything back.
+
+    :return: an empty log of phases.
+    """
+    if not MARKER.exists():
+        _refuse(
+            f"{scenario} starves the machine that it runs on; "
+            f"this is no testbed machine ({MARKER} is missing), so it does not."
+        )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # The scenario must outlive the shortage that it makes.
+    Path("/proc/self/oom_score_adj").write_text("-1000")
+    return Phases(scenario)
+
+
+class Phases:
+    """What the scenario did when, on the clock of the traces (CLOCK_MONOTONIC, ns)."""
+
+    def __init__(self, scenario: str) -> None:
+        self.scenario = scenario
+        self.done: list[dict[str, str | int]] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Logs a phase, also one that is cut short."""
+        start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        print(f"{self.scenario}: {name}", file=sys.stderr, flush=True)
+        try:
+            yield
+        finally:
+            end = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            self.done.append({"name": name, "start_ns": start, "end_ns": end})
+
+    def write(self, output: Path | None) -> None:
+        """Writes {scenario, phases: [{name, start_ns, end_ns}]}, to standard output if there is no file."""
+        text = json.dumps({"scenario": self.scenario, "phases": self.done}, indent=1)
+        if output:
+            output.write_text(text + "\n")
+        else:
+            print(text)
+
+
+@contextmanager
+def sysctl(name: str, value: str) -> Iterator[None]:
+    """Sets a kernel parameter and puts the old value back."""
+    path = Path("/proc/sys", name.replace(".", "/"))
+    old = path.read_bytes()
+    # Opened before: the way back must not need memory that may not be there then.
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, value.encode())
+        yield
+    finally:
+        os.pwrite(file, old, 0)
+        os.close(file)
+
+
+@contextmanager
+def address(device: str, network: str) -> Iterator[None]:
+    """Gives a device an address for the time of the scenario."""
+    subprocess.run(["ip", "address", "replace", network, "dev", device], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "address", "del", network, "dev", device], check=False)
+
+
+def meminfo(name: str) -> int:
+    """A value of /proc/meminfo, in bytes."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        key, value, *_ = line.split()
+        if key == f"{name}:":
+            return int(value) * 1024
+    raise KeyError(name)
+
+
+@contextmanager
+def child(run: Callable[[], None]) -> Iterator[None]:
+    """Runs a function in a child process, which may be swapped out, until the end."""
+    pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            run()
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def stay() -> None:
+    """Keeps this process in memory: one that has to read its own code from the disk cannot end a shortage."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
+        raise OSError(ctypes.get_errno(), "mlockall")
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(1)
