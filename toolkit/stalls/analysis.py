@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A whole trace, analysed: its stalls, its queues, and how far both can be trusted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from toolkit import drivers
+from toolkit.errors import UserError
+from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
+from toolkit.stalls.stalls import stalls
+from toolkit.stalls.states import intervals, same_device
+from toolkit.trace.ledger import totals
+from toolkit.trace.reader import TraceReader
+from toolkit.trace.schema import ALL_QUEUES, KIND, NOT_KNOWN
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a trace shows.
+
+    Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
+    whole; `scan`; `stalls`, `queues` and `intervals`, frames with the columns of docs/stalls.md.
+    """
+
+    path: Path
+    meta: Mapping[str, Any]
+    damage: str | None
+    scan: Scan
+    intervals: pd.DataFrame
+    stalls: pd.DataFrame
+    queues: pd.DataFrame
+
+
+def analyze(path: Path | str) -> Analysis:
+    """Analyses a trace.
+
+    :param path: a trace file.
+    :return: what it shows; for a damaged one, of the part before the damage.
+    :raises UserError: if it is not a trace, or of a driver that this toolkit does not know.
+    """
+    reader = TraceReader(path)
+    try:
+        known = [drivers.load(each["name"]) for each in reader.meta["drivers"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} does not say which drivers were traced.") from error
+    found = scan(reader, known)
+    states = intervals(reader, known, found)
+    table = stalls(reader, known, found, states)
+    names = _names(reader.meta, found)
+    return Analysis(
+        path=Path(path),
+        meta=reader.meta,
+        damage=reader.damage,
+        scan=found,
+        intervals=_named(states, names),
+        stalls=_named(table, names),
+        queues=_queues(found, table, names),
+    )
+
+
+def summary(analysis: Analysis) -> dict[str, Any]:
+    """:return: the JSON object of summary.json (docs/stalls.md), without verdict, witness and phases."""
+    meta, scan = analysis.meta, analysis.scan
+    traced = [
+        {
+            "name": each["name"],
+            "variant": each.get("variant"),
+            "version": each.get("version"),
+            "srcversion": each.get("srcversion"),
+            "regime": each.get("regime"),
+            "hooks_missing": [
+                {"program": hook["program"], "missing": hook.get("missing", "")}
+                for hook in each.get("hooks", [])
+                if not hook.get("attached")
+            ],
+        }
+        for each in meta["drivers"]
+    ]
+    return {
+        "format": 1,
+        "trace": analysis.path.name,
+        "toolkit": meta.get("toolkit"),
+        "kernel": meta.get("kernel"),
+        "arch": meta.get("arch"),
+        "driver": ", ".join(each["name"] for each in traced),
+        "variant": ", ".join(filter(None, (each["variant"] for each in traced))) or None,
+        "regime": ", ".join(filter(None, (each["regime"] for each in traced))) or None,
+        "drivers": traced,
+        "hooks_missing": [hook for each in traced for hook in each["hooks_missing"]],
+        "complete": analysis.damage is None,
+        "damage": analysis.damage,
+        "reason": scan.reason,
+        "began_ns": scan.began,
+        "duration_ns": scan.ended - scan.began,
+        "events": int(scan.batches[:, 2].sum()),
+        "ledger": totals(scan.ledger),
+        "loss_windows": [{"start_ns": start, "duration_ns": end - start} for start, end in scan.losses],
+        "stalls": records(analysis.stalls),
+        "queues": records(analysis.queues),
+    }
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """:return: the rows as JSON objects; what is not known is null."""
+    return [
+        {
+            str(name): None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
+            for name, value in row.items()
+        }
+        for row in frame.to_dict("records")
+    ]
+
+
+def _names(meta: Mapping[str, Any], scan: Scan) -> pd.DataFrame:
+    """:return: device, queue, name, driver and size of each of scan.queues."""
+    devices = {device["ifindex"]: device for device in [*meta.get("devices", []), *scan.devices]}
+    return pd.DataFrame(
+        [_name(queue, devices, meta["drivers"]) for queue in scan.queues],
+        columns=["device", "queue", "name", "driver", "size"],
+    ).astype({"size": "Int64"})
+
+
+def _name(
+    queue: Queue, devices: Mapping[int, Mapping[str, Any]], traced: Sequence[Mapping[str, Any]]
+) -> tuple[str, int, str, str | None, int | None]:
+    device = devices.get(queue.ifindex, {})
+    known: Mapping[str, Any] = next(
+        (each for each in device.get("queues", []) if each["queue"] == queue.queue), {}
+    )
+    return (
+        device.get("name", f"if{queue.ifindex}"),
+        queue.queue,
+        known.get("name", f"rx-{queue.queue}"),
+        traced[queue.driver]["name"] if queue.driver < len(traced) else None,
+        known.get("size"),
+    )
+
+
+def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    """:return: the frame with device, queue, name and driver in the place of the queue's index."""
+    columns = names.drop(columns="size").reindex(frame["queue"]).set_axis(frame.index)
+    return columns.join(frame.drop(columns="queue"))
+
+
+def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    """:return: the summary of each queue (docs/stalls.md), in the order of device and queue."""
+    by_queue = stalls.groupby("queue").agg(
+        stalls=("start_ns", "size"),
+        stalled_ns=("duration_ns", "sum"),
+        longest_ns=("duration_ns", "max"),
+        open=("open", "sum"),
+        uncertain=("uncertain", "sum"),
+    )
+    frame = names.join(by_queue.reindex(names.index, fill_value=0).astype(np.int64))
+    frame[list(SUMS)] = scan.sums
+    for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):
+        counts = np.bincount(scan.rare["queue"][scan.rare["kind"] == KIND[kind]], minlength=len(frame))
+        frame[name] = 0
+        for queue in np.flatnonzero(counts):
+            frame.loc[same_device(scan.queues, int(queue)), name] += counts[queue]
+    fewest = scan.posted.min(axis=1, initial=NOT_KNOWN)
+    frame["posted_min"] = pd.Series(fewest, dtype="Int64").mask(fewest == NOT_KNOWN)
+    for percent in (50, 99, 100):
+        gap = np.minimum(_percentile(scan.gaps, percent), scan.longest_gap)
+        frame[f"gap_p{percent}_ns"] = pd.Series(gap, dtype="Int64").mask(scan.gaps.sum(axis=1) == 0)
+    frame = frame.rename(columns={"gap_p100_ns": "gap_max_ns"})
+    frame = frame[frame["queue"] != ALL_QUEUES]
+    return frame.sort_values(["device", "queue"], kind="stable", ignore_index=True)
+
+
+def _percentile(gaps: NDArray[np.int64], percent: int) -> NDArray[np.int64]:
+    """:return: [ns] what `percent` of each queue's gaps do not exceed, up to an eighth of an octave more."""
+    upper = np.minimum(gap_edges()[1:], 2.0**62).astype(np.int64)
+    counts = np.cumsum(gaps, axis=1)
+    place = (counts < counts[:, -1:] * (percent / 100)).sum(axis=1)
+    return np.asarray(upper[np.minimum(place, len(upper) - 1)])

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A driver's conditions, evaluated on columns of events."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.drivers import Condition
+from toolkit.trace.reader import Columns
+from toolkit.trace.schema import FLAG, KIND
+
+_OPERATORS: dict[str, Callable[..., NDArray[np.bool_]]] = {
+    name: getattr(operator, name) for name in ("eq", "ne", "gt", "ge", "lt", "le")
+}
+
+
+def moments(columns: Columns) -> NDArray[np.int64]:
+    """:return: [ns] when each event took effect: its `ts`; for a window, its first event."""
+    moment = columns["ts"].view(np.int64)
+    windows = columns["kind"] == KIND["window"]
+    return np.where(windows, moment - columns["dur"].view(np.int64), moment) if windows.any() else moment
+
+
+def rows(conditions: Sequence[Condition], columns: Columns) -> NDArray[np.intp]:
+    """Finds the events that match any of the conditions.
+
+    :param conditions: of one state of a driver.
+    :param columns: the events.
+    :return: their row numbers, ascending.
+    """
+    found = [_matching(condition, columns) for condition in conditions]
+    return found[0] if len(found) == 1 else np.unique(np.concatenate([np.empty(0, np.intp), *found]))
+
+
+def _matching(condition: Condition, columns: Columns) -> NDArray[np.intp]:
+    """:return: the rows that match all of the condition; each test looks only at what the last left."""
+    left: NDArray[np.intp] | None = None
+    for name, tests in condition.items():
+        for test, value in tests.items():
+            values = column(name, columns) if left is None else column(name, columns, left)
+            hits = np.flatnonzero(_OPERATORS[test](values, value))
+            left = hits if left is None else left[hits]
+    return np.arange(len(columns["ts"])) if left is None else left
+
+
+def column(name: str, columns: Columns, at: NDArray[np.intp] | slice = slice(None)) -> NDArray[Any]:
+    """:return: a column, or a flag as if it were a column of booleans, at some rows."""
+    if name in FLAG:
+        return np.asarray(columns["flags"][at] & FLAG[name], np.bool_)
+    return columns[name][at]

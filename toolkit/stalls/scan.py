@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One pass over a trace, in bounded memory: what begins a state, rare events, sums, the timeline."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from toolkit.drivers import Driver
+from toolkit.stalls import rules
+from toolkit.trace.ledger import Ledger, loss_windows
+from toolkit.trace.reader import Batch, Columns, TraceReader
+from toolkit.trace.schema import EVENT, FLAG, KIND, NOT_KNOWN
+
+SUMS = ("packets", "polls", "full_polls", "refills", "failed", "fallbacks", "irqs")
+"""Columns that add up."""
+
+BINS = 4096
+"""Steps of the timeline, however long the trace is: its step doubles when they do not suffice."""
+
+GAP_BINS = 64 * 8
+"""Bins of the distribution of NAPI gaps, 8 in each octave."""
+
+NEVER = np.iinfo(np.int64).max
+
+_RARE = ~np.isin(np.arange(256), [KIND["window"], KIND["poll"], KIND["irq"]])
+_LOOKS_AT_RING = np.isin(np.arange(256), [KIND["window"], KIND["poll"], KIND["refill"]])
+
+
+_Index: TypeAlias = NDArray[np.intp]
+
+
+class Queue(NamedTuple):
+    """Whose event it is; `queue` may be ALL_QUEUES."""
+
+    driver: int
+    ifindex: int
+    queue: int
+
+
+@dataclass
+class Scan:
+    """What one pass finds. An array "by queue" has one row for each of `queues`.
+
+    Attributes: `queues`, those of the devices and then any other that an event names; `batches`, [ns] the
+    first and last moment of each, and its events; `begins`, per driver and state a frame of queue (index)
+    and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index), start, ts [ns] and the flags
+    as booleans, of the events that are sent one by one also without --detail full; `sums` by queue and
+    column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from `began`, the fewest seen,
+    NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`); `longest_gap` [ns] by
+    queue; `losses`, `ledger`, `reason` and `devices` as in the notes; `began`, `ended` [ns].
+    """
+
+    queues: list[Queue]
+    batches: NDArray[np.int64]
+    begins: dict[tuple[int, str], pd.DataFrame]
+    rare: pd.DataFrame
+    sums: NDArray[np.int64]
+    posted: NDArray[np.uint16]
+    shift: int
+    gaps: NDArray[np.int64]
+    longest_gap: NDArray[np.int64]
+    losses: list[tuple[int, int]]
+    ledger: Ledger
+    reason: str | None
+    devices: list[dict[str, Any]]
+    began: int
+    ended: int
+
+
+def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
+    """Goes over the whole trace once.
+
+    :param reader: a trace that was not iterated yet.
+    :param drivers: those of the trace, in its order.
+    :return: what it found.
+    """
+    began = int(reader.meta["clock"]["monotonic_ns"])
+    queues: dict[int, int] = {}
+    known: dict[int, NDArray[np.int32]] = {}
+    notes: list[dict[str, Any]] = []
+    batches: list[tuple[int, int, int]] = []
+    begins: dict[tuple[int, str], list[Columns]] = {
+        (number, state.name): [] for number, driver in enumerate(drivers) for state in driver.states
+    }
+    rare = [_rare(_no_events(), np.empty(0, np.intp))]
+    sums = np.zeros((0, len(SUMS)), np.int64)
+    posted, shift = np.zeros((0, BINS), np.uint16), 18
+    gaps = np.zeros((0, GAP_BINS), np.int64)
+    longest, polled = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    devices: list[dict[str, Any]] = reader.meta.get("devices", [])
+    _add_devices(devices, drivers, queues)
+    for columns, note in _read_ahead(reader):
+        notes.append(note)
+        if "devices" in note:
+            devices = note["devices"]
+            _add_devices(devices, drivers, queues)
+        if not len(columns["ts"]):
+            batches.append((0, -1, 0))
+            continue
+        moment = rules.moments(columns)
+        queue = _number_queues(columns, queues, known)
+        batches.append((int(moment.min()), int(columns["ts"].max()), len(moment)))
+        for (number, state), frames in begins.items():
+            at = _begins(drivers, number, state, columns)
+            if len(at):
+                frames.append({"queue": queue[at], "moment": moment[at]})
+        rare.append(_rare(columns, queue))
+        sums = _grown(sums, len(queues), 0) + _sums(columns, queue, len(queues))
+        posted, shift = _lower_posted(
+            _grown(posted, len(queues), NOT_KNOWN), shift, columns, queue, moment - began
+        )
+        gaps, longest, polled = (_grown(array, len(queues), 0) for array in (gaps, longest, polled))
+        _count_gaps(gaps, longest, polled, columns, queue)
+    ended = max([began, *(int(note["now_ns"]) for note in notes), *(last for _, last, _ in batches)])
+    none: Columns = {"queue": np.empty(0, np.intp), "moment": np.empty(0, np.int64)}
+    return Scan(
+        queues=[Queue(code >> 48, code >> 16 & 0xFFFFFFFF, code & 0xFFFF) for code in queues],
+        batches=np.array(batches, np.int64).reshape(-1, 3),
+        begins={key: _frame([none, *parts]) for key, parts in begins.items()},
+        rare=_frame(rare),
+        sums=sums,
+        posted=posted,
+        shift=shift,
+        gaps=gaps,
+        longest_gap=longest,
+        losses=loss_windows(began, notes),
+        ledger=next((note["ledger"] for note in reversed(notes) if "ledger" in note), {}),
+        reason=next((note["end"].get("reason") for note in notes if "end" in note), None),
+        devices=devices,
+        began=began,
+        ended=ended,
+    )
+
+
+def gap_edges() -> NDArray[np.float64]:
+    """:return: [ns] the GAP_BINS + 1 edges of the bins of NAPI gaps."""
+    bits = np.arange(GAP_BINS + 1, dtype=np.int32) + (127 << 3)
+    return (bits << 20).view(np.float32).astype(np.float64)
+
+
+def _no_events() -> Columns:
+    return {name: np.empty(0, EVENT[name]) for name in EVENT.names or ()}
+
+
+def _read_ahead(reader: TraceReader) -> Iterator[Batch]:
+    """:return: the batches; while one is worked on, the next is decompressed."""
+    batches = iter(reader)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while batch := coming.result():
+            coming = thread.submit(next, batches, None)
+            yield batch
+
+
+def _frame(parts: Sequence[Columns]) -> pd.DataFrame:
+    """:return: the columns of all parts, one after the other."""
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _grown(array: NDArray[Any], length: int, fill: int) -> NDArray[Any]:
+    """:return: the array with as many rows as there are queues now."""
+    if len(array) == length:
+        return array
+    more = np.full((length - len(array), *array.shape[1:]), fill, array.dtype)
+    return np.concatenate([array, more])
+
+
+def _add_devices(
+    devices: Sequence[Mapping[str, Any]], drivers: Sequence[Driver], queues: dict[int, int]
+) -> None:
+    """Adds the queues of the devices to `queues`, whether they have events or not."""
+    number = {driver.name: index for index, driver in enumerate(drivers)}
+    for device in devices:
+        for queue in device.get("queues", []):
+            code = number.get(device["driver"], 0) << 48 | device["ifindex"] << 16 | queue["queue"]
+            queues.setdefault(code, len(queues))
+
+
+def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, NDArray[np.int32]]) -> _Index:
+    """:return: the index of each event's queue.
+
+    New ones are added to `queues`; `known` has, by device, the index of each queue number, or -1.
+    """
+    device = columns["ifindex"].astype(np.int64)
+    if columns["driver"].max():
+        device |= columns["driver"].astype(np.int64) << 32
+    if device.min() == device.max():
+        index = known.setdefault(int(device[0]), np.full(0x10000, -1, np.int32))
+        found = np.asarray(index[columns["queue"]], np.intp)
+        if found.min() >= 0:
+            return found
+    number, seen = pd.factorize(device << 16 | columns["queue"])
+    for code in map(int, seen):
+        table = known.setdefault(code >> 16, np.full(0x10000, -1, np.int32))
+        table[code & 0xFFFF] = queues.setdefault(code, len(queues))
+    index = np.array([queues[int(code)] for code in seen], np.intp)
+    return np.asarray(index[number])
+
+
+def _begins(drivers: Sequence[Driver], number: int, state: str, columns: Columns) -> _Index:
+    """:return: the rows that begin a state of a driver."""
+    conditions = next(each.begin for each in drivers[number].states if each.name == state)
+    at = rules.rows(conditions, columns)
+    return np.asarray(at[columns["driver"][at] == number])
+
+
+def _rare(columns: Columns, queue: _Index) -> Columns:
+    """:return: the columns of Scan.rare."""
+    at = np.flatnonzero(_RARE[columns["kind"]])
+    kind, flags = columns["kind"][at], columns["flags"][at]
+    good = (kind == KIND["refill"]) & (flags & (FLAG["process"] | FLAG["complete"]) == FLAG["complete"])
+    at = at[~good]
+    names = ("reclaim", "tid", "gfp", "order", "kind", "posted_before", "posted_after")
+    ts = columns["ts"][at].astype(np.int64)
+    rare: Columns = {"queue": queue[at], "start": ts - columns["dur"][at].view(np.int64), "ts": ts}
+    rare |= {name: columns[name][at] for name in names}
+    return rare | {flag: rules.column(flag, columns, at) for flag in FLAG}
+
+
+def _sums(columns: Columns, queue: _Index, count: int) -> NDArray[np.int64]:
+    """:return: by queue, the sum of each of SUMS."""
+    sums = np.zeros((count, len(SUMS)), np.int64)
+    for place, name in enumerate(SUMS):
+        if columns[name].max():
+            sums[:, place] = np.bincount(queue, columns[name], count)
+    return sums
+
+
+def _lower_posted(
+    posted: NDArray[np.uint16],
+    shift: int,
+    columns: Columns,
+    queue: _Index,
+    since: NDArray[np.int64],
+) -> tuple[NDArray[np.uint16], int]:
+    """:return: the timeline with these events in it, and the power of two that its step is now [ns]."""
+    fewest = np.minimum(columns["posted_before"], columns["posted_after"])
+    looks = _LOOKS_AT_RING[columns["kind"]]
+    if not looks.min():
+        fewest[~looks] = NOT_KNOWN
+    while int(since.max()) >> shift >= BINS:
+        half = np.minimum(posted[:, ::2], posted[:, 1::2])
+        posted = np.concatenate([half, np.full_like(half, NOT_KNOWN)], axis=1)
+        shift += 1
+    cell = np.maximum(since, 0)
+    cell >>= shift
+    cell += queue * BINS
+    np.minimum.at(posted.reshape(-1), cell, fewest)
+    return posted, shift
+
+
+def _count_gaps(
+    gaps: NDArray[np.int64],
+    longest: NDArray[np.int64],
+    polled: NDArray[np.int64],
+    columns: Columns,
+    queue: _Index,
+) -> None:
+    """Adds the intervals without a poll to `gaps` and `longest`.
+
+    Inside a window of n polls, n - 1 equal intervals are assumed. `polled` [ns] is when each queue's last
+    poll before these events ended, 0 for none.
+    """
+    end, busy, polls = columns["ts"].view(np.int64), columns["dur"].view(np.int64), columns["polls"]
+    if not polls.min():
+        at = np.flatnonzero(polls)
+        end, busy, polls, queue = end[at], busy[at], polls[at], queue[at]
+    if not len(polls):
+        return
+    if len(gaps) > 1:
+        # NumPy sorts small numbers by radix.
+        order = np.argsort(queue.astype(np.min_scalar_type(len(gaps))), kind="stable")
+        end, busy, polls, queue = end[order], busy[order], polls[order], queue[order]
+    start = end - busy
+    first = np.concatenate([[0], np.flatnonzero(queue[1:] != queue[:-1]) + 1])
+    mine = queue[first]
+    before = np.empty_like(end)
+    before[1:] = end[:-1]
+    before[first] = np.where(polled[mine] > 0, polled[mine], NEVER)
+    # Events in another order than that of time give a gap below zero, which is none.
+    gap = start - before
+    polled[mine] = np.maximum(polled[mine], np.maximum.reduceat(end, first))
+    longest[mine] = np.maximum(longest[mine], np.maximum.reduceat(gap, first))
+    seen = slice(None) if gap.min() >= 0 else gap >= 0
+    _add_gaps(gaps, queue[seen], gap[seen])
+    if polls.max() > 1:
+        many = np.flatnonzero(polls > 1)
+        queue, inside = queue[many], polls[many].astype(np.int64) - 1
+        mean = (end[many] - start[many]) // inside
+        np.maximum.at(longest, queue, mean)
+        _add_gaps(gaps, queue, mean, inside)
+
+
+def _add_gaps(
+    gaps: NDArray[np.int64],
+    queue: _Index,
+    gap: NDArray[np.int64],
+    times: NDArray[np.int64] | None = None,
+) -> None:
+    """Counts gaps [ns] in bins of an eighth of an octave: the top bits of the number as a float."""
+    top = np.maximum(gap.astype(np.float32), 1).view(np.int32)
+    top >>= 20
+    cell = queue * GAP_BINS
+    cell += top
+    cell -= 127 << 3
+    gaps += np.bincount(cell, times, gaps.size).astype(np.int64).reshape(gaps.shape)

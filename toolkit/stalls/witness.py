@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The sender's own account of when its frames were refused, held against the stalls."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from toolkit.errors import UserError
+from toolkit.stalls.analysis import records
+
+STALL_NOTICED_NS = 100_000_000
+"""A shorter stall may pass unnoticed by a sender: buffers and queues before it still take frames."""
+
+BACKGROUND_NS = 1_000_000_000
+"""A shorter gap without a stall is background: a busy host or guest, seen up to 0.7 s."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What a frame sender saw: its `device`; `gaps`, start and end [ns] in trace time and refused frames,
+    sorted; `error_ns`, of its clock; `sent` and `refused` frames."""
+
+    device: str
+    gaps: pd.DataFrame
+    error_ns: int
+    sent: int | None
+    refused: int | None
+
+
+def read_witness(path: Path) -> Witness:
+    """Reads the JSON file of a frame sender (docs/stalls.md).
+
+    :param path: the file.
+    :return: its gaps in the time of the trace.
+    :raises UserError: if it is not such a file.
+    """
+    found = _read_json(path)
+    try:
+        clock = found["clock"]
+        rows = [
+            (int(gap["start_ns"]) + int(clock["offset_ns"]), int(gap["duration_ns"]), int(gap["refused"]))
+            for gap in found["gaps"]
+        ]
+        device, error = str(found["device"]), int(clock.get("error_ns") or 0)
+    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
+        raise UserError(f"{path} is not a witness: {wrong!r} in its gaps, device or clock.") from wrong
+    gaps = pd.DataFrame(rows, columns=["start", "end", "refused"], dtype=np.int64)
+    gaps["end"] += gaps["start"]
+    return Witness(
+        device, gaps.sort_values("start", ignore_index=True), error, found.get("sent"), found.get("refused")
+    )
+
+
+def read_phases(path: Path) -> pd.DataFrame:
+    """Reads the JSON file of a scenario (docs/stalls.md).
+
+    :param path: the file.
+    :return: columns name, start, end [ns] in trace time; attrs has the `scenario`.
+    :raises UserError: if it is not such a file.
+    """
+    found = _read_json(path)
+    try:
+        rows = [(str(each["name"]), int(each["start_ns"]), int(each["end_ns"])) for each in found["phases"]]
+    except (KeyError, TypeError, ValueError) as wrong:
+        raise UserError(f"{path} does not hold phases: {wrong!r}.") from wrong
+    phases = pd.DataFrame(rows, columns=["name", "start", "end"])
+    phases.attrs["scenario"] = str(found.get("scenario", ""))
+    return phases
+
+
+def compare(stalls: pd.DataFrame, witness: Witness) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Holds the witness against the stalls.
+
+    :param stalls: the stalls of the trace.
+    :return: the stalls with witness_gap_ns, from the begin of the first gap that overlaps to the end of
+        the last, and witness_difference_ns, that minus the duration; and the `witness` object of
+        summary.json.
+    """
+    gaps, error = witness.gaps, witness.error_ns
+    mine = stalls["device"] == witness.device
+    start = stalls["start_ns"].to_numpy() - error
+    end = (stalls["start_ns"] + stalls["duration_ns"]).to_numpy() + error
+    latest = gaps["end"].cummax().to_numpy()
+    first, last = np.searchsorted(latest, start), np.searchsorted(gaps["start"], end, "right")
+    seen = (first < last) & mine.to_numpy()
+    begins = np.append(gaps["start"], 0)[np.minimum(first, len(gaps))]
+    ends = np.append(latest, 0)[last - 1]
+    length = pd.Series(ends - begins, stalls.index, dtype="Int64").where(seen)
+    stalls = stalls.assign(witness_gap_ns=length, witness_difference_ns=length - stalls["duration_ns"])
+
+    own = stalls[mine]
+    explained = np.zeros(len(gaps), np.bool_)
+    for low, high in zip(first[seen], last[seen], strict=True):
+        explained[low:high] = True
+    unexplained = gaps[~explained & (gaps["end"] - gaps["start"] >= BACKGROUND_NS)]
+    unseen = own[own["witness_gap_ns"].isna() & (own["duration_ns"] >= STALL_NOTICED_NS)]
+    return stalls, {
+        "device": witness.device,
+        "sent": witness.sent,
+        "refused": witness.refused,
+        "clock_error_ns": error,
+        "gaps": _gaps(gaps),
+        "agrees": unexplained.empty and unseen.empty,
+        "sentence": _sentence(own, int(explained.sum()), len(unexplained), len(unseen)),
+        "gaps_without_stall": _gaps(unexplained),
+        "stalls_without_gap": records(unseen[["queue", "start_ns", "duration_ns"]]),
+    }
+
+
+def _sentence(own: pd.DataFrame, explained: int, unexplained: int, unseen: int) -> str:
+    """:return: what the comparison says, in words."""
+    if unexplained or unseen:
+        return (
+            f"The witness disagrees: {unseen} stall(s) of {STALL_NOTICED_NS / 1e9:g} s or more without a "
+            f"gap, {unexplained} gap(s) of {BACKGROUND_NS / 1e9:g} s or more without a stall."
+        )
+    if own["witness_gap_ns"].isna().all():
+        return "The witness agrees: it saw no gap that calls for a stall."
+    widest = own["witness_difference_ns"].abs().max() / 1e6
+    return (
+        f"The witness agrees: {explained} of its gaps are in stalls, and none differs from its stall by "
+        f"more than {widest:.1f} ms."
+    )
+
+
+def _gaps(gaps: pd.DataFrame) -> list[dict[str, Any]]:
+    """:return: the gaps as JSON objects, in trace time."""
+    renamed = gaps.rename(columns={"start": "start_ns"}).assign(duration_ns=gaps["end"] - gaps["start"])
+    return records(renamed[["start_ns", "duration_ns", "refused"]])
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    """:return: the JSON object of a file."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} does not hold a JSON object.")
+    return found
