@@ -76,6 +76,7 @@ BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
 BPF_PERCPU_ARRAY(softirq_fills, struct rxt_fill, 1);
 BPF_HASH(process_fills, u32, struct rxt_fill, 1024);
 BPF_HASH(workers, u32, struct rxt_worker, 256);
+BPF_ARRAY(armed, u32, 1);
 BPF_HASH(only_devices, u32, u8, 256);
 BPF_HASH(only_queues, u32, u8, 1024);
 /* Ring size of a device by interface index, in buffers, put here by the loader (ethtool -g). */
@@ -106,9 +107,11 @@ static __always_inline u32 rxt_tid(void)
 
 static __always_inline void rxt_send(struct rxt_event *event)
 {
-	u32 kind = event->kind;
+	u32 kind = event->kind, zero = 0, *on = armed.lookup(&zero);
 	struct rxt_count *count;
 
+	if (!on || !*on)
+		return;
 	event->tid = rxt_tid();
 	event->cpu = bpf_get_smp_processor_id();
 	count = ledger.lookup(&kind);

@@ -53,10 +53,10 @@ def check(driver: Driver) -> list[Finding]:
         lambda: program.defines([driver], full=False, only_devices=False, only_queues=False),
         lambda found: f"{sum(name.startswith('OFF_') for name in found)} offsets from BTF",
     )
-    bpf = macros and look(
-        "probes", lambda: program.compile_program([driver], macros), lambda _: "compile and load"
-    )
-    if not bpf:
+    if macros is None:
+        return findings
+    bpf = look("probes", lambda: program.compile_program([driver], macros), lambda _: "compile and load")
+    if bpf is None:  # a loaded one may be false: it is a container
         return findings
     try:
         for attached in program.attach(bpf, program.hooks([driver]), strict=False):

@@ -45,16 +45,15 @@ def headers() -> Path:
     return path
 
 
-def module_identity(module: str) -> tuple[int, int] | None:
-    """Tells one loading of a module from the next.
+def module_identity(module: str) -> int | None:
+    """Tells one loading of a module from the next: sysfs never uses an inode number twice.
 
     :return: None if it is not loaded.
     """
     try:
-        found = (MODULES / module).stat()
+        return (MODULES / module).stat().st_ino
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_ctime_ns
 
 
 def module_facts(module: str) -> dict[str, Any]:

@@ -171,6 +171,12 @@ def set_filters(bpf: Any, ifindexes: Collection[int], queues: Collection[int]) -
             table[table.Key(number)] = table.Leaf(1)
 
 
+def arm(bpf: Any, on: bool) -> None:
+    """Lets events through only while every hook is attached: half a pair would tell a story of its own."""
+    table = bpf["armed"]
+    table[table.Key(0)] = table.Leaf(int(on))
+
+
 def _first_error(said: list[str]) -> str:
     """The line of a compiler's or loader's output that matters most."""
     return next((line.strip() for line in said if "error:" in line), "")

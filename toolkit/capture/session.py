@@ -104,10 +104,12 @@ def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Pro
         _survive()
         drain.start()
         try:
+            program.arm(bpf, True)
             progress.started = time.monotonic()
             ready(progress)
             _wait(options, identities, stop, drain, progress, show)
         finally:
+            program.arm(bpf, False)
             _detach(bpf)
             drain.finish()
     return progress
@@ -225,7 +227,7 @@ def _signals() -> Iterator[threading.Event]:
 
 def _wait(
     options: Options,
-    identities: Sequence[tuple[int, int] | None],
+    identities: Sequence[int | None],
     stop: threading.Event,
     drain: _Drain,
     progress: Progress,

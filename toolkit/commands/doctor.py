@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,7 +57,6 @@ def _show(name: str, findings: list[Finding]) -> None:
     colours = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
     for finding in findings:
         mark = typer.style(f"{finding.level:>6}", fg=colours[finding.level])
-        print(f"{mark}  {finding.what}: {finding.found}")
+        typer.echo(f"{mark}  {finding.what}: {finding.found}")
         if finding.mend:
-            print(f"        -> {finding.mend}")
-    sys.stdout.flush()
+            typer.echo(f"        -> {finding.mend}")
