@@ -4,8 +4,8 @@
     python -m bench.drain              in a machine that is started for it
     sudo python -m bench.drain --here  on this one
 
-Both readers get the same records from the same kind of map in the same run: first a ring that was filled before
-(how fast can it be emptied), then a steady offer (how much is lost). bcc's callback turns each record into a
+Both readers get the same records from the same kind of map in the same run: first a ring that was filled
+before (how fast can it be emptied), then a steady offer (how much is lost). bcc's callback turns each record into a
 struct, as its examples do.
 """
 
