@@ -149,7 +149,7 @@ def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
 
 
 def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """:return: the summary of each queue (docs/stalls.md), in the order of device and queue."""
+    """:return: the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name."""
     by_queue = stalls.groupby("queue").agg(
         stalls=("start_ns", "size"),
         stalled_ns=("duration_ns", "sum"),
@@ -171,7 +171,7 @@ def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFra
         frame[f"gap_p{percent}_ns"] = pd.Series(gap, dtype="Int64").mask(scan.gaps.sum(axis=1) == 0)
     frame = frame.rename(columns={"gap_p100_ns": "gap_max_ns"})
     frame = frame[frame["queue"] != ALL_QUEUES]
-    return frame.sort_values(["device", "queue"], kind="stable", ignore_index=True)
+    return frame.sort_values(["device", "queue"], kind="stable")
 
 
 def _percentile(gaps: NDArray[np.int64], percent: int) -> NDArray[np.int64]:

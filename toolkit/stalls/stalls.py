@@ -70,13 +70,14 @@ def _cause(frame: pd.DataFrame, scan: Scan, flags: Mapping[str, int]) -> pd.Data
         {"ts": frame["start_ns"], "queue": frame["queue"], "device": device[frame["queue"]]}
     ).rename_axis("stall")
     right = refills.assign(device=device[refills["queue"]], refill=np.arange(len(refills)))
+    own = pd.merge_asof(left, right.drop(columns="device"), on="ts", by="queue", tolerance=0)["refill"]
     before = pd.merge_asof(left, right.drop(columns="queue"), on="ts", by="device")["refill"]
     # A window that began the state holds the refill that failed: it was sent right after.
     after = pd.merge_asof(left, right.drop(columns="device"), on="ts", by="queue", direction="forward")[
         "refill"
     ]
     within = after.where(refills["ts"].reindex(after).to_numpy() <= frame["end_ns"].to_numpy())
-    cause = refills.reindex(before.fillna(within)).set_axis(frame.index)
+    cause = refills.reindex(own.fillna(before).fillna(within)).set_axis(frame.index)
     cause["context"] = cause["process"].map({True: "process", False: "softirq"})
     names = {mask: gfp.names(int(mask), flags) for mask in cause["gfp"].dropna().unique()}
     cause["gfp_names"] = cause["gfp"].map(names)

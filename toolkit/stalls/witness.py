@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.errors import UserError
-from toolkit.stalls.analysis import records
+from toolkit.stalls.analysis import Analysis, records
 
 STALL_NOTICED_NS = 100_000_000
 """A shorter stall may pass unnoticed by a sender: buffers and queues before it still take frames."""
@@ -73,14 +73,14 @@ def read_phases(path: Path) -> pd.DataFrame:
     return phases
 
 
-def compare(stalls: pd.DataFrame, witness: Witness) -> tuple[pd.DataFrame, dict[str, Any]]:
+def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, Any]]:
     """Holds the witness against the stalls.
 
-    :param stalls: the stalls of the trace.
-    :return: the stalls with witness_gap_ns, from the begin of the first gap that overlaps to the end of
-        the last, and witness_difference_ns, that minus the duration; and the `witness` object of
-        summary.json.
+    :return: the analysis, its stalls with witness_gap_ns, from the begin of the first gap that overlaps to
+        the end of the last, and witness_difference_ns, that minus the duration; and the `witness` object
+        of summary.json.
     """
+    stalls = analysis.stalls
     gaps, error = witness.gaps, witness.error_ns
     mine = stalls["device"] == witness.device
     start = stalls["start_ns"].to_numpy() - error
@@ -99,7 +99,7 @@ def compare(stalls: pd.DataFrame, witness: Witness) -> tuple[pd.DataFrame, dict[
         explained[low:high] = True
     unexplained = gaps[~explained & (gaps["end"] - gaps["start"] >= BACKGROUND_NS)]
     unseen = own[own["witness_gap_ns"].isna() & (own["duration_ns"] >= STALL_NOTICED_NS)]
-    return stalls, {
+    return replace(analysis, stalls=stalls), {
         "device": witness.device,
         "sent": witness.sent,
         "refused": witness.refused,

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tables of an analysis as files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from toolkit.errors import UserError
+from toolkit.report.text import verdict
+from toolkit.stalls import analysis as stalls
+from toolkit.stalls.analysis import Analysis
+
+PLOTS = ("timeline", "durations", "napi_gaps", "time_spent")
+
+NAMES = (
+    "stalls.csv",
+    "stalls.parquet",
+    "stalls.json",
+    "summary.json",
+    *(f"{plot}.{suffix}" for plot in PLOTS for suffix in ("png", "svg")),
+)
+"""What `analyze -o` writes for one trace."""
+
+
+def refuse_existing(output: Path, folders: Sequence[Path | None]) -> None:
+    """Makes sure that nothing will be overwritten.
+
+    :param output: the directory that was asked for.
+    :param folders: that of each trace.
+    :raises UserError: if a file that would be written exists.
+    """
+    for folder in filter(None, {output, *folders}):
+        for name in NAMES:
+            if (folder / name).exists():
+                raise UserError(f"{folder / name} exists; give another directory, or --force to replace it.")
+
+
+def summary(
+    analysis: Analysis, agreement: Mapping[str, Any] | None, phases: pd.DataFrame | None
+) -> dict[str, Any]:
+    """:return: the JSON object of summary.json (docs/stalls.md)."""
+    found: dict[str, Any] = {"verdict": verdict(analysis), **stalls.summary(analysis), "witness": agreement}
+    if phases is not None:
+        names = {"start": "start_ns", "end": "end_ns"}
+        found["scenario"] = phases.attrs["scenario"]
+        found["phases"] = stalls.records(phases.rename(columns=names))
+    return found
+
+
+def save(found: Mapping[str, Any], table: pd.DataFrame, folder: Path) -> None:
+    """Writes the tables of one trace.
+
+    :param found: the JSON object of summary.json.
+    :param table: the stalls.
+    :param folder: an existing directory.
+    """
+    _save_stalls(table, folder)
+    (folder / "stalls.json").write_text(json.dumps(stalls.records(table), indent=1) + "\n")
+    (folder / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def save_together(analyses: Sequence[Analysis], folder: Path) -> None:
+    """Writes the stalls of several traces as one table, with a column `trace` in front."""
+    tables = [each.stalls.assign(trace=each.path.name) for each in analyses]
+    both = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+    _save_stalls(both[["trace", *both.columns.drop("trace")]], folder)
+
+
+def _save_stalls(table: pd.DataFrame, folder: Path) -> None:
+    table.to_csv(folder / "stalls.csv", index=False)
+    table.to_parquet(folder / "stalls.parquet", index=False)

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What an analysis shows, as pictures."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from toolkit.report.files import PLOTS
+from toolkit.stalls.analysis import Analysis
+from toolkit.stalls.scan import gap_edges
+from toolkit.stalls.witness import Witness
+from toolkit.trace.schema import KIND, NOT_KNOWN
+
+# The palette of Okabe and Ito, told apart with any kind of colour vision.
+STATES = {"starved": "#0072b2", "napi-off": "#d55e00", "blocked": "#e69f00", "spinning": "#cc79a7"}
+SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
+_INK = "#333333"
+_LANE = 0.07
+_QUEUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+_STYLE: dict[Any, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "font.size": 9,
+    "svg.hashsalt": "rxt",
+    "figure.constrained_layout.use": True,
+}
+
+ROWS = 16
+"""As many queues are drawn in a timeline, and lines in a distribution; those with stalls come first."""
+
+BARS = 40
+"""As many stalls are drawn as bars, the longest."""
+
+
+def save(
+    analysis: Analysis, folder: Path, witness: Witness | None = None, phases: pd.DataFrame | None = None
+) -> None:
+    """Draws each of PLOTS, as PNG and SVG.
+
+    :param folder: an existing directory.
+    :param witness: drawn as a strip under the timeline.
+    :param phases: drawn as labels over the timeline (witness.read_phases).
+    """
+    drawings: Mapping[str, Callable[[], Figure]] = {
+        "timeline": lambda: timeline(analysis, witness, phases),
+        "durations": lambda: durations(analysis),
+        "napi_gaps": lambda: napi_gaps(analysis),
+        "time_spent": lambda: time_spent(analysis),
+    }
+    with matplotlib.rc_context(_STYLE):
+        for name in PLOTS:
+            figure = drawings[name]()
+            figure.savefig(folder / f"{name}.png", dpi=150)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def timeline(
+    analysis: Analysis, witness: Witness | None = None, phases: pd.DataFrame | None = None
+) -> Figure:
+    """:return: posted buffers of each queue over time, its states shaded, failures marked."""
+    queues = _worst_first(analysis)
+    short = len(queues) > 4
+    # Inches: phases, queues, witness.
+    tall = [0.3] * (phases is not None) + [0.7 if short else 1.5] * max(len(queues), 1)
+    tall += [0.25] * (witness is not None)
+    figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
+    axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
+    title = _title(analysis, "Posted receive buffers and stalls", len(queues))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    end = (analysis.scan.ended - analysis.scan.began) / 1e9
+    if phases is not None:
+        _draw_phases(axes[0], phases, analysis.scan.began)
+    first = int(phases is not None)
+    for axis, (index, queue) in zip(axes[first:], queues.iterrows(), strict=False):
+        _draw_queue(axis, analysis, int(str(index)), queue, short=short)
+    if queues.empty:
+        _say(axes[first], "no queue was seen")
+    if witness is not None:
+        _draw_witness(axes[-1], witness, analysis.scan.began)
+    for axis in axes[first : first + max(len(queues), 1)]:
+        _hatch_losses(axis, analysis)
+    axes[-1].set_xlim(0, max(end, 1e-6))
+    axes[-1].set_xlabel("time since the trace began [s]")
+    figure.supylabel("buffers posted (fewest in each step)", fontsize=9)
+    handles = _legend(analysis, witness)
+    columns = len(handles) if len(handles) <= 6 else (len(handles) + 1) // 2
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
+def durations(analysis: Analysis) -> Figure:
+    """:return: how many stalls lasted how long, by state."""
+    figure = Figure(figsize=(7.5, 4.2))
+    axis = figure.subplots()
+    stalls = analysis.stalls[analysis.stalls["duration_ns"] > 0]
+    axis.set_title(_title(analysis, f"How long {len(analysis.stalls):,} stall(s) lasted"))
+    axis.set_xlabel("duration of the stall [s]")
+    axis.set_ylabel("stalls")
+    if stalls.empty:
+        _say(axis, "no stall")
+        return figure
+    length = stalls["duration_ns"] / 1e9
+    low, high = np.floor(np.log10(length.min()) * 5) / 5, np.ceil(np.log10(length.max()) * 5 + 0.01) / 5
+    edges = np.logspace(low, high, max(round((high - low) * 5), 1) + 1)
+    states = [state for state in _colours(analysis) if (stalls["state"] == state).any()]
+    axis.hist(
+        [length[stalls["state"] == state] for state in states],
+        bins=list(edges),
+        stacked=True,
+        color=[_colours(analysis)[state] for state in states],
+        label=[f"{state} ({(stalls['state'] == state).sum():,})" for state in states],
+        edgecolor="white",
+        linewidth=0.5,
+    )
+    if len(length) <= BARS:
+        axis.plot(length, np.zeros(len(length)), "|", color=_INK, ms=10, clip_on=False, label="one stall")
+    axis.set_xscale("log")
+    axis.set_xlim(edges[0] / 1.6, edges[-1] * 1.6)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def napi_gaps(analysis: Analysis) -> Figure:
+    """:return: for each queue, the share of the gaps between polls that are longer than a time."""
+    figure = Figure(figsize=(7.5, 4.2))
+    axis = figure.subplots()
+    axis.set_title(_title(analysis, "Gaps between NAPI polls"))
+    axis.set_xlabel("gap from the end of a poll to the next poll [s]")
+    axis.set_ylabel("share of gaps at least so long")
+    edges, drawn = gap_edges()[:-1] / 1e9, 0
+    for index, queue in _worst_first(analysis).iterrows():
+        counts = analysis.scan.gaps[int(str(index))]
+        if not counts.sum():
+            continue
+        share = counts[::-1].cumsum()[::-1] / counts.sum()
+        used = slice(max(int(np.flatnonzero(counts)[0]) - 1, 0), int(np.flatnonzero(counts)[-1]) + 1)
+        axis.step(
+            edges[used],
+            share[used],
+            where="post",
+            color=_QUEUES[drawn % len(_QUEUES)],
+            linestyle=("-", "--", ":")[drawn // len(_QUEUES) % 3],
+            label=f"{queue['device']} {queue['name']}",
+        )
+        drawn += 1
+    if not drawn:
+        _say(axis, "no two polls")
+        return figure
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.grid(color="#e5e5e5", linewidth=0.6)
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    return figure
+
+
+def time_spent(analysis: Analysis) -> Figure:
+    """:return: for each stall, its time in reclaim, in the rest of refills, and waiting."""
+    stalls = analysis.stalls.nlargest(BARS, "duration_ns").sort_values("start_ns", ascending=False)
+    figure = Figure(figsize=(9, 1.9 + 0.24 * max(len(stalls), 3)))
+    axis = figure.subplots()
+    what = "What the time of each stall went into"
+    if len(analysis.stalls) > BARS:
+        what += f" (the {BARS} longest of {len(analysis.stalls):,})"
+    axis.set_title(_title(analysis, what))
+    axis.set_xlabel("time [s]")
+    if stalls.empty:
+        _say(axis, "no stall")
+        return figure
+    place, left = np.arange(len(stalls)), np.zeros(len(stalls))
+    names = {"reclaim": "direct reclaim", "refill": "refill, without reclaim", "waiting": "no refill running"}
+    for name, colour in SPENT.items():
+        part = stalls[f"{name}_ns"].to_numpy() / 1e9
+        axis.barh(place, part, left=left, color=colour, label=names[name], height=0.75)
+        left = left + part
+    start = (stalls["start_ns"] - analysis.scan.began) / 1e9
+    labels = [
+        f"{device} {name}, at {at:.2f} s, {state}{', open' * still}"
+        for device, name, at, state, still in zip(
+            stalls["device"], stalls["name"], start, stalls["state"], stalls["open"], strict=True
+        )
+    ]
+    axis.set_yticks(place, labels, fontsize=8)
+    axis.set_ylim(-0.75, max(len(stalls), 3) - 0.25)
+    axis.margins(x=0.02)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _worst_first(analysis: Analysis) -> pd.DataFrame:
+    """:return: the ROWS queues that stalled most, in the order of the summary."""
+    queues = analysis.queues
+    return queues.nlargest(ROWS, ["stalled_ns", "packets"]).sort_values(["device", "queue"])
+
+
+def _colours(analysis: Analysis) -> dict[str, str]:
+    """:return: the colour of each state that this trace shows, known or not."""
+    seen = dict.fromkeys(analysis.intervals["state"])
+    return {state: STATES.get(state, "#000000") for state in [*(s for s in STATES if s in seen), *seen]}
+
+
+def _title(analysis: Analysis, what: str, shown: int | None = None) -> str:
+    meta = analysis.meta
+    traced = ", ".join(f"{each['name']} {each.get('variant') or ''}".strip() for each in meta["drivers"])
+    some = "" if shown in (None, len(analysis.queues)) else f" ({shown} of {len(analysis.queues)} queues)"
+    return f"{what}{some}\n{traced}, kernel {meta.get('kernel')}"
+
+
+def _say(axis: Axes, text: str) -> None:
+    """Writes a text where there is nothing to draw."""
+    axis.text(
+        0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=12, color="#888888"
+    )
+    axis.set_yticks([])
+
+
+def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *, short: bool) -> None:
+    """Draws one queue: states shaded, the fewest buffers posted in each step, failures as marks."""
+    scan = analysis.scan
+    states = analysis.intervals[
+        (analysis.intervals["device"] == queue["device"]) & (analysis.intervals["queue"] == queue["queue"])
+    ]
+    stalls = analysis.stalls[
+        (analysis.stalls["device"] == queue["device"]) & (analysis.stalls["queue"] == queue["queue"])
+    ].rename(columns={"start_ns": "start", "end_ns": "end"})
+    for lane, (state, colour) in enumerate(_colours(analysis).items()):
+        # The stall is shaded as the state of most of its time; a lane on top for each state.
+        low = 1 - (lane + 1) * _LANE
+        for frame, heights, alpha in (
+            (stalls[stalls["state"] == state], (0, 1), 0.25),
+            (states[states["state"] == state], (low, _LANE), 1.0),
+        ):
+            axis.broken_barh(
+                _spans(frame, scan.began),
+                heights,
+                transform=axis.get_xaxis_transform(),
+                facecolor=(colour, alpha),
+                edgecolor=(colour, alpha),
+                linewidth=0.8,
+            )
+    posted = scan.posted[index]
+    known = np.flatnonzero(posted != NOT_KNOWN)
+    time = (known * (1 << scan.shift)) / 1e9
+    axis.plot(time, posted[known], drawstyle="steps-post", color=_INK, linewidth=0.7)
+    size = queue["size"]
+    top = max(int(posted[known].max(initial=1)), 1 if pd.isna(size) else int(size))
+    rare = scan.rare[scan.rare["queue"] == index]
+    failed = rare[(rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)]
+    _mark(axis, failed["ts"], analysis, 1.08 * top, "x")
+    _mark(axis, rare.loc[rare["kind"] == KIND["alloc_fail"], "ts"], analysis, 1.24 * top, "v")
+    axis.set_ylim(-0.04 * top, 1.36 * top / (1 - _LANE * len(_colours(analysis))))
+    axis.set_yticks([0, top])
+    label = f"{queue['device']} {queue['name']}"
+    axis.set_ylabel(label, rotation=0, ha="right", va="center") if short else axis.set_title(
+        label, fontsize=9
+    )
+
+
+def _spans(frame: pd.DataFrame, began: int) -> list[tuple[float, float]]:
+    """:return: [s] start since the trace began, and length, of each row's interval."""
+    start, length = frame["start"] - began, frame["end"] - frame["start"]
+    return list(zip(start / 1e9, length / 1e9, strict=True))
+
+
+def _mark(axis: Axes, ts: pd.Series, analysis: Analysis, height: float, marker: str) -> None:
+    """Marks moments, no more than one in each step of the timeline."""
+    scan = analysis.scan
+    steps = np.unique((ts.to_numpy(np.int64) - scan.began) >> max(scan.shift - 1, 0))
+    time = steps * (1 << max(scan.shift - 1, 0)) / 1e9
+    axis.plot(time, np.full(len(time), height), marker, color=_INK, ms=3.5, mew=0.8)
+
+
+def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int) -> None:
+    """Draws the phases of the scenario as labelled spans."""
+    spans = zip(phases["name"], phases["start"], phases["end"], strict=True)
+    for number, (name, start, end) in enumerate(spans):
+        first, last = (start - began) / 1e9, (end - began) / 1e9
+        axis.axvspan(first, last, color=("#dddddd", "#eeeeee")[number % 2], linewidth=0)
+        axis.text((first + last) / 2, 0.5, name, ha="center", va="center", fontsize=8, clip_on=True)
+    axis.set_yticks([])
+    axis.set_ylabel(phases.attrs.get("scenario", ""), rotation=0, ha="right", va="center", fontsize=8)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(bottom=False)
+
+
+def _draw_witness(axis: Axes, witness: Witness, began: int) -> None:
+    """Draws when the sender's frames were refused."""
+    spans = (
+        np.column_stack([witness.gaps["start"] - began, witness.gaps["end"] - witness.gaps["start"]]) / 1e9
+    )
+    axis.broken_barh([(start, length) for start, length in spans], (0, 1), color="#000000", linewidth=0.5)
+    axis.set_ylim(0, 1)
+    axis.set_yticks([])
+    axis.set_ylabel("sender", rotation=0, ha="right", va="center", fontsize=8)
+
+
+def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
+    """Hatches the intervals in which events were dropped."""
+    for start, end in analysis.scan.losses:
+        axis.axvspan(
+            (start - analysis.scan.began) / 1e9,
+            (end - analysis.scan.began) / 1e9,
+            facecolor="none",
+            edgecolor="#888888",
+            hatch="////",
+            linewidth=0,
+        )
+
+
+def _legend(analysis: Analysis, witness: Witness | None) -> list[Patch | Line2D]:
+    """:return: an entry for each thing that is in the timeline."""
+    entries: list[Patch | Line2D] = [Line2D([], [], color=_INK, label="buffers posted")]
+    entries += [Patch(color=colour, label=state) for state, colour in _colours(analysis).items()]
+    kinds = set(analysis.scan.rare["kind"])
+    failed = (analysis.scan.rare["kind"] == KIND["refill"]) & ~analysis.scan.rare["complete"].astype(bool)
+    if failed.any():
+        entries.append(Line2D([], [], color=_INK, marker="x", ls="", ms=5, label="refill failed"))
+    if KIND["alloc_fail"] in kinds:
+        entries.append(Line2D([], [], color=_INK, marker="v", ls="", ms=5, label="allocation failed"))
+    if witness is not None:
+        entries.append(Patch(color="#000000", label="frames refused (sender)"))
+    if analysis.scan.losses:
+        entries.append(Patch(facecolor="none", edgecolor="#888888", hatch="////", label="events dropped"))
+    return entries

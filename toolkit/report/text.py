@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What an analysis says, as text: one sentence first, then tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from toolkit.stalls.analysis import Analysis
+from toolkit.trace.ledger import totals
+
+LISTED = 20
+"""As many stalls are listed; the files have all."""
+
+
+def verdict(analysis: Analysis) -> str:
+    """:return: a sentence for each device that went deaf, the worst first; or one that says that none did."""
+    scan, stalls = analysis.scan, analysis.stalls
+    length = (scan.ended - scan.began) / 1e9
+    if stalls.empty:
+        return _nothing(analysis, length)
+    longest = stalls.loc[stalls.groupby("device")["duration_ns"].idxmax()]
+    worst = longest.sort_values("duration_ns", ascending=False)
+    return " ".join(
+        _deaf(stalls[stalls["device"] == row["device"]], row, length) for row in worst.to_dict("records")
+    )
+
+
+def _nothing(analysis: Analysis, length: float) -> str:
+    queues, scan = analysis.queues, analysis.scan
+    who = ", ".join(dict.fromkeys(queues["device"])) or "no device"
+    if scan.losses:
+        return f"No stall was seen on {who} in {length:.1f} s, but events were dropped: it proves nothing."
+    if not queues["packets"].sum():
+        return f"No stall was seen on {who} in {length:.1f} s, but no packet either: it proves nothing."
+    return (
+        f"No stall: {who} never went deaf in {length:.1f} s "
+        f"({queues['packets'].sum():,} packets on {len(queues)} queue(s))."
+    )
+
+
+def _deaf(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> str:
+    count, queues = len(stalls), stalls["queue"].nunique()
+    times = "once" if count == 1 else f"{count:,} times"
+    where = f"queue {stalls['queue'].iloc[0]}" if queues == 1 else f"{queues} queues"
+    much = seconds(longest["duration_ns"])
+    also = [
+        f"{column.removesuffix('_ns').replace('_', '-')} {seconds(longest[column])} s"
+        for column in state_columns(stalls)
+        if longest[column] and column != f"{longest['state'].replace('-', '_')}_ns"
+    ]
+    state = longest["state"] + (f", of it {', '.join(also)}" if also else "")
+    sentence = (
+        f"{longest['device']} went deaf {times} in {length:.1f} s on {where}, "
+        f"{'for' if count == 1 else 'at most for'} {much} s ({state}): {longest['cause']}."
+    )
+    if stalls["open"].any():
+        sentence += f" {stalls['open'].sum()} stall(s) had not ended when the trace did."
+    if stalls["uncertain"].any():
+        sentence += f" {stalls['uncertain'].sum()} of the stalls touch dropped events and are uncertain."
+    return sentence
+
+
+def state_columns(stalls: pd.DataFrame) -> list[str]:
+    """:return: the columns [ns] that say how long a stall was in each state."""
+    names = list(stalls.columns)
+    return names[names.index("open") + 1 : names.index("uncertain")]
+
+
+def seconds(nanoseconds: int) -> str:
+    """:return: the duration [s] to the microsecond below a millisecond, else to the millisecond."""
+    return f"{nanoseconds / 1e9:.6f}" if 0 < nanoseconds < 1_000_000 else f"{nanoseconds / 1e9:.3f}"
+
+
+def stall_table(analysis: Analysis) -> pd.DataFrame:
+    """:return: the LISTED longest stalls, by start, as strings under headings with units."""
+    stalls = analysis.stalls.nlargest(LISTED, "duration_ns").sort_values("start_ns")
+    table = pd.DataFrame(index=stalls.index)
+    table["device"] = stalls["device"]
+    table["queue"] = stalls["queue"]
+    table["start [s]"] = [f"{(start - analysis.scan.began) / 1e9:.3f}" for start in stalls["start_ns"]]
+    table["duration [s]"] = stalls["duration_ns"].map(seconds)
+    table["state"] = stalls["state"]
+    for name in ("reclaim", "refill", "waiting"):
+        table[f"{name} [s]"] = stalls[f"{name}_ns"].map(seconds)
+    table["refills"] = stalls["refills"]
+    table["failed"] = stalls["failed"]
+    table["retries"] = stalls["retries"]
+    marks = {"open": stalls["open"], "uncertain": stalls["uncertain"]}
+    table["cause"] = stalls["cause"]
+    for mark, rows in marks.items():
+        table.loc[rows, "cause"] = f"({mark}) " + table["cause"]
+    if "witness_difference_ns" in stalls:
+        table["witness [ms]"] = [
+            "no gap" if pd.isna(each) else f"{each / 1e6:+.1f}" for each in stalls["witness_difference_ns"]
+        ]
+    return table.astype("string")
+
+
+def queue_table(analysis: Analysis) -> pd.DataFrame:
+    """:return: the queues, as strings under headings with units."""
+    queues = analysis.queues
+    table = queues[["device", "queue", "stalls"]].copy()
+    table["stalled [s]"] = queues["stalled_ns"].map(seconds)
+    table["longest [s]"] = queues["longest_ns"].map(seconds)
+    for name in (
+        "open",
+        "packets",
+        "polls",
+        "refills",
+        "failed",
+        "alloc_failures",
+        "fallbacks",
+        "posted_min",
+    ):
+        table[name.replace("_", " ")] = queues[name]
+    for name in ("gap_p99", "gap_max"):
+        gaps = queues[f"{name}_ns"]
+        table[f"NAPI {name.replace('_', ' ')} [ms]"] = [
+            "-" if pd.isna(each) else f"{each / 1e6:.3f}" for each in gaps
+        ]
+    return table.astype("string").fillna("-")
+
+
+def render(analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: bool) -> None:
+    """Prints the verdict, the stalls, the queues, and what limits their worth.
+
+    :param witness: the `witness` object of the summary.
+    :param terminal: whether stdout is one: tables are drawn, else plain.
+    """
+    print(verdict(analysis))
+    if len(analysis.stalls):
+        more = len(analysis.stalls) - LISTED
+        title = f"The {LISTED} longest stalls of {len(analysis.stalls):,}" if more > 0 else "Stalls"
+        _print(title, stall_table(analysis), terminal=terminal)
+    _print("Queues", queue_table(analysis), terminal=terminal)
+    for line in remarks(analysis, witness):
+        print(line)
+
+
+def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
+    """:return: sentences on kernel, driver, missing hooks, dropped events and the witness."""
+    meta = analysis.meta
+    lines = [
+        f"Kernel {meta.get('kernel')}, {each['name']} ({each.get('variant') or 'unknown variant'}), "
+        f"regime: {each.get('regime') or 'unknown'}."
+        for each in meta["drivers"]
+    ]
+    lines += [
+        f"Not attached: {hook['program']}; this trace lacks {hook.get('missing') or 'it'}."
+        for each in meta["drivers"]
+        for hook in each.get("hooks", [])
+        if not hook.get("attached")
+    ]
+    ledger = totals(analysis.scan.ledger)
+    lines.append(
+        "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
+    )
+    return lines + ([witness["sentence"]] if witness else [])
+
+
+def _print(title: str, table: pd.DataFrame, *, terminal: bool) -> None:
+    """Prints a table under its title."""
+    if not terminal:
+        print(f"\n{title}\n{table.to_string(index=False)}\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left")
+    for name in table:
+        left = str(name) in ("device", "state", "cause")
+        drawn.add_column(str(name), justify="left" if left else "right")
+    for row in table.itertuples(index=False):
+        drawn.add_row(*row)
+    Console().print(drawn)
