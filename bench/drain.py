@@ -5,8 +5,8 @@
     sudo python -m bench.drain --here  on this one
 
 Both readers get the same records from the same kind of map in the same run: first a ring that was filled
-before (how fast can it be emptied), then a steady offer (how much is lost). bcc's callback turns each record into a
-struct, as its examples do.
+before (how fast is it emptied), then a steady offer (how much is lost). The callback makes each record a
+struct, as the examples of bcc do.
 """
 
 from __future__ import annotations
