@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import UserError
+from vm.wire import frames, sender
+
+
+class Nic:
+    """A receiver as QEMU is one: takes every frame, or stops reading for a while."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(0.05)
+        self.taken = 0
+        self.reading = threading.Event()
+        self.reading.set()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            self.reading.wait(0.01)
+            if self.reading.is_set():
+                try:
+                    self.socket.recv(65536)
+                    self.taken += 1
+                except TimeoutError:
+                    pass
+
+    def close(self) -> None:
+        self.done.set()
+        self.thread.join()
+        self.socket.close()
+
+
+def test_account_of_a_receiver_that_stops_reading(tmp_path: Path) -> None:
+    nic = Nic(tmp_path / "nic")
+    away: list[tuple[int, int]] = []
+
+    def leave() -> None:
+        time.sleep(0.3)
+        nic.reading.clear()
+        began = time.monotonic_ns()
+        time.sleep(0.3)
+        away.append((began, time.monotonic_ns()))
+        nic.reading.set()
+
+    leaving = threading.Thread(target=leave)
+    with sender.connect(tmp_path / "nic") as wire:
+        leaving.start()
+        account = sender.send(wire, [b"x" * 100], rate=4000, duration=1.0)
+    leaving.join()
+    time.sleep(0.2)
+    nic.close()
+    assert nic.taken == account.sent
+    assert account.sent + len(account.refused) + account.skipped == pytest.approx(4000, rel=0.02)
+    longest = max(account.gaps, key=lambda gap: gap["duration_ns"])
+    # Ten datagrams wait in the socket before one is refused: 2.5 ms at this rate.
+    assert longest["duration_ns"] == pytest.approx(300e6, abs=30e6)
+    assert longest["start_ns"] == pytest.approx(away[0][0], abs=30e6)
+    assert sum(gap["refused"] for gap in account.gaps) == len(account.refused)
+    inside = [at for at in account.refused if 0 <= at - longest["start_ns"] <= longest["duration_ns"]]
+    assert len(inside) == longest["refused"]
+
+
+def test_gap_that_does_not_end_is_open(tmp_path: Path) -> None:
+    nobody = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    nobody.bind(str(tmp_path / "nic"))
+    with nobody, sender.connect(tmp_path / "nic") as wire:
+        account = sender.send(wire, [b"x"], rate=1000, count=100)
+    assert account.gaps[-1]["open"]
+    assert account.sent + len(account.refused) + account.skipped == 100
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no NIC takes frames"):
+        sender.connect(tmp_path / "nothing")
+
+
+def test_frames_have_right_checksums() -> None:
+    frame = frames.udp(61, dst_mac="52:54:00:00:01:01", port=9000)
+    assert len(frame) == 61
+    header, datagram = frame[14:34], frame[34:]
+    assert frames.checksum(header) == 0
+    pseudo = header[12:20] + bytes([0, 17]) + datagram[4:6]
+    assert frames.checksum(pseudo + datagram) == 0
+    assert int.from_bytes(datagram[2:4], "big") == 9000
+
+
+@pytest.mark.parametrize("size", [41, 70000])
+def test_frame_of_a_wrong_size(size: int) -> None:
+    with pytest.raises(ValueError, match="a frame has"):
+        frames.udp(size, dst_mac="52:54:00:00:01:01", port=1)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``make demo``: one machine, one shortage, one trace, and whether the sender saw the same stall."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import UserError
+from vm import guest, trial
+
+OUT = Path("out/demo")
+#: A stall and the gap in the sender's frames may differ by so much: what was posted when NAPI went off.
+AGREE_NS = 60_000_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=OUT)
+    parser.add_argument("--accel", help="tcg or kvm; chosen by a trial boot by default")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - began:4.0f} s] {line}", file=sys.stderr, flush=True)
+
+    try:
+        summary = demo(arguments.output, arguments.accel, say)
+    except UserError as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return error.exit_code
+    wrong = judge(summary)
+    for sentence in wrong:
+        print(f"demo: error: {sentence}", file=sys.stderr)
+    if not wrong:
+        say(f"done: see {arguments.output}/timeline.png and {arguments.output}/summary.json")
+    return 1 if wrong else 0
+
+
+def demo(out: Path, accel: str | None, say: Any) -> dict[str, Any]:
+    """Runs the demo into a directory, which is made anew.
+
+    :return: summary.json.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    with guest.machine("virtio-net", accel=accel) as machine:
+        say(f"{machine.name} is up ({machine.accel}), kernel {machine.ssh('uname -r').stdout.strip()}")
+        files = trial.run(
+            machine,
+            "virtio_net",
+            out,
+            scenario=["knob", "--times", "2"],
+            traffic=trial.Traffic(),
+            say=say,
+        )
+    say("analyzing")
+    words = [sys.executable, "-m", "toolkit", "analyze", str(files.trace), "-o", str(out)]
+    words += ["--witness", str(files.witness), "--phases", str(files.phases)]
+    done = subprocess.run(words)
+    if done.returncode:
+        raise UserError(f"toolkit analyze failed with status {done.returncode}.")
+    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return found
+
+
+def judge(summary: dict[str, Any]) -> list[str]:
+    """What is wrong with a demo: no stall, a stall that the sender did not see alike, or lost events.
+
+    :param summary: of `toolkit analyze`.
+    :return: sentences; none if all is well.
+    """
+    wrong = []
+    stalls = [stall for stall in summary["stalls"] if stall["duration_ns"] >= 10 * AGREE_NS // 2]
+    if not stalls:
+        wrong.append("no stall was found, though memory was kept back.")
+    for stall in stalls:
+        difference = stall["witness_difference_ns"]
+        if difference is None or abs(difference) > AGREE_NS:
+            seen = "no gap" if difference is None else f"a gap that differs by {difference / 1e6:.0f} ms"
+            wrong.append(f"a stall took {stall['duration_ns'] / 1e6:.0f} ms, but the sender saw {seen}.")
+    if dropped := summary["ledger"]["dropped"]:
+        wrong.append(f"{dropped} events were dropped.")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One trial: a scenario in a machine under traffic, its trace, and the witnesses of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from toolkit.errors import UserError
+from vm.guest import Guest
+from vm.paths import CHECKOUT
+from vm.qemu import mac
+
+#: How long a trace may take to compile and attach (s): half a minute where the machine is busy.
+ATTACH_SECONDS = 240
+#: Where a scenario's sockets listen (vm/scenarios/pressure.py).
+PORTS = "9000-9047"
+
+_THERE = "/var/tmp/trial"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Frames for a NIC under test: which one, how many a second and of how many bytes."""
+
+    nic: int = 0
+    rate: int = 6000
+    size: int = 1500
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a trial leaves; `phases` is missing where there was no scenario."""
+
+    trace: Path
+    witness: Path
+    phases: Path
+    log: Path
+
+
+def run(
+    guest: Guest,
+    driver: str,
+    out: Path,
+    *,
+    scenario: Sequence[str] = (),
+    seconds: float = 0.0,
+    traffic: Traffic | None = None,
+    options: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> Files:
+    """Traces a driver in a machine while a scenario runs there and frames arrive.
+
+    :param driver: to trace.
+    :param out: the directory for what the trial leaves; it is made.
+    :param scenario: module under vm.scenarios and its options; none: just wait for `seconds`.
+    :param traffic: None: no frames.
+    :param options: more of `toolkit trace`.
+    :raises UserError: if the trace does not start or the scenario fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    files = Files(out / "trace.rxt", out / "witness.json", out / "phases.json", out / "trial.log")
+    guest.ssh(f"sudo rm -rf {_THERE} && mkdir {_THERE}", check=True, timeout=60)
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(files.log.open("w"))
+        with tracing(guest, driver, f"{_THERE}/trace.rxt", options=options, log=log.write):
+            say(f"tracing {driver} in {guest.name}")
+            with wire(guest, traffic, files.witness) if traffic else contextlib.nullcontext():
+                time.sleep(2)
+                if scenario:
+                    say(f"scenario {' '.join(scenario)}")
+                    _scenario(guest, scenario)
+                time.sleep(seconds)
+        say("trace written")
+    guest.ssh(f"sudo chown -R $(id -u) {_THERE}", check=True, timeout=120)
+    guest.copy_from(f"{_THERE}/trace.rxt", files.trace)
+    if scenario:
+        guest.copy_from(f"{_THERE}/phases.json", files.phases)
+    return files
+
+
+def _scenario(guest: Guest, scenario: Sequence[str]) -> None:
+    name, *options = scenario
+    python = "sudo /opt/toolkit/venv/bin/python"
+    guest.ssh(
+        f"cd /opt/toolkit/src && {python} -m vm.scenarios.{name} {' '.join(options)} -o {_THERE}/phases.json",
+        check=True,
+    )
+
+
+@contextmanager
+def tracing(
+    guest: Guest,
+    driver: str,
+    path: str,
+    *,
+    options: Sequence[str] = (),
+    log: Callable[[str], object] = sys.stderr.write,
+) -> Iterator[str]:
+    """`sudo toolkit trace` in a machine, from when everything is attached to the end of the block.
+
+    :param path: the trace in the machine; PATH.pid holds the process while it runs.
+    :param log: is given what the command prints.
+    :return: the command's process id in the machine.
+    :raises UserError: if it does not start, or does not end well.
+    """
+    command = f"toolkit trace {driver} -o {path} {' '.join(options)}"
+    with guest.popen(f"exec sudo sh -c 'echo $$ > {path}.pid; exec {command}'", stdout=None) as process:
+        lines: list[str] = []
+        ready = threading.Event()
+
+        def listen() -> None:
+            assert process.stderr is not None
+            for line in process.stderr:
+                lines.append(line.rstrip())
+                log(line)
+                if line.startswith("tracing "):
+                    ready.set()
+            ready.set()
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        if (
+            not ready.wait(ATTACH_SECONDS)
+            or process.poll() is not None
+            or not lines[-1].startswith("tracing ")
+        ):
+            process.kill()
+            raise UserError(
+                f"{guest.name}: the trace did not start: {' | '.join(lines[-3:]) or 'no message'}"
+            )
+        number = guest.ssh(f"cat {path}.pid", check=True, timeout=120).stdout.strip()
+        try:
+            yield number
+        finally:
+            guest.ssh(f"sudo kill -INT {number}", timeout=300)
+            if process.wait(timeout=600):
+                raise UserError(f"{guest.name}: the trace failed: {' | '.join(lines[-3:])}")
+            listener.join(10)
+
+
+@contextmanager
+def wire(guest: Guest, traffic: Traffic, witness: Path) -> Iterator[None]:
+    """Frames into a NIC for the length of the block; then the sender's account, in the machine's time."""
+    before = guest.clock_offset()
+    words = [sys.executable, "-m", "vm.wire", "--socket", str(guest.wire(traffic.nic))]
+    words += ["--size", str(traffic.size), "--rate", str(traffic.rate), "--duration", "86400"]
+    words += ["--dst", mac(traffic.nic), "--ports", PORTS, "-o", str(witness)]
+    with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sender:
+        try:
+            yield
+        finally:
+            sender.send_signal(signal.SIGINT)
+            _, said = sender.communicate(timeout=60)
+    if sender.returncode:
+        raise UserError(f"the sender failed: {said.decode(errors='replace').strip()}")
+    after = guest.clock_offset()
+    account = json.loads(witness.read_text())
+    better = min(before, after, key=lambda clock: clock.error_ns)
+    account["device"] = f"eth{traffic.nic + 1}"
+    account["clock"] = asdict(better)
+    witness.write_text(json.dumps(account, indent=1) + "\n")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Frames into a machine's NIC, and an exact account of those that it did not take."""

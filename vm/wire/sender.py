@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Sends at a rate, never waits for the receiver, and remembers what was refused when."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import UserError
+
+#: A sender that was not scheduled for longer than this skips frames instead of sending them in a burst (s).
+CATCH_UP = 0.005
+_REFUSED = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED})
+
+
+@dataclass
+class Account:
+    """What became of the frames; times are CLOCK_MONOTONIC of the sender, ns."""
+
+    size: int
+    rate: float
+    started_ns: int = 0
+    ended_ns: int = 0
+    sent: int = 0
+    skipped: int = 0
+    refused: array[int] = field(default_factory=lambda: array("q"))
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """:return: {sent, refused, skipped, rate, size, started_ns, ended_ns, gaps}."""
+        return {
+            "sent": self.sent,
+            "refused": len(self.refused),
+            "skipped": self.skipped,
+            "rate": self.rate,
+            "size": self.size,
+            "started_ns": self.started_ns,
+            "ended_ns": self.ended_ns,
+            "gaps": self.gaps,
+        }
+
+
+def connect(path: Path) -> socket.socket:
+    """A datagram socket to a NIC.
+
+    :raises UserError: if nobody listens there.
+    """
+    wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    wire.setblocking(False)
+    try:
+        wire.connect(str(path))
+    except OSError as error:
+        wire.close()
+        raise UserError(f"no NIC takes frames at {path}: {error.strerror}; is the machine up?") from None
+    return wire
+
+
+def send(
+    wire: socket.socket,
+    frames: Sequence[bytes],
+    *,
+    rate: float,
+    count: int | None = None,
+    duration: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[Account], None] | None = None,
+) -> Account:
+    """Sends frames in turn until there were `count`, `duration` seconds are over or `stop` says so.
+
+    A gap is a run of refused frames: it begins with the first of them and ends with the next that is taken.
+
+    :param rate: frames a second.
+    :param show: is called about twice a second.
+    """
+    account = Account(len(frames[0]), rate)
+    interval = 1 / rate
+    began = time.monotonic()
+    account.started_ns = time.monotonic_ns()
+    number = 0
+    gap_start = gap_refused = 0
+    shown = began
+    while True:
+        now = time.monotonic()
+        elapsed = now - began
+        if (
+            (count is not None and number >= count)
+            or (duration is not None and elapsed >= duration)
+            or stop()
+        ):
+            break
+        if show and now - shown >= 0.5:
+            shown = now
+            show(account)
+        due = int(elapsed * rate)
+        if number >= due:
+            time.sleep(min(max(began + (number + 1) * interval - now, 0.0), 0.1))
+            continue
+        if late := max(0, due - number - max(1, int(CATCH_UP * rate))):
+            account.skipped += late
+            number += late
+        try:
+            wire.send(frames[number % len(frames)])
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            at = time.monotonic_ns()
+            account.refused.append(at)
+            if not gap_refused:
+                gap_start = at
+            gap_refused += 1
+        else:
+            account.sent += 1
+            if gap_refused:
+                account.gaps.append(_gap(gap_start, time.monotonic_ns(), gap_refused))
+                gap_refused = 0
+        number += 1
+    account.ended_ns = time.monotonic_ns()
+    if gap_refused:
+        account.gaps.append(_gap(gap_start, account.ended_ns, gap_refused) | {"open": True})
+    return account
+
+
+def _gap(start: int, end: int, refused: int) -> dict[str, Any]:
+    return {"start_ns": start, "duration_ns": end - start, "refused": refused}
