@@ -53,7 +53,7 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        message, code = f"{error.filename or 'write'}: {error.strerror or error}", 1
+        message, code = f"{error.filename or 'cannot write'}: {error.strerror or error}.", 1
     except MemoryError:
         message, code = "not enough memory.", 1
     print(f"toolkit: error: {message}", file=sys.stderr)

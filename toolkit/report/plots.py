@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis
@@ -109,7 +109,7 @@ def durations(analysis: Analysis) -> Figure:
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
     stalls = analysis.stalls[analysis.stalls["duration_ns"] > 0]
-    axis.set_title(_title(analysis, f"How long {len(analysis.stalls):,} stall(s) lasted"))
+    axis.set_title(_title(analysis, f"Duration of the stalls ({len(analysis.stalls):,})"))
     axis.set_xlabel("duration of the stall [s]")
     axis.set_ylabel("stalls")
     if stalls.empty:
@@ -131,7 +131,9 @@ def durations(analysis: Analysis) -> Figure:
     if len(length) <= BARS:
         axis.plot(length, np.zeros(len(length)), "|", color=_INK, ms=10, clip_on=False, label="one stall")
     axis.set_xscale("log")
-    axis.set_xlim(edges[0] / 1.6, edges[-1] * 1.6)
+    axis.set_xlim(edges[0] / 3, edges[-1] * 3)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -165,6 +167,8 @@ def napi_gaps(analysis: Analysis) -> Figure:
         return figure
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.grid(color="#e5e5e5", linewidth=0.6)
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
@@ -228,6 +232,7 @@ def _say(axis: Axes, text: str) -> None:
         0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=12, color="#888888"
     )
     axis.set_yticks([])
+    axis.set_xticks([])
 
 
 def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *, short: bool) -> None:

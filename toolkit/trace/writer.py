@@ -24,7 +24,7 @@ class TraceWriter:
     """An open trace file; `with` closes it, without an end note if an exception passes.
 
     :param path: the file to make, with mode 0600.
-    :param meta: the JSON object of the whole trace (docs/trace-file.md).
+    :param meta: the JSON object of the whole trace (docs/trace-file.md); an empty batch follows it.
     :param force: replace an existing file, once the new one has its beginning on the disk.
     :raises UserError: if the file exists and not `force`, or cannot be made or written.
     """
@@ -40,7 +40,8 @@ class TraceWriter:
             text = json.dumps(meta).encode()
             schema = SCHEMA.with_metadata({META_KEY: text, CHECK_KEY: checksum(text, [])})
             self._stream = pa.ipc.new_stream(self._message, schema, options=_OPTIONS)
-            self._flush()
+            # Arrow holds the schema back until there is a batch.
+            self.write(np.empty(0, EVENT), {"now_ns": meta["clock"]["monotonic_ns"], "ledger": {}})
             if making != self.path:
                 making.replace(self.path)
         except BaseException:

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Small tables of events, made by hand: they imitate no machine and are no recordings."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+
+from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NOT_KNOWN, Events
+from toolkit.trace.writer import TraceWriter
+
+S = 1_000_000_000
+MS = 1_000_000
+BEGAN = 1000 * S
+
+META: dict[str, Any] = {
+    "format": 1,
+    "toolkit": "0.1.0",
+    "kernel": "6.1.0-test",
+    "arch": "x86_64",
+    "cpus": 2,
+    "clock": {"monotonic_ns": BEGAN, "realtime_ns": 0, "boottime_ns": 0},
+    "options": {"detail": "normal", "devices": [], "queues": []},
+    "gfp_flags": {"__GFP_HIGH": 0x20, "__GFP_ATOMIC": 0x200, "__GFP_KSWAPD_RECLAIM": 0x800},
+    "drivers": [
+        {
+            "name": "virtio_net",
+            "module": "virtio_net",
+            "srcversion": "0",
+            "version": None,
+            "variant": "stock",
+            "regime": "delayed work, NAPI off",
+            "hooks": [
+                {"program": "a", "at": ["kprobe:a"], "attached": "kprobe:a", "missing": ""},
+                {"program": "b", "at": ["kprobe:b"], "attached": None, "missing": "receive interrupts"},
+            ],
+            "parameters": {},
+        }
+    ],
+    "devices": [
+        {
+            "ifindex": 3,
+            "name": "eth1",
+            "driver": "virtio_net",
+            "bus": "virtio1",
+            "queues": [{"queue": queue, "name": f"rx-{queue}", "size": 256} for queue in range(2)],
+        }
+    ],
+}
+
+Trace: TypeAlias = Callable[..., Path]
+
+
+def event(kind: str, at: float, **members: Any) -> Events:
+    """:return: one event, `at` seconds after the trace began; flags joined by |."""
+    row = np.zeros(1, EVENT)
+    row["ifindex"], row["kind"], row["ts"] = 3, KIND[kind], BEGAN + round(at * S)
+    row["posted_before"] = row["posted_after"] = NOT_KNOWN
+    row["flags"] = sum(FLAG[name] for name in members.pop("flags", "").split("|") if name)
+    for name, value in members.items():
+        row[name] = value
+    return row
+
+
+def failed(at: float, **members: Any) -> Events:
+    """:return: a refill in softirq that failed and left nothing posted."""
+    return event("refill", at, **{"gfp": 0xA20, "refills": 1, "failed": 1, "posted_after": 0} | members)
+
+
+def refilled(at: float, **members: Any) -> Events:
+    """:return: a refill in process context that posted all."""
+    good = {"flags": "process|complete", "gfp": 0xCC0, "refills": 1, "posted_before": 0, "posted_after": 256}
+    return event("refill", at, **good | members)
+
+
+def window(at: float, **members: Any) -> Events:
+    """:return: a window that ended at `at`, with packets."""
+    some = {"dur": 8 * MS, "polls": 5, "packets": 40, "posted_before": 200, "posted_after": 250}
+    return event("window", at, **some | members)
+
+
+def worker_stall(at: float, end: float, queue: int = 0) -> list[Events]:
+    """:return: a failed refill at `at`; 1 ms later the worker turns NAPI off, until `end`."""
+    return [
+        event("alloc_fail", at, gfp=0xA20, queue=queue),
+        failed(at, dur=1000, queue=queue),
+        event("worker_in", at + 0.0005, queue=ALL_QUEUES, flags="process|in_worker"),
+        event("napi_off", at + 0.001, queue=queue, flags="process|in_worker"),
+        refilled(end, dur=round((end - at) / 2 * S), reclaim=round((end - at) / 4 * S), queue=queue),
+        event("napi_on", end, queue=queue, flags="process|in_worker"),
+    ]
+
+
+def note(now: float, dropped: int = 0, **more: Any) -> dict[str, Any]:
+    """:return: the note of a batch drained `now` seconds after the trace began."""
+    ledger = {"window": {"attempted": [9, dropped], "delivered": [9, 0], "dropped": [0, dropped]}}
+    return {"now_ns": BEGAN + round(now * S), "ledger": ledger, **more}
+
+
+@pytest.fixture
+def make_trace(tmp_path: Path) -> Trace:
+    """Writes batches of events to a trace that ends 10 s after it began."""
+
+    def make(
+        *batches: Sequence[Events], name: str = "made.rxt", meta: dict[str, Any] = META, end: float = 10
+    ) -> Path:
+        path = tmp_path / name
+        with TraceWriter(path, meta, force=True) as writer:
+            for number, batch in enumerate(batches):
+                events = np.concatenate([np.empty(0, EVENT), *batch])
+                writer.write(events, note(end * (number + 1) / (len(batches) + 1)))
+            writer.close(note(end, end={"reason": "duration"}))
+        return path
+
+    return make
