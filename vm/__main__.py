@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``python -m vm``: build, start, enter and stop the testbed's machines."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from toolkit.errors import UserError
+from vm import guest as guests
+from vm import image, machines
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+Name = Annotated[str, typer.Argument(help="What the machine runs under.")]
+Kind = Annotated[
+    str | None,
+    typer.Option("--machine", metavar="KIND", help="Its entry in machines.yaml; the name by default."),
+]
+Accel = Annotated[str | None, typer.Option(metavar="tcg|kvm", help="Chosen by a trial boot by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+# What follows the name belongs to the machine's shell, options included.
+PASS_ON = {"allow_interspersed_args": False, "ignore_unknown_options": True}
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(metavar="[MACHINE]")] = "virtio-net",
+    force: Annotated[bool, typer.Option("--force", help="Build anew, for newer packages.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete images that no machine uses now.")] = False,
+) -> None:
+    """Build a machine's disk image, or find it in the cache."""
+    built = image.ensure(machines.find(name), force=force)
+    if prune:
+        for key in image.prune({image.key(machine) for machine in machines.load().values()}):
+            print(f"deleted {key}", file=sys.stderr)
+    print(built.disk)
+
+
+@app.command()
+def up(
+    name: Name,
+    kind: Kind = None,
+    accel: Accel = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the QEMU command instead of running it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a machine and wait until it answers."""
+    if dry_run:
+        print(shlex.join(guests.command_line(name, kind or name, accel)))
+        return
+    guest = guests.up(name, kind, accel=accel)
+    if as_json:
+        print(json.dumps(_facts(guest)))
+
+
+@app.command(context_settings=PASS_ON)
+def ssh(name: Name, command: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Enter a machine, or run a command in it and pass on its exit status."""
+    guest = guests.find(name)
+    words = guest.ssh_argv("-t") if command is None and sys.stdin.isatty() else guest.ssh_argv()
+    if command:
+        words += ["--", *command]
+    raise typer.Exit(subprocess.run(words).returncode)
+
+
+@app.command()
+def cp(
+    source: Annotated[str, typer.Argument(help="A path, or NAME:path in a machine.")],
+    target: Annotated[str, typer.Argument(help="A path, or NAME:path in a machine.")],
+) -> None:
+    """Copy a file or directory into or out of a machine."""
+    inside = [":" in source.partition("/")[0], ":" in target.partition("/")[0]]
+    if inside[0] == inside[1]:
+        raise UserError("Exactly one of the two is NAME:path.")
+    name, _, path = (source if inside[0] else target).partition(":")
+    guest = guests.find(name)
+    if inside[0]:
+        guest.copy_from(path, target)
+    else:
+        guest.copy_to(source, path)
+
+
+@app.command(context_settings=PASS_ON)
+def run(name: Name, command: list[str], kind: Kind = None, accel: Accel = None) -> None:
+    """Run a command in a machine; one that was not running is started first and stopped after."""
+    own = name not in {guest.name for guest in guests.running()}
+    guest = guests.up(name, kind, accel=accel) if own else guests.find(name)
+    try:
+        if not own:
+            guest.sync()
+        status = subprocess.run([*guest.ssh_argv(), "--", *command]).returncode
+    finally:
+        if own:
+            guests.down(guest)
+    raise typer.Exit(status)
+
+
+@app.command()
+def sync(name: Name) -> None:
+    """Bring this checkout's code into a running machine."""
+    guests.find(name).sync()
+
+
+@app.command()
+def down(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every machine of this checkout.")] = False,
+) -> None:
+    """Stop machines."""
+    if bool(names) == everything:
+        raise UserError("Name the machines to stop, or say --all.")
+    for guest in guests.running() if everything else [guests.find(name) for name in names or []]:
+        guests.down(guest)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Show what runs, and what could."""
+    rows = [_facts(guest) for guest in guests.running()]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        print(f"{row['name']}  machine {row['kind']}, pid {row['pid']}, port {row['port']}, {row['accel']}")
+    if not rows:
+        print(f"Nothing runs. Machines: {', '.join(machines.load())}")
+
+
+def _facts(guest: guests.Guest) -> dict[str, object]:
+    directory = guest.files.directory
+    wires = [str(guest.wire(number)) for number in range(len(guest.machine.nics))]
+    age = round(time.time() - guest.started)
+    return {**asdict(guest), "age_s": age, "directory": str(directory), "wires": wires}
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence."""
+    try:
+        app(prog_name="python -m vm")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

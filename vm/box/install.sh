@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Turns a Debian system that has the packages into a testbed machine. Runs as root: in the image builder's chroot, and
+# from Vagrant in a box of somebody else.
+#
+#   install.sh ROOTFS [WHEELS] -- REQUIREMENT...
+#
+# ROOTFS is vm/box/rootfs; WHEELS a directory of wheels, for a machine that has no network.
+set -eu
+
+rootfs=$1
+shift
+pip_options=
+if [ "$1" != -- ]; then
+    pip_options="--no-index --find-links $1"
+    shift
+fi
+shift
+
+id vagrant >/dev/null 2>&1 || useradd --create-home --shell /bin/bash vagrant
+cp -r --no-preserve=ownership "$rootfs/." /
+chown -R root:root /etc/sudoers.d/rx-stall
+chmod 440 /etc/sudoers.d/rx-stall
+
+# Its own disk, found by serial number and formatted at the first boot.
+grep -q virtio-swap /etc/fstab 2>/dev/null ||
+    echo '/dev/disk/by-id/virtio-swap none swap nofail,x-systemd.makefs,x-systemd.device-timeout=20s 0 0' >>/etc/fstab
+
+if [ ! -x /opt/toolkit/venv/bin/python ]; then
+    python3 -m venv --system-site-packages /opt/toolkit/venv
+fi
+# shellcheck disable=SC2086 # two words on purpose
+/opt/toolkit/venv/bin/pip install --quiet --disable-pip-version-check --root-user-action=ignore $pip_options "$@"
+mkdir -p /opt/toolkit/src
+
+systemctl enable --quiet systemd-networkd.service ssh.service rx-stall-keys.service
+# Nothing may wake up in the middle of a measurement, and nothing is started that a testbed does not use.
+systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
+    man-db.timer systemd-tmpfiles-clean.timer e2scrub_reap.service systemd-networkd-wait-online.service \
+    systemd-timesyncd.service systemd-logind.service getty@tty1.service serial-getty@ttyS0.service \
+    modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service \
+    modprobe@dm_mod.service modprobe@configfs.service dev-hugepages.mount dev-mqueue.mount
+systemctl set-default --quiet multi-user.target

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Builds the machines' disk image from Debian packages, as root or as a normal user.
+
+The image is cached under a key made of everything that goes into it: a changed recipe is a new image, and an
+unchanged one is never built twice.
+"""
+
+import fcntl
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.errors import UserError
+from vm.cmd import cmd
+from vm.machines import Machine
+from vm.paths import CHECKOUT, cache
+
+BOX = Path(__file__).parent / "box"
+SIZE = "8G"
+
+# The interpreter of each release, for the wheels that the host fetches: the machine has no network.
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+
+# bcc compiles against linux-headers; with make and dwarves, variants of a driver are built in the machine.
+PACKAGES = [
+    "linux-image-amd64",
+    "linux-headers-amd64",
+    "make",
+    "dwarves",
+    "bpftool",
+    "python3",
+    "python3-venv",
+    "python3-bpfcc",
+    "bpfcc-tools",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "kmod",
+    "procps",
+    "openssh-server",
+    "sudo",
+    "rsync",
+    "iproute2",
+    "ethtool",
+    "iputils-ping",
+]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished image, ready for a direct kernel boot."""
+
+    key: str
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+def requirements() -> list[str]:
+    """What the toolkit needs in its virtual environment, from ``pyproject.toml``."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    return sorted([*project["dependencies"], *project["optional-dependencies"]["vm"]])
+
+
+def packages(machine: Machine) -> list[str]:
+    """The Debian packages of a machine's image."""
+    return [*PACKAGES, *machine.packages]
+
+
+def key(machine: Machine) -> str:
+    """A name for the image that changes with everything it is made of."""
+    digest = hashlib.sha256("\0".join(_command(machine, Path("work"), Path("wheels"))).encode())
+    files = [BOX / "install.sh", *(BOX / "initramfs").rglob("*"), *(BOX / "rootfs").rglob("*")]
+    for path in sorted(files):
+        if path.is_file():
+            digest.update(f"{path.relative_to(BOX)} {path.stat().st_mode & 0o111:o}\0".encode())
+            digest.update(path.read_bytes())
+    return f"{machine.release}-{digest.hexdigest()[:12]}"
+
+
+def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] | None = None) -> Image:
+    """The machine's image, built first if it is not in the cache.
+
+    :param machine: what to build for.
+    :param force: build it anew.
+    :param say: is told of progress, a line at a time.
+    :return: the image.
+    :raises UserError: if it cannot be built.
+    """
+    say = say or _stderr
+    name = key(machine)
+    directory = cache() / "images" / name
+    image = Image(name, directory / "root.qcow2", directory / "vmlinuz", directory / "initrd")
+    if directory.exists() and not force:
+        return image
+    if machine.release not in PYTHON:
+        raise UserError(f"Release {machine.release} is not known; {' and '.join(PYTHON)} are.")
+    with _lock(name, say):
+        if directory.exists() and not force:
+            return image
+        began = time.monotonic()
+        say(f"building the image {name}; this takes some minutes and is done once")
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory.parent))
+        try:
+            _build(machine, work, say)
+            shutil.rmtree(directory, ignore_errors=True)
+            work.rename(directory)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        say(f"image built in {time.monotonic() - began:.0f} s: {image.disk.stat().st_size / 1e9:.1f} GB")
+    return image
+
+
+def prune(keep: set[str]) -> list[str]:
+    """Delete images that no machine of this checkout would use.
+
+    :param keep: keys to keep.
+    :return: the keys of the images that were deleted.
+    """
+    images = cache() / "images"
+    old = [path for path in sorted(images.glob("*")) if path.is_dir() and path.name not in keep]
+    for path in old:
+        shutil.rmtree(path)
+    return [path.name for path in old]
+
+
+def _build(machine: Machine, work: Path, say: Callable[[str], None]) -> None:
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    command = _command(machine, work, _wheels(machine.release, say))
+    _run(["mmdebstrap", f"--mode={mode}", *command, *_sources(machine.release)], say)
+
+
+def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
+    """mmdebstrap's arguments, but for those that follow from who builds and from where the packages come."""
+    install = ["/opt/box/install.sh", "/opt/box/rootfs", "/opt/wheels", "--", *requirements()]
+    # A bind mount shows the tree without the /proc, /sys and /dev that mmdebstrap mounts in it.
+    populate = 'mount --bind "$1" "$1.tree" && exec mke2fs -q -F -t ext4 -d "$1.tree" "$1.raw"'
+    hooks = [
+        # The initramfs is made when the kernel is installed: its configuration has to be there before.
+        ("essential", f"sync-in {BOX.name}/initramfs /"),
+        ("customize", 'mkdir "$1"/opt/box'),
+        ("customize", f"sync-in {BOX.name} /opt/box"),
+        ("customize", f"copy-in {shlex.quote(str(wheels))} /opt"),
+        ("customize", f'chroot "$1" {shlex.join(install)}'),
+        (
+            "customize",
+            'rm -rf "$1"/opt/box "$1"/opt/wheels "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin',
+        ),
+        ("customize", f'echo {machine.release} > "$1"/etc/rx-stall-release; : > "$1"/etc/resolv.conf'),
+        ("customize", 'echo testbed > "$1"/etc/hostname; echo 127.0.0.1 localhost testbed > "$1"/etc/hosts'),
+        ("customize", f'truncate -s {SIZE} "$1.raw"; mkdir "$1.tree"'),
+        ("customize", f'unshare --mount sh -c {shlex.quote(populate)} sh "$1"; rmdir "$1.tree"'),
+        ("customize", 'qemu-img convert -O qcow2 "$1.raw" "$1/disk"; rm "$1.raw"'),
+        ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"; cp "$1"/boot/initrd.img-* "$1/ramdisk"'),
+    ]
+    for inside, outside in (("disk", "root.qcow2"), ("kernel", "vmlinuz"), ("ramdisk", "initrd")):
+        hooks.append(("customize", f"download /{inside} {shlex.quote(str(work / outside))}"))
+    words = ["--variant=apt", "--format=null", f"--include={','.join(packages(machine))}"]
+    return [*words, *(f"--{stage}-hook={hook}" for stage, hook in hooks), machine.release, "-"]
+
+
+def _sources(release: str) -> list[str]:
+    """This system's apt sources of Debian, spelled for a release; with none, mmdebstrap has its own."""
+    listing = cmd(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"],
+        check=False,
+    )
+    uris: dict[str, str] = {}
+    for line in listing.stdout.splitlines():
+        uri, _, label = line.partition(" ")
+        uris.setdefault(label, uri)
+    archive, security = uris.get("Debian Debian"), uris.get("Debian Debian-Security")
+    if archive is None or security is None:
+        return []
+    return [
+        f"deb {archive} {release} main",
+        f"deb {archive} {release}-updates main",
+        f"deb {security} {release}-security main",
+    ]
+
+
+def _wheels(release: str, say: Callable[[str], None]) -> Path:
+    """Fetch the wheels of the toolkit's requirements for a release's interpreter; kept in the cache."""
+    python = PYTHON[release]
+    name = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()[:12]
+    directory = cache() / "wheels" / f"{python}-{name}" / "wheels"
+    if directory.exists():
+        return directory
+    say(f"fetching wheels for Python {python}")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=directory.parent))
+    platforms = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+    try:
+        words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        words += ["--only-binary=:all:", f"--python-version={python}", "--dest", str(work)]
+        cmd([*words, *(f"--platform={each}" for each in platforms), *requirements()])
+        work.chmod(0o755)
+        work.rename(directory)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return directory
+
+
+def _run(argv: list[str], say: Callable[[str], None]) -> None:
+    last: deque[str] = deque(maxlen=5)
+    try:
+        process = subprocess.Popen(
+            argv,
+            cwd=BOX.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    except FileNotFoundError:
+        raise UserError(f"{argv[0]} is not installed: run `make setup`.") from None
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(("I: ", "W: ", "E: ")) and "running --" not in line:
+                say(line[3:].strip())
+            if line.strip() and not line.startswith(("I: ", "W: ")):
+                last.append(line.strip())
+    if process.returncode:
+        raise UserError(f"{argv[0]} failed with status {process.returncode}: {' | '.join(last)}")
+
+
+@contextmanager
+def _lock(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    directory = cache() / "images"
+    directory.mkdir(exist_ok=True)
+    with (directory / f"{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build of the same image")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

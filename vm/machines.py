@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reads ``machines.yaml``: what each testbed machine is made of."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from toolkit.errors import UserError
+
+FILE = Path(__file__).parent / "machines.yaml"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A NIC under test.
+
+    :param model: QEMU's device name.
+    :param queues: receive queues; more than one needs a tap device, and so root.
+    :param options: further properties of the device; YAML's on and off are kept as such.
+    """
+
+    model: str
+    queues: int = 1
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A swap disk: its size, and how slow it is."""
+
+    gib: int
+    bytes_per_second: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One entry of ``machines.yaml`` over the defaults."""
+
+    name: str
+    description: str
+    driver: str
+    release: str
+    memory_mb: int
+    cpus: int
+    management: str
+    nics: tuple[Nic, ...]
+    swap: Swap | None = None
+    packages: tuple[str, ...] = ()
+    cmdline: tuple[str, ...] = ()
+
+
+def load(path: Path = FILE) -> dict[str, Machine]:
+    """Read every machine.
+
+    :param path: a file in the format of ``machines.yaml``.
+    :return: machines by name.
+    :raises UserError: if a key is unknown, missing or of the wrong type.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("machines"), dict):
+        raise UserError(f"{path.name} has no `machines`.")
+    defaults = document.get("defaults") or {}
+    machines = {}
+    for name, own in document["machines"].items():
+        where = f"{path.name}: {name}"
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", str(name)):
+            raise UserError(
+                f"{where}: a machine's name is made of a-z, 0-9 and dashes, at most 31 characters."
+            )
+        if not isinstance(own, dict):
+            raise UserError(f"{where} has no keys.")
+        machines[name] = _build(Machine, {**defaults, **own, "name": name}, where)
+    return machines
+
+
+def find(name: str) -> Machine:
+    """The machine of that name.
+
+    :raises UserError: if there is none.
+    """
+    machines = load()
+    if name not in machines:
+        raise UserError(f"No machine is called {name}; there are {', '.join(machines)}.")
+    return machines[name]
+
+
+def _build(kind: type[T], values: dict[str, Any], where: str) -> T:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise UserError(f"{where}: unknown key {unknown[0]}; known are {', '.join(hints)}.")
+    parsed = {key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    try:
+        return kind(**parsed)
+    except TypeError:
+        missing = [key for key in hints if key not in values and not hasattr(kind, key)]
+        raise UserError(f"{where}: {missing[0]} is missing.") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        inner = next(arg for arg in args if arg is not type(None))
+        return None if value is None else _value(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise UserError(f"{where} is a list.")
+        return tuple(_value(args[0], each, f"{where}[{number}]") for number, each in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where} is a mapping.")
+        return {str(key): _word(each) for key, each in value.items()}
+    if hint in (Nic, Swap):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} is a mapping.")
+        return _build(hint, value, where)
+    if hint is int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"{where} is a number above 0.")
+        return value
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{where} is a text.")
+    return value
+
+
+def _word(value: Any) -> str:
+    # YAML reads a bare on and off as booleans; QEMU wants the words.
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The QEMU command of a machine, and which accelerator it may use."""
+
+import json
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from toolkit.errors import UserError
+from vm.cmd import cmd
+from vm.image import Image
+from vm.machines import Machine, Nic
+from vm.paths import cache
+
+Accel = Literal["tcg", "kvm"]
+
+BINARY = "qemu-system-x86_64"
+TRIAL_SECONDS = 20
+UNIX_PATH_MAX = 107
+
+# PCI slots are pinned: the guest finds its root disk and names its NICs by their order on the bus.
+ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5, 0x6, 0x8
+
+
+@dataclass(frozen=True)
+class Files:
+    """Everything that a running machine keeps in its run directory."""
+
+    directory: Path
+
+    @property
+    def console(self) -> Path:
+        return self.directory / "console.log"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "qemu.log"
+
+    @property
+    def swap(self) -> Path:
+        return self.directory / "swap.img"
+
+    @property
+    def qmp(self) -> Path:
+        return self.directory / "qmp"
+
+    @property
+    def pid(self) -> Path:
+        return self.directory / "pid"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state.json"
+
+    def nic(self, number: int) -> Path:
+        """The socket from which the machine's NIC takes frames."""
+        return self.directory / f"nic{number}"
+
+    def peer(self, number: int) -> Path:
+        """The socket to which the machine's NIC sends frames; whoever wants them binds it."""
+        return self.directory / f"peer{number}"
+
+
+def argv(
+    machine: Machine,
+    image: Image,
+    files: Files,
+    *,
+    accel: Accel,
+    port: int,
+    key: str,
+    taps: dict[int, list[int]],
+) -> list[str]:
+    """The whole command line of a machine.
+
+    :param machine: what to run.
+    :param image: its disk, kernel and initrd.
+    :param files: its run directory.
+    :param accel: ``tcg`` or ``kvm``.
+    :param port: the port of 127.0.0.1 that leads to the machine's ssh.
+    :param key: the public key that may log in.
+    :param taps: by number of the NIC, for those with more than one queue: the tap's descriptors, one a queue.
+    :return: the arguments, beginning with the program.
+    """
+    words = [
+        BINARY,
+        "-name",
+        machine.name,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]
+    words += ["-machine", "q35", "-m", str(machine.memory_mb), "-smp", str(machine.cpus)]
+    words += [
+        "-accel",
+        "tcg,thread=multi" if accel == "tcg" else "kvm",
+        "-cpu",
+        "max" if accel == "tcg" else "host",
+    ]
+    words += [
+        "-kernel",
+        str(image.kernel),
+        "-initrd",
+        str(image.initrd),
+        "-append",
+        kernel_command_line(machine),
+    ]
+    words += _disk("root", image.disk, "qcow2", ROOT_SLOT, "snapshot=on")
+    if machine.swap:
+        throttle = f"throttling.bps-total={machine.swap.bytes_per_second}"
+        words += _disk("swap", files.swap, "raw", SWAP_SLOT, throttle)
+    words += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
+    words += ["-device", f"virtio-rng-pci,rng=entropy,addr={RNG_SLOT:#x}"]
+    words += ["-netdev", f"user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"]
+    words += [
+        "-device",
+        f"{machine.management},netdev=management,addr={MANAGEMENT_SLOT:#x},mac=52:54:00:00:00:01",
+    ]
+    for number, nic in enumerate(machine.nics):
+        words += _nic(number, nic, files, taps.get(number, []))
+    words += ["-fw_cfg", f"name=opt/rx-stall/authorized_keys,string={_escape(key)}"]
+    words += ["-chardev", f"file,id=console,path={_escape(str(files.console))}", "-serial", "chardev:console"]
+    words += ["-qmp", f"unix:{_escape(str(files.qmp))},server=on,wait=off", "-pidfile", str(files.pid)]
+    return words
+
+
+def mac(number: int) -> str:
+    """The Ethernet address of a NIC under test, by its number."""
+    return f"52:54:00:00:01:{number + 1:02x}"
+
+
+def kernel_command_line(machine: Machine) -> str:
+    """What the machine's kernel is given: the fixed part, then the machine's own."""
+    return " ".join(["root=/dev/vda", "rw", "console=ttyS0", "net.ifnames=0", *machine.cmdline])
+
+
+def choose_accel(image: Image, say: Callable[[str], None]) -> Accel:
+    """KVM if a trial boot of the image's kernel proves it, else TCG; remembered per kernel and QEMU.
+
+    A /dev/kvm that opens proves little: in some nested setups a guest hangs without a byte on its console.
+
+    :param image: whose kernel to try.
+    :param say: is told of the trial.
+    """
+    if not Path("/dev/kvm").exists():
+        return "tcg"
+    version = re.search(r"version (\S+)", cmd([BINARY, "--version"]).stdout)
+    place = f"{platform.release()} qemu {version.group(1) if version else 'unknown'}"
+    memory = cache() / "accel.json"
+    known: dict[str, Accel] = json.loads(memory.read_text()) if memory.exists() else {}
+    if place not in known:
+        say(f"trying KVM for at most {TRIAL_SECONDS} s")
+        known[place] = "kvm" if _kvm_boots(image) else "tcg"
+        say(f"KVM {'works' if known[place] == 'kvm' else 'boots no guest'} here; the answer is remembered")
+        temporary = memory.with_suffix(".new")
+        temporary.write_text(json.dumps(known, indent=2) + "\n")
+        temporary.rename(memory)
+    return known[place]
+
+
+def _kvm_boots(image: Image) -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        console = Path(directory) / "console"
+        # Without a root disk the kernel panics; with panic=-1 and -no-reboot that ends QEMU within seconds.
+        words = [
+            BINARY,
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-machine",
+            "q35",
+        ]
+        words += ["-accel", "kvm", "-cpu", "host", "-m", "256", "-kernel", str(image.kernel)]
+        words += ["-append", "console=ttyS0 panic=-1", "-serial", f"file:{console}"]
+        try:
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0 and b"Linux version" in console.read_bytes()
+
+
+def _disk(name: str, path: Path, form: str, slot: int, more: str) -> list[str]:
+    drive = f"file={_escape(str(path))},if=none,id={name},format={form},{more}"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name},serial={name},addr={slot:#x}"]
+
+
+def _nic(number: int, nic: Nic, files: Files, descriptors: list[int]) -> list[str]:
+    name = f"nic{number}"
+    if nic.queues == 1:
+        local, remote = files.nic(number), files.peer(number)
+        for path in (local, remote):
+            if len(str(path).encode()) > UNIX_PATH_MAX:
+                raise UserError(
+                    f"{path} is too long for a unix socket: set XDG_CACHE_HOME to a shorter directory."
+                )
+        backend = f"dgram,id={name},local.type=unix,local.path={_escape(str(local))}"
+        backend += f",remote.type=unix,remote.path={_escape(str(remote))}"
+        extra = []
+    else:
+        fds = f"fds={':'.join(map(str, descriptors))}" if len(descriptors) > 1 else f"queues={nic.queues}"
+        backend = f"tap,id={name},{fds},vhost=off"
+        extra = ["mq=on", f"vectors={2 * nic.queues + 2}"]
+    device = [nic.model, f"netdev={name}", f"addr={FIRST_NIC_SLOT + number:#x}", f"mac={mac(number)}", *extra]
+    device += [f"{option}={value}" for option, value in nic.options.items()]
+    return ["-netdev", backend, "-device", ",".join(device)]
+
+
+def _escape(value: str) -> str:
+    # In QEMU's option lists a comma is doubled.
+    return value.replace(",", ",,")
