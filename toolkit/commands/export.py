@@ -34,17 +34,19 @@ def export(
     Example: toolkit export before.rxt --format parquet -o before.parquet
     """
     from toolkit.report import events
+    from toolkit.trace.reader import TraceReader
 
     if output is None and kind is Format.PARQUET:
         raise UserError("a Parquet file needs a name: give -o FILE.")
+    reader = TraceReader(trace)
     if output is None:
-        damage = events.export(trace, kind.value, sys.stdout.buffer)
+        events.export(reader, kind.value, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     else:
         try:
             with output.open("wb" if force else "xb") as file:
-                damage = events.export(trace, kind.value, file)
+                events.export(reader, kind.value, file)
         except FileExistsError:
             raise UserError(f"{output} exists; give another name, or --force to replace it.") from None
-    if damage:
-        raise UserError(damage, exit_code=3)
+    if reader.damage:
+        raise UserError(reader.damage, exit_code=3)

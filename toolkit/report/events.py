@@ -2,7 +2,6 @@
 """Events with names in the place of numbers, written batch by batch."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,16 +14,13 @@ from toolkit.trace.reader import Columns, TraceReader
 from toolkit.trace.schema import EVENT, FLAG, KIND
 
 
-def export(path: Path, kind: str, file: BinaryIO) -> str | None:
+def export(reader: TraceReader, kind: str, file: BinaryIO) -> None:
     """Writes the events of a trace.
 
-    :param path: the trace.
+    :param reader: the trace; its `damage` is known afterwards.
     :param kind: csv, jsonl or parquet.
     :param file: where to write.
-    :return: None, or the sentence why the trace is not whole.
-    :raises UserError: if it is not a trace.
     """
-    reader = TraceReader(path)
     devices: Sequence[Mapping[str, Any]] = reader.meta.get("devices", [])
     empty = named({name: np.empty(0, EVENT[name]) for name in EVENT.names or ()}, reader.meta, devices)
     schema = pa.Schema.from_pandas(empty, preserve_index=False)
@@ -42,7 +38,6 @@ def export(path: Path, kind: str, file: BinaryIO) -> str | None:
             frame.to_json(file, orient="records", lines=True)
     if parquet:
         parquet.close()
-    return reader.damage
 
 
 def named(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

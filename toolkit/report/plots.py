@@ -66,6 +66,9 @@ def save(
     with matplotlib.rc_context(_STYLE):
         for name in PLOTS:
             figure = drawings[name]()
+            figure.draw_without_rendering()
+            # Laid out once is enough.
+            figure.set_layout_engine("none")
             figure.savefig(folder / f"{name}.png", dpi=150)
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 

@@ -25,7 +25,9 @@ def names(mask: int, flags: Mapping[str, int]) -> str:
         if all(part in known or part == _MAY_LACK for part in parts):
             known.setdefault(name, sum(known.get(part, 0) for part in parts))
     found = []
-    for name, bits in sorted(known.items(), key=lambda item: (-item[1].bit_count(), item[1])):
+    for name, bits in sorted(
+        known.items(), key=lambda item: (-item[1].bit_count(), item[0].startswith("__"), item[1])
+    ):
         if mask & bits == bits:
             found.append(name)
             mask &= ~bits

@@ -116,6 +116,8 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         )
         gaps, longest, polled = (_grown(array, len(queues), 0) for array in (gaps, longest, polled))
         _count_gaps(gaps, longest, polled, columns, queue)
+    sums, gaps, longest = (_grown(array, len(queues), 0) for array in (sums, gaps, longest))
+    posted = _grown(posted, len(queues), NOT_KNOWN)
     ended = max([began, *(int(note["now_ns"]) for note in notes), *(last for _, last, _ in batches)])
     none: Columns = {"queue": np.empty(0, np.intp), "moment": np.empty(0, np.int64)}
     return Scan(

@@ -17,7 +17,7 @@ Columns = dict[str, NDArray[Any]]
 """Column name -> values, one for each event; read-only."""
 
 # What Arrow, JSON and the checks below raise for bytes that are not what a writer wrote.
-_DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError, MemoryError)
+_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, MemoryError)
 
 
 class Batch(NamedTuple):
@@ -71,16 +71,13 @@ class TraceReader:
                 if metadata[CHECK_KEY] != checksum(text, [columns[name] for name in SCHEMA.names]):
                     raise ValueError("checksum")
                 note = dict(json.loads(text))
-            except StopIteration:
-                what = "is cut off"
-                break
-            except _DAMAGE:
-                what = "is damaged"
+            except (StopIteration, *_DAMAGE):
                 break
             self._offsets.append(offset)
             yield Batch(columns, note)
             if "end" in note:
                 return
+        what = "is cut off" if self._file.tell() >= self._file.size() else "is damaged"
         after = (int(note["now_ns"]) - began) / 1e9
         self.damage = (
             f"{self.path} {what} after {after:.3f} s (batch {len(self._offsets)}): "

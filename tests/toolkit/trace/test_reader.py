@@ -24,8 +24,8 @@ def whole(tmp_path: Path) -> bytes:
     return (tmp_path / "whole.rxt").read_bytes()
 
 
-def _read(path: Path, data: bytes) -> tuple[dict[str, Any], list[Any], str | None] | str:
-    """:return: all there is to read in these bytes; the sentence if that is nothing."""
+def _read(path: Path, data: bytes) -> Any:
+    """:return: meta, batches and damage of these bytes; or the sentence that they are no trace."""
     path.write_bytes(data)
     try:
         reader = TraceReader(path)
@@ -59,7 +59,7 @@ def test_cut_anywhere(whole: bytes, tmp_path: Path) -> None:
             continue
         _, batches, damage = result
         assert batches == everything[: len(batches)]
-        assert damage and "is cut off after" in damage or "is damaged after" in str(damage)
+        assert (damage and "is cut off after" in damage) or "is damaged after" in str(damage)
         seen.add(len(batches))
     assert seen == {0, 1, 2, 3, 4}
 
@@ -68,7 +68,7 @@ def test_flipped_bytes_are_found_or_harmless(whole: bytes, tmp_path: Path) -> No
     meta, everything, _ = _read(tmp_path / "a.rxt", whole)
     chance = random.Random(1)
     found = 0
-    for _ in range(1500):
+    for _ in range(800):
         data = bytearray(whole)
         data[chance.randrange(len(data))] ^= chance.randrange(1, 256)
         result = _read(tmp_path / "a.rxt", bytes(data))
@@ -76,7 +76,7 @@ def test_flipped_bytes_are_found_or_harmless(whole: bytes, tmp_path: Path) -> No
             found += 1
         else:
             assert result == (meta, everything, None)
-    assert found > 700
+    assert found > 400
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ def test_constants() -> None:
     assert (schema.NOT_KNOWN, schema.ALL_QUEUES, schema.WINDOW_NS) == (65535, 65535, 10_000_000)
 
 
-@pytest.mark.parametrize("line", ["\t__u8 kind;", "\tint kind;\t/* [1] what */", "\t__u8 a, b;\t/* [1] what */"])
+@pytest.mark.parametrize(
+    "line", ["\t__u8 kind;", "\tint kind;\t/* [1] what */", "\t__u8 a, b;\t/* [1] what */"]
+)
 def test_a_line_of_another_form_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="not understood"):
         schema.read_header(HEADER.replace("\t__u8 kind;\t\t/* [1] what */", line))

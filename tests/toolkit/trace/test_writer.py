@@ -32,7 +32,7 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.rxt").write_text("precious")
-    with pytest.raises(UserError, match="exists; .*--force"):
+    with pytest.raises(UserError, match=r"exists; .*--force"):
         TraceWriter(tmp_path / "a.rxt", META)
     assert (tmp_path / "a.rxt").read_text() == "precious"
 
@@ -41,7 +41,7 @@ def test_force_replaces_it(tmp_path: Path) -> None:
     (tmp_path / "a.rxt").write_text("old")
     TraceWriter(tmp_path / "a.rxt", META, force=True)
     assert TraceReader(tmp_path / "a.rxt").meta == META
-    assert os.listdir(tmp_path) == ["a.rxt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.rxt"]
 
 
 def test_force_keeps_the_old_one_if_the_new_one_cannot_begin(
@@ -52,7 +52,7 @@ def test_force_keeps_the_old_one_if_the_new_one_cannot_begin(
     with pytest.raises(UserError, match="no space left"):
         TraceWriter(tmp_path / "a.rxt", META, force=True)
     assert (tmp_path / "a.rxt").read_text() == "precious"
-    assert os.listdir(tmp_path) == ["a.rxt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.rxt"]
 
 
 def test_force_does_not_replace_a_device() -> None:
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_what_was_written(tmp_path: Path, monkeypatch: pytest
     writer.write(window(1), note(1))
     whole = (tmp_path / "a.rxt").stat().st_size
     _fill_disk(monkeypatch, after=100)
-    with pytest.raises(UserError, match="no space left .*: free some"):
+    with pytest.raises(UserError, match=r"no space left .*: free some"):
         writer.write(window(2), note(2))
     assert (tmp_path / "a.rxt").stat().st_size == whole
     reader = TraceReader(tmp_path / "a.rxt")
@@ -106,7 +106,8 @@ def test_an_exception_closes_the_file(tmp_path: Path) -> None:
 def test_pandas_is_not_imported(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from toolkit.trace.writer import *\n"
-        "w = TraceWriter(sys.argv[1], {'clock': {'monotonic_ns': 0}}); w.write(np.zeros(9, EVENT), {}); w.close({})\n"
+        "writer = TraceWriter(sys.argv[1], {'clock': {'monotonic_ns': 0}})\n"
+        "writer.write(np.zeros(9, EVENT), {})\n"
         "sys.exit('pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path / "a.rxt"], check=False).returncode == 0

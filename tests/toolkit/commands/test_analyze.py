@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import BEGAN, S, Trace, window, worker_stall
+from toolkit import cli
+from toolkit.report.files import NAMES
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """:return: runs `toolkit` with arguments; gives its exit code, stdout and stderr."""
+
+    def toolkit(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["toolkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), *capsys.readouterr()
+
+    return toolkit
+
+
+def test_text_alone_writes_nothing(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    code, out, err = run("analyze", make_trace(worker_stall(2, 6)))
+    assert (code, err) == (0, "")
+    assert out.startswith("eth1 went deaf once in 10.0 s on queue 0, for 4.000 s")
+    assert [path.name for path in tmp_path.iterdir()] == ["made.rxt"]
+
+
+def test_files(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    assert run("analyze", make_trace(worker_stall(2, 6)), "-o", tmp_path / "out")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(NAMES)
+
+
+def test_what_exists_is_kept_without_force(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([window(1)])
+    (tmp_path / "summary.json").write_text("precious")
+    code, _, err = run("analyze", trace, "-o", tmp_path)
+    assert code == 1
+    assert err.startswith("toolkit: error: ") and "--force" in err and err.count("\n") == 1
+    assert (tmp_path / "summary.json").read_text() == "precious"
+    assert run("analyze", trace, "-o", tmp_path, "--force")[0] == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["stalls"] == []
+
+
+def test_a_damaged_trace_gives_files_a_sentence_and_3(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([window(1)], worker_stall(2, 4), [window(5)])
+    trace.write_bytes(trace.read_bytes()[:-2000])
+    code, out, err = run("analyze", trace, "-o", tmp_path / "out")
+    assert code == 3
+    assert "went deaf" in out
+    assert err.startswith("toolkit: error: ") and "is cut off after" in err and err.count("\n") == 1
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["complete"] is False
+    assert (tmp_path / "out" / "timeline.png").exists()
+
+
+def test_not_a_trace(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.rxt").write_text("hello")
+    code, out, err = run("analyze", tmp_path / "a.rxt", "-o", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert "is not a trace" in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_json(run: Run, make_trace: Trace) -> None:
+    code, out, _ = run("analyze", make_trace(worker_stall(2, 6)), "--json")
+    assert code == 0
+    assert json.loads(out)["stalls"][0]["duration_ns"] == 4 * S
+
+
+def test_several_traces(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    traces = [make_trace(worker_stall(2, 6), name=name) for name in ("a.rxt", "b.rxt")]
+    code, out, _ = run("analyze", *traces, "-o", tmp_path / "out", "--json")
+    assert code == 0
+    assert [each["trace"] for each in json.loads(out)] == ["a.rxt", "b.rxt"]
+    assert (tmp_path / "out" / "b" / "summary.json").exists()
+    assert pd.read_csv(tmp_path / "out" / "stalls.csv")["trace"].tolist() == ["a.rxt", "b.rxt"]
+
+
+def test_witness_and_phases(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 8}
+    clock = {"offset_ns": BEGAN, "error_ns": 0}
+    (tmp_path / "w.json").write_text(json.dumps({"device": "eth1", "gaps": [gap], "clock": clock}))
+    phase = {"name": "hold", "start_ns": BEGAN, "end_ns": BEGAN + S}
+    (tmp_path / "p.json").write_text(json.dumps({"scenario": "knob", "phases": [phase]}))
+    files = ("--witness", tmp_path / "w.json", "--phases", tmp_path / "p.json")
+    code, out, _ = run("analyze", make_trace(worker_stall(2, 6)), *files, "-o", tmp_path / "out")
+    assert code == 0
+    assert "The witness agrees" in out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["witness"]["gaps"] == [gap | {"start_ns": BEGAN + 2 * S}]
+    assert summary["stalls"][0]["witness_difference_ns"] == 0
+    assert summary["phases"] == [phase]
+    assert run("analyze", make_trace(), make_trace(), *files)[0] == 1
+
+
+def test_a_directory_that_cannot_be_made(run: Run, make_trace: Trace) -> None:
+    code, _, err = run("analyze", make_trace(), "-o", "/proc/none/out")
+    assert code == 1
+    assert err.startswith("toolkit: error: /proc/none") and "Traceback" not in err

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import BEGAN, S, Trace, window, worker_stall
+from toolkit.report import plots
+from toolkit.report.files import PLOTS
+from toolkit.stalls.analysis import Analysis, analyze
+from toolkit.stalls.witness import Witness
+from toolkit.trace.schema import Events
+
+CASES: dict[str, list[Events]] = {
+    "no events": [],
+    "one stall": [window(1), *worker_stall(2, 6), window(7)],
+    "many": [each for at in range(1, 100) for each in worker_stall(at / 11, at / 11 + 0.05, queue=at % 2)],
+    "16 queues": [window(1 + each / 16, queue=each) for each in range(16)],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_plot_can_be_drawn(case: str, make_trace: Trace, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save(analyze(make_trace(CASES[case])), tmp_path)
+    for name in PLOTS:
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (tmp_path / f"{name}.svg").read_text()
+
+
+def _one(make_trace: Trace) -> Analysis:
+    return analyze(make_trace(CASES["one stall"]))
+
+
+def test_axes_have_units(make_trace: Trace) -> None:
+    analysis = _one(make_trace)
+    for draw in (plots.timeline, plots.durations, plots.napi_gaps, plots.time_spent):
+        figure = draw(analysis)
+        assert "[s]" in figure.axes[-1].get_xlabel()
+        title = (
+            figure.get_suptitle()
+            or figure.axes[0].get_title(loc="center")
+            or figure.axes[0].get_title("left")
+        )
+        assert "virtio_net stock, kernel 6.1.0-test" in title
+
+
+def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
+    gaps = pd.DataFrame({"start": [BEGAN + 2 * S], "end": [BEGAN + 6 * S], "refused": [9]})
+    phases = pd.DataFrame({"name": ["hold"], "start": [BEGAN], "end": [BEGAN + S]})
+    phases.attrs["scenario"] = "knob"
+    figure = plots.timeline(_one(make_trace), Witness("eth1", gaps, 0, 1, 1), phases)
+    assert [axis.get_ylabel() for axis in figure.axes][::3] == ["knob", "sender"]
+    assert figure.axes[0].texts[0].get_text() == "hold"
+
+
+def test_the_bars_are_as_long_as_the_stalls(make_trace: Trace) -> None:
+    axis = plots.time_spent(_one(make_trace)).axes[0]
+    assert [round(bar.get_width(), 6) for bar in axis.patches] == [1.0, 1.0, 2.0]  # type: ignore[attr-defined]

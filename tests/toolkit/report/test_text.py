@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import pytest
+
+from tests.conftest import META, Trace, event, failed, window, worker_stall
+from toolkit.report import text
+from toolkit.stalls.analysis import analyze
+
+
+def test_no_stall(make_trace: Trace) -> None:
+    verdict = text.verdict(analyze(make_trace([window(1)])))
+    assert verdict == "No stall: eth1 never went deaf in 10.0 s (40 packets on 2 queue(s))."
+
+
+def test_no_packet_proves_nothing(make_trace: Trace) -> None:
+    assert "no packet either: it proves nothing" in text.verdict(analyze(make_trace()))
+
+
+def test_once(make_trace: Trace) -> None:
+    assert text.verdict(analyze(make_trace([window(1), *worker_stall(2, 6)]))) == (
+        "eth1 went deaf once in 10.0 s on queue 0, for 4.000 s (starved, of it napi-off 3.999 s): "
+        "order-0 allocation failed in a softirq refill (GFP_ATOMIC)."
+    )
+
+
+def test_often_and_open(make_trace: Trace) -> None:
+    verdict = text.verdict(analyze(make_trace([*worker_stall(2, 3), failed(4, queue=1)])))
+    assert verdict.startswith("eth1 went deaf 2 times in 10.0 s on 2 queues, at most for 6.000 s (starved)")
+    assert verdict.endswith("1 stall(s) had not ended when the trace did.")
+
+
+def test_the_worst_device_comes_first(make_trace: Trace) -> None:
+    meta = META | {"devices": [*META["devices"], META["devices"][0] | {"ifindex": 4, "name": "eth2"}]}
+    events = [*worker_stall(2, 3), failed(4, ifindex=4), event("napi_on", 9)]
+    verdict = text.verdict(analyze(make_trace(events, meta=meta)))
+    assert verdict.index("eth2 went deaf once") < verdict.index("eth1 went deaf once")
+
+
+def test_tables_have_units(make_trace: Trace) -> None:
+    analysis = analyze(make_trace(worker_stall(2, 6)))
+    stalls, queues = text.stall_table(analysis), text.queue_table(analysis)
+    row = stalls.to_dict("records")[0]
+    assert (row["start [s]"], row["duration [s]"], row["reclaim [s]"]) == ("2.000", "4.000", "1.000")
+    assert queues["NAPI gap max [ms]"].tolist() == ["-", "-"]
+
+
+def test_only_the_longest_are_listed(make_trace: Trace) -> None:
+    batches = [worker_stall(each, each + 0.01 * each) for each in range(1, 31)]
+    table = text.stall_table(analyze(make_trace(*batches, end=40)))
+    assert table["start [s]"].tolist() == [f"{each}.000" for each in range(11, 31)]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_render(make_trace: Trace, terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    text.render(
+        analyze(make_trace(worker_stall(2, 6))), {"sentence": "The witness agrees."}, terminal=terminal
+    )
+    out = capsys.readouterr().out
+    assert out.startswith("eth1 went deaf once")
+    assert "Not attached: b; this trace lacks receive interrupts." in out
+    assert "9 attempted, 9 delivered, 0 dropped" in out
+    assert out.rstrip().endswith("The witness agrees.")
+    assert ("│" in out) == terminal

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+
+import pandas as pd
+import pytest
+
+from tests.conftest import META, S, Trace, failed, window, worker_stall
+from toolkit.errors import UserError
+from toolkit.stalls.analysis import analyze, records, summary
+
+
+def test_queues(make_trace: Trace) -> None:
+    queues = analyze(make_trace([window(1), *worker_stall(2, 4), failed(5), window(7), window(8)])).queues
+    assert queues["name"].tolist() == ["rx-0", "rx-1"]
+    busy, idle = queues.to_dict("records")
+    assert (busy["stalls"], busy["open"], busy["longest_ns"]) == (2, 0, 2 * S)
+    assert busy["stalled_ns"] == 2 * S + round(1.992 * S)
+    assert (busy["packets"], busy["polls"], busy["refills"], busy["failed"]) == (120, 15, 3, 2)
+    assert (busy["alloc_failures"], busy["workers"], busy["posted_min"]) == (1, 1, 0)
+    assert busy["gap_max_ns"] == round(5.992 * S)
+    assert (idle["stalls"], idle["packets"]) == (0, 0)
+    assert pd.isna(idle["posted_min"]) and pd.isna(idle["gap_p99_ns"])
+
+
+def test_percentiles_do_not_exceed_the_longest_gap(make_trace: Trace) -> None:
+    row = analyze(make_trace([window(each / 100, dur=0, polls=1) for each in range(1, 200)])).queues.iloc[0]
+    assert 9e6 <= row["gap_p50_ns"] <= row["gap_p99_ns"] <= row["gap_max_ns"] == 10_000_000
+
+
+def test_summary_is_json_with_all_there_is(make_trace: Trace) -> None:
+    found = json.loads(json.dumps(summary(analyze(make_trace([window(1), *worker_stall(2, 4)])))))
+    assert (found["kernel"], found["driver"], found["variant"]) == ("6.1.0-test", "virtio_net", "stock")
+    assert found["regime"] == "delayed work, NAPI off"
+    assert found["hooks_missing"] == [{"program": "b", "missing": "receive interrupts"}]
+    assert (found["complete"], found["damage"], found["reason"]) == (True, None, "duration")
+    assert found["events"] == 7
+    assert found["ledger"] == {"attempted": 9, "delivered": 9, "dropped": 0}
+    assert found["stalls"][0]["duration_ns"] == 2 * S
+    assert found["stalls"][0]["open"] is False
+    assert [queue["queue"] for queue in found["queues"]] == [0, 1]
+
+
+def test_a_trace_that_was_cut_is_analysed_up_to_there(make_trace: Trace) -> None:
+    path = make_trace([window(1)], worker_stall(2, 4), [window(5)])
+    path.write_bytes(path.read_bytes()[:-2000])
+    found = analyze(path)
+    assert found.damage and "is cut off" in found.damage
+    assert len(found.stalls) == 1
+    assert summary(found)["complete"] is False
+
+
+def test_only_a_beginning(make_trace: Trace) -> None:
+    found = analyze(make_trace())
+    assert found.stalls.empty
+    assert found.stalls.columns.tolist() == analyze(make_trace([failed(1)])).stalls.columns.tolist()
+
+
+def test_a_driver_that_is_not_known(make_trace: Trace) -> None:
+    path = make_trace(meta=META | {"drivers": [{"name": "e1000"}]})
+    with pytest.raises(UserError, match="e1000"):
+        analyze(path)
+
+
+def test_records_have_null_for_what_is_not_known() -> None:
+    frame = pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": [True, False]})
+    assert records(frame) == [{"a": 1, "b": True}, {"a": None, "b": False}]

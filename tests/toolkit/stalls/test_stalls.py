@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, note, refilled, window, worker_stall
+from toolkit.stalls.analysis import analyze
+from toolkit.trace.writer import TraceWriter
+
+
+def _only(path: Path) -> dict[str, Any]:
+    """:return: the one stall of a trace."""
+    stalls = analyze(path).stalls
+    assert len(stalls) == 1
+    return {str(name): value for name, value in stalls.iloc[0].items()}
+
+
+def test_states_that_overlap_are_one_stall(make_trace: Trace) -> None:
+    stall = _only(make_trace([window(1), *worker_stall(2, 6), window(7)]))
+    assert (stall["start_ns"] - BEGAN, stall["duration_ns"]) == (2 * S, 4 * S)
+    assert (stall["device"], stall["queue"], stall["name"], stall["state"]) == ("eth1", 0, "rx-0", "starved")
+    assert (stall["starved_ns"], stall["napi_off_ns"], stall["spinning_ns"]) == (4 * S, 4 * S - MS, 0)
+    assert not stall["open"] and not stall["uncertain"]
+
+
+def test_states_that_touch_are_one_stall(make_trace: Trace) -> None:
+    off, on = event("napi_off", 3, flags="in_worker"), event("napi_on", 4.5)
+    stall = _only(make_trace([failed(2), refilled(3), off, on]))
+    assert (stall["duration_ns"], stall["state"]) == (round(2.5 * S), "napi-off")
+
+
+def test_states_apart_are_two_stalls(make_trace: Trace) -> None:
+    stalls = analyze(make_trace([failed(2), refilled(3), failed(3.1), refilled(4)])).stalls
+    assert stalls["duration_ns"].tolist() == [S, round(0.9 * S)]
+
+
+def test_cause_is_the_allocation_that_failed_in_the_refill(make_trace: Trace) -> None:
+    before = event("alloc_fail", 1, gfp=0x52A20, order=3)
+    inside = event("alloc_fail", 2 - 1e-7, gfp=0xA20, order=0)
+    stall = _only(make_trace([before, inside, failed(2, dur=1000), refilled(3)]))
+    assert (stall["order"], stall["gfp"], stall["gfp_names"]) == (0, 0xA20, "GFP_ATOMIC")
+    assert stall["context"] == "softirq"
+    assert stall["posted"] == 0
+    assert stall["cause"] == "order-0 allocation failed in a softirq refill (GFP_ATOMIC)"
+
+
+def test_cause_without_an_allocation(make_trace: Trace) -> None:
+    stall = _only(
+        make_trace([event("alloc_fail", 1, order=3), failed(2, dur=1000, flags="process"), refilled(3)])
+    )
+    assert pd.isna(stall["order"])
+    assert (stall["gfp"], stall["context"]) == (0xA20, "process")
+    assert stall["cause"] == "process refill failed (GFP_ATOMIC)"
+
+
+def test_a_worker_that_another_queue_called(make_trace: Trace) -> None:
+    other = failed(2, posted_after=5, queue=1)
+    off, on = event("napi_off", 3, flags="in_worker"), event("napi_on", 4)
+    stall = _only(make_trace([other, off, on]))
+    assert stall["cause"] == "softirq refill of queue 1 failed (GFP_ATOMIC)"
+    assert pd.isna(stall["posted"])
+
+
+def test_its_own_refill_is_the_cause_also_at_the_moment_of_another(make_trace: Trace) -> None:
+    stalls = analyze(make_trace([failed(2), failed(2, queue=1), refilled(3), refilled(3, queue=1)])).stalls
+    assert stalls["cause"].tolist() == ["softirq refill failed (GFP_ATOMIC)"] * 2
+
+
+def test_no_failed_refill_was_seen(make_trace: Trace) -> None:
+    stall = _only(
+        make_trace([event("napi_off", 3, flags="in_worker"), event("napi_on", 4), failed(5, posted_after=9)])
+    )
+    assert stall["cause"] == "no failed refill was seen"
+    assert pd.isna(stall["gfp"])
+
+
+def test_what_the_time_went_into(make_trace: Trace) -> None:
+    refill = refilled(6, dur=2 * S, reclaim=round(1.5 * S))
+    inside = event("reclaim", 5.5, dur=round(1.5 * S), reclaim=round(1.5 * S), flags="process")
+    stall = _only(make_trace([failed(2), inside, refill]))
+    spent = [stall[f"{name}_ns"] / S for name in ("reclaim", "refill", "waiting")]
+    assert spent == [1.5, 0.5, 2.0]
+
+
+def test_only_what_lies_in_the_stall_counts(make_trace: Trace) -> None:
+    on = event("napi_on", 4)
+    off = event("napi_off", 3, flags="in_worker")
+    stall = _only(make_trace([off, on, refilled(5, dur=4 * S, reclaim=2 * S)]))
+    assert [stall[f"{name}_ns"] / S for name in ("reclaim", "refill", "waiting")] == [0.5, 0.5, 0.0]
+
+
+def test_reclaim_of_a_refill_that_never_ended(make_trace: Trace) -> None:
+    stall = _only(make_trace([failed(2), event("reclaim", 8, dur=3 * S, flags="process")]))
+    assert [stall[f"{name}_ns"] / S for name in ("reclaim", "refill", "waiting")] == [3.0, 0.0, 5.0]
+    assert stall["open"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(20, 99), st.integers(1, 40), st.integers(0, 40)), max_size=6))
+def test_the_parts_are_the_whole(make_trace: Trace, refills: list[tuple[int, int, int]]) -> None:
+    events = [
+        refilled(at / 10, dur=dur * S // 10, reclaim=reclaim * S // 10, posted_after=0)
+        for at, dur, reclaim in refills
+    ]
+    stall = _only(make_trace([failed(1), *events]))
+    assert stall["reclaim_ns"] + stall["refill_ns"] + stall["waiting_ns"] == stall["duration_ns"]
+    assert min(stall["reclaim_ns"], stall["refill_ns"], stall["waiting_ns"]) >= 0
+
+
+def test_what_happened_in_it(make_trace: Trace) -> None:
+    spin = {"packets": 0, "full_polls": 5, "refills": 5, "failed": 5, "posted_before": 0, "posted_after": 0}
+    before, after = window(1.9), window(7)
+    stall = _only(make_trace([before, *worker_stall(2, 6), window(3, **spin), after]))
+    assert (stall["refills"], stall["failed"], stall["retries"]) == (7, 6, 1)
+    assert (stall["polls"], stall["full_polls"], stall["packets"]) == (5, 5, 0)
+    assert stall["spin_ns"] == 8 * MS
+
+
+def test_polls_one_by_one_until_the_one_that_ends_it(make_trace: Trace) -> None:
+    empty = {"polls": 1, "full_polls": 1, "dur": 2000, "posted_before": 0, "posted_after": 0}
+    polls = [event("poll", 2 + each / 10, **empty) for each in range(1, 6)]
+    last = event("poll", 3, polls=1, packets=9, posted_after=100)
+    stall = _only(make_trace([failed(2), *polls[:3]], [*polls[3:], last]))
+    assert (stall["polls"], stall["packets"], stall["spin_ns"]) == (5, 0, 10_000)
+
+
+@pytest.mark.parametrize(("at", "uncertain"), [(1, False), (2.5, True), (3.5, True), (7.5, False)])
+def test_a_stall_that_touches_dropped_events_is_uncertain(at: float, uncertain: bool, tmp_path: Path) -> None:
+    """Events are dropped in the 0.4 s before `at`."""
+    with TraceWriter(tmp_path / "a.rxt", META) as writer:
+        for batch, now, dropped in ((failed(2), at - 0.4, 0), (refilled(4), at, 1)):
+            writer.write(batch, note(now, dropped))
+        writer.close(note(10, 1, end={"reason": "duration"}))
+    assert _only(tmp_path / "a.rxt")["uncertain"] == uncertain
+
+
+def test_300_stalls(make_trace: Trace) -> None:
+    batches = [worker_stall(each / 40, each / 40 + 0.01) for each in range(1, 301)]
+    stalls = analyze(make_trace(*batches)).stalls
+    assert len(stalls) == 300
+    assert (stalls["duration_ns"] == 10 * MS).all()
+    assert stalls["retries"].eq(1).all()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.conftest import BEGAN, MS, S, Trace, failed, refilled, worker_stall
+from toolkit.errors import UserError
+from toolkit.stalls.analysis import analyze
+from toolkit.stalls.witness import Witness, compare, read_phases, read_witness
+
+OFFSET = BEGAN - 5 * S
+
+
+def _witness(path: Path, *gaps: tuple[float, float], device: str = "eth1", error: int = MS) -> Witness:
+    """:return: a witness whose clock was at 5 s when the trace began."""
+    rows = [
+        {"start_ns": round((start + 5) * S), "duration_ns": round(length * S), "refused": 9}
+        for start, length in gaps
+    ]
+    clock = {"offset_ns": OFFSET, "error_ns": error}
+    path.write_text(json.dumps({"device": device, "sent": 99, "refused": 9, "gaps": rows, "clock": clock}))
+    return read_witness(path)
+
+
+def test_gaps_are_in_trace_time_and_sorted(tmp_path: Path) -> None:
+    gaps = _witness(tmp_path / "w.json", (4, 1), (2, 0.5)).gaps
+    assert ((gaps["start"] - BEGAN) / S).tolist() == [2, 4]
+    assert ((gaps["end"] - BEGAN) / S).tolist() == [2.5, 5]
+
+
+def test_it_agrees(make_trace: Trace, tmp_path: Path) -> None:
+    analysis, found = compare(
+        analyze(make_trace(worker_stall(2, 6))), _witness(tmp_path / "w.json", (2.1, 1), (3.2, 2.9), (8, 0.3))
+    )
+    stall = analysis.stalls.iloc[0]
+    assert (stall["witness_gap_ns"], stall["witness_difference_ns"]) == (4 * S, 0)
+    assert found["agrees"]
+    assert len(found["gaps"]) == 3
+    assert "none differs from its stall by more than 0.0 ms" in found["sentence"]
+
+
+def test_a_long_gap_without_a_stall(make_trace: Trace, tmp_path: Path) -> None:
+    _, found = compare(analyze(make_trace([])), _witness(tmp_path / "w.json", (7, 2)))
+    assert not found["agrees"]
+    assert found["gaps_without_stall"] == [{"start_ns": BEGAN + 7 * S, "duration_ns": 2 * S, "refused": 9}]
+
+
+def test_a_long_stall_without_a_gap(make_trace: Trace, tmp_path: Path) -> None:
+    analysis, found = compare(
+        analyze(make_trace(worker_stall(2, 6))), _witness(tmp_path / "w.json", (8, 0.1))
+    )
+    assert pd.isna(analysis.stalls["witness_gap_ns"].iloc[0])
+    assert not found["agrees"]
+    assert found["stalls_without_gap"] == [{"queue": 0, "start_ns": BEGAN + 2 * S, "duration_ns": 4 * S}]
+
+
+def test_short_ones_are_background(make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([failed(2), refilled(2.05)])
+    _, found = compare(analyze(trace), _witness(tmp_path / "w.json", (7, 0.7)))
+    assert found["agrees"]
+
+
+def test_another_device_says_nothing(make_trace: Trace, tmp_path: Path) -> None:
+    analysis, found = compare(
+        analyze(make_trace(worker_stall(2, 6))), _witness(tmp_path / "w.json", (2, 4), device="eth7")
+    )
+    assert analysis.stalls["witness_gap_ns"].isna().all()
+    assert not found["agrees"]
+
+
+@pytest.mark.parametrize(("error", "seen"), [(0, False), (200 * MS, True)])
+def test_the_clock_may_be_wrong_by_its_error(
+    make_trace: Trace, tmp_path: Path, error: int, seen: bool
+) -> None:
+    witness = _witness(tmp_path / "w.json", (6.1, 0.5), error=error)
+    analysis, _ = compare(analyze(make_trace(worker_stall(2, 6))), witness)
+    assert analysis.stalls["witness_gap_ns"].notna().all() == seen
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "[]", "{}", '{"gaps": 1}', '{"device": "a", "gaps": [], "clock": 3}', '{"gaps": [{}]}']
+)
+def test_not_a_witness(wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "w.json").write_text(wrong)
+    with pytest.raises(UserError):
+        read_witness(tmp_path / "w.json")
+    with pytest.raises(UserError):
+        read_witness(tmp_path / "none.json")
+
+
+def test_phases(tmp_path: Path) -> None:
+    phases: dict[str, Any] = {"scenario": "knob", "phases": [{"name": "hold", "start_ns": 1, "end_ns": 2}]}
+    (tmp_path / "p.json").write_text(json.dumps(phases))
+    found = read_phases(tmp_path / "p.json")
+    assert found.to_dict("records") == [{"name": "hold", "start": 1, "end": 2}]
+    assert found.attrs["scenario"] == "knob"
+
+
+def test_not_phases(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"phases": [{"name": "hold"}]}')
+    with pytest.raises(UserError, match="does not hold phases"):
+        read_phases(tmp_path / "p.json")
