@@ -4,7 +4,7 @@
     python -m bench.overhead
 
 The sender offers more than the machine can take, so what arrives is what the machine's CPUs are good for. The
-three take turns, and each round has all of them, so that a slow minute is shared. The ratio is the median over
+three take turns and each round has all of them, so that a slow minute is shared; the ratio is the median of
 the rounds.
 """
 
