@@ -3,7 +3,6 @@
 
 import importlib
 import sys
-from importlib.util import find_spec
 from typing import Annotated, NoReturn
 
 import typer
@@ -39,8 +38,7 @@ def _options(
 
 
 for _name in COMMANDS:
-    if find_spec(f"toolkit.commands.{_name}"):
-        app.command(_name)(getattr(importlib.import_module(f"toolkit.commands.{_name}"), _name))
+    app.command(_name)(getattr(importlib.import_module(f"toolkit.commands.{_name}"), _name))
 
 
 def main() -> NoReturn:

@@ -191,15 +191,15 @@ def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, ND
     device = columns["ifindex"].astype(np.int64)
     if columns["driver"].max():
         device |= columns["driver"].astype(np.int64) << 32
-    if device.min() == device.max():
-        index = known.setdefault(int(device[0]), np.full(0x10000, -1, np.int32))
-        found = np.asarray(index[columns["queue"]], np.intp)
+    if device.min() == device.max() and int(device[0]) in known:
+        found = np.asarray(known[int(device[0])][columns["queue"]], np.intp)
         if found.min() >= 0:
             return found
     number, seen = pd.factorize(device << 16 | columns["queue"])
     for code in map(int, seen):
-        table = known.setdefault(code >> 16, np.full(0x10000, -1, np.int32))
-        table[code & 0xFFFF] = queues.setdefault(code, len(queues))
+        if code >> 16 not in known:
+            known[code >> 16] = np.full(0x10000, -1, np.int32)
+        known[code >> 16][code & 0xFFFF] = queues.setdefault(code, len(queues))
     index = np.array([queues[int(code)] for code in seen], np.intp)
     return np.asarray(index[number])
 
