@@ -57,8 +57,9 @@ def module_identity(module: str) -> int | None:
 
 
 def module_facts(module: str) -> dict[str, Any]:
-    """What the trace records of a module: srcversion, version, variant and parameters.
+    """What the trace records of a module: srcversion, build_id, version, variant and parameters.
 
+    A module without a version has no srcversion either; its build id tells one build from another.
     A variant names itself in the module's `version`, as ``variant:NAME``; a module that does not is the
     distribution's own.
 
@@ -72,6 +73,7 @@ def module_facts(module: str) -> dict[str, Any]:
     return {
         "module": module,
         "srcversion": _read(directory / "srcversion"),
+        "build_id": _build_id(directory / "notes" / ".note.gnu.build-id"),
         "version": version,
         "variant": version.removeprefix("variant:")
         if version and version.startswith("variant:")
@@ -171,6 +173,17 @@ def _constant(node: ast.expr) -> int:
                 case ast.LShift():
                     return a << b
     return 0
+
+
+def _build_id(note: Path) -> str | None:
+    """The id in an ELF note: sizes of name and id, type, name and id (elf(5))."""
+    try:
+        data = note.read_bytes()
+        name_size, id_size, _ = struct.unpack_from("III", data)
+    except (OSError, struct.error):
+        return None
+    start = 12 + (name_size + 3) // 4 * 4
+    return data[start : start + id_size].hex()
 
 
 def _read(path: Path) -> str | None:
