@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Small tables of events, made by hand: they imitate no machine and are no recordings."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
+from toolkit import cli
 from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NOT_KNOWN, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -51,6 +53,7 @@ META: dict[str, Any] = {
 }
 
 Trace: TypeAlias = Callable[..., Path]
+Run: TypeAlias = Callable[..., tuple[int, str, str]]
 
 
 def event(kind: str, at: float, **members: Any) -> Events:
@@ -115,3 +118,16 @@ def make_trace(tmp_path: Path) -> Trace:
         return path
 
     return make
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `toolkit` with arguments; gives its exit code, stdout and stderr."""
+
+    def toolkit(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["toolkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), *capsys.readouterr()
+
+    return toolkit

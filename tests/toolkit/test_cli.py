@@ -5,23 +5,19 @@ import sys
 import pytest
 
 import toolkit
+from tests.conftest import Run
 from toolkit import cli
 
 
-def _toolkit(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "toolkit", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_version() -> None:
-    assert _toolkit("--version").stdout == f"toolkit {toolkit.__version__}\n"
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"toolkit {toolkit.__version__}\n", "")
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_help_has_an_example(command: str) -> None:
-    done = _toolkit(command, "--help")
-    assert done.returncode == 0
-    assert f"toolkit {command}" in done.stdout.split("Example:")[1]
+def test_help_has_an_example(command: str, run: Run) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"toolkit {command}" in out.split("Example:")[1]
 
 
 def test_help_is_light() -> None:
@@ -30,10 +26,10 @@ def test_help_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_wrong_option_is_no_traceback() -> None:
-    done = _toolkit("analyze", "--nonsense")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+def test_a_wrong_option_is_no_traceback(run: Run) -> None:
+    code, _, err = run("analyze", "--nonsense")
+    assert code == 2
+    assert "--nonsense" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
-from tests.conftest import BEGAN, S, Trace, window, worker_stall
-from toolkit import cli
+from tests.conftest import BEGAN, Run, S, Trace, window, worker_stall
 from toolkit.report.files import NAMES
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """:return: runs `toolkit` with arguments; gives its exit code, stdout and stderr."""
-
-    def toolkit(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["toolkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return int(stopped.value.code or 0), *capsys.readouterr()
-
-    return toolkit
 
 
 def test_text_alone_writes_nothing(run: Run, make_trace: Trace, tmp_path: Path) -> None:
