@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from toolkit.errors import UserError
-from vm import image, machines, qemu
+from vm import image, machines, qemu, tap
 from vm.cmd import cmd
 from vm.paths import CHECKOUT, of_checkout
 
@@ -150,13 +151,16 @@ class Guest:
             raise UserError(f"{self.name}: the code could not be copied: {done.stderr.strip()}")
 
     def wire(self, number: int = 0) -> Path:
-        """The socket that takes frames for a NIC under test.
+        """Where frames for a NIC under test go in, for :func:`vm.wire.sender.connect`.
 
         :param number: which, from 0.
+        :return: a unix datagram socket; a tap, if the NIC has more than one queue.
         :raises UserError: if the machine has no such NIC.
         """
         if not 0 <= number < len(self.machine.nics):
             raise UserError(f"{self.name} has no NIC {number}; it has {len(self.machine.nics)}.")
+        if self.machine.nics[number].queues > 1:
+            return tap.wire(namespace(self.name), number)
         return self.files.nic(number)
 
     def clock_offset(self, rounds: int = 20) -> Clock:
@@ -190,6 +194,11 @@ class Guest:
 def run_directory(name: str) -> Path:
     """Where a machine of this checkout keeps its files while it runs."""
     return of_checkout() / "run" / name
+
+
+def namespace(name: str) -> str:
+    """The network namespace of a machine's taps, if it has any."""
+    return f"rx-stall-{of_checkout().name}-{name}"
 
 
 def running() -> list[Guest]:
@@ -228,6 +237,10 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
     :return: the running machine.
     :raises UserError: if it runs already, or does not come up.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}", name):
+        raise UserError(
+            f"{name!r} is no name for a machine: letters, digits, dots and dashes, at most 41 of them."
+        )
     machine = machines.find(kind or name)
     built = image.ensure(machine)
     chosen = _accel(accel, built)
@@ -237,19 +250,28 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
         old = _read(files.state)
         if old is not None and old.alive():
             raise UserError(f"{name} is already running; stop it with `python -m vm down {name}`.")
-        shutil.rmtree(files.directory, ignore_errors=True)
+        _forget(name)
         files.directory.mkdir(mode=0o700, parents=True)
         if machine.swap:
             with files.swap.open("wb") as swap:
                 swap.truncate(machine.swap.gib << 30)
+        taps = _taps(name, machine)
         port = _free_port()
-        words = qemu.argv(machine, built, files, accel=chosen, port=port, key=_public_key(), taps={})
+        words = qemu.argv(machine, built, files, accel=chosen, port=port, key=_public_key(), taps=taps)
         began = time.monotonic()
         _say(f"{name}: starting with {chosen}")
+        passed = [descriptor for queues in taps.values() for descriptor in queues]
         with files.log.open("wb") as log:
             process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=passed,
             )
+        for descriptor in passed:
+            os.close(descriptor)
         guest = Guest(name, machine.name, process.pid, port, chosen, time.time())
         failed = stack.enter_context(ExitStack())
         failed.callback(_stop, guest)
@@ -265,7 +287,7 @@ def down(guest: Guest) -> None:
     """Stop a machine and forget it."""
     with _lock(guest.name):
         _stop(guest)
-        shutil.rmtree(guest.files.directory, ignore_errors=True)
+        _forget(guest.name)
 
 
 @contextmanager
@@ -281,6 +303,25 @@ def machine(kind: str, *, name: str | None = None, accel: str | None = None) -> 
         yield guest
     finally:
         down(guest)
+
+
+def _forget(name: str) -> None:
+    tap.delete_namespace(namespace(name))
+    shutil.rmtree(run_directory(name), ignore_errors=True)
+
+
+def _taps(name: str, machine: machines.Machine) -> dict[int, list[int]]:
+    """Make the taps of a machine.
+
+    :return: the descriptors of its queues by the number of the NIC.
+    """
+    several = {number: nic.queues for number, nic in enumerate(machine.nics) if nic.queues > 1}
+    if several:
+        tap.create_namespace(namespace(name))
+    return {
+        number: tap.open_queues(tap.wire(namespace(name), number), queues)
+        for number, queues in several.items()
+    }
 
 
 def _wait_for_ssh(guest: Guest, process: subprocess.Popen[bytes]) -> None:
@@ -383,7 +424,7 @@ def _accel(wanted: str | None, built: image.Image) -> qemu.Accel:
 def _key() -> Path:
     path = of_checkout() / "key"
     if not path.exists():
-        with _lock("key"):
+        with _lock(".key"):
             if not path.exists():
                 cmd(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rx-stall testbed", "-f", path])
     return path

@@ -206,8 +206,8 @@ def _nic(number: int, nic: Nic, files: Files, descriptors: list[int]) -> list[st
         backend += f",remote.type=unix,remote.path={_escape(str(remote))}"
         extra = []
     else:
-        fds = f"fds={':'.join(map(str, descriptors))}" if len(descriptors) > 1 else f"queues={nic.queues}"
-        backend = f"tap,id={name},{fds},vhost=off"
+        queues = f"fds={':'.join(map(str, descriptors))}" if descriptors else f"queues={nic.queues},script=no"
+        backend = f"tap,id={name},{queues},vhost=off"
         extra = ["mq=on", f"vectors={2 * nic.queues + 2}"]
     device = [nic.model, f"netdev={name}", f"addr={FIRST_NIC_SLOT + number:#x}", f"mac={mac(number)}", *extra]
     device += [f"{option}={value}" for option, value in nic.options.items()]

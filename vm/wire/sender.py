@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
+from vm import tap
 
 #: A sender that was not scheduled for longer than this skips frames instead of sending them in a burst (s).
 CATCH_UP = 0.005
@@ -47,17 +48,25 @@ class Account:
 
 
 def connect(path: Path) -> socket.socket:
-    """A datagram socket to a NIC.
+    """A socket that sends frames to a NIC: a unix datagram socket, or that of a tap (:mod:`vm.tap`).
 
     :raises UserError: if nobody listens there.
     """
-    wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        wire = tap.connect(path) if tap.is_wire(path) else _datagrams(path)
+    except OSError as error:
+        raise UserError(f"no NIC takes frames at {path}: {error.strerror}; is the machine up?") from None
     wire.setblocking(False)
+    return wire
+
+
+def _datagrams(path: Path) -> socket.socket:
+    wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         wire.connect(str(path))
-    except OSError as error:
+    except OSError:
         wire.close()
-        raise UserError(f"no NIC takes frames at {path}: {error.strerror}; is the machine up?") from None
+        raise
     return wire
 
 
