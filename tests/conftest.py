@@ -74,7 +74,13 @@ def failed(at: float, **members: Any) -> Events:
 
 def refilled(at: float, **members: Any) -> Events:
     """:return: a refill in process context that posted all."""
-    good = {"flags": "process|complete", "gfp": 0xCC0, "refills": 1, "posted_before": 0, "posted_after": 256}
+    good = {
+        "flags": "process|complete|in_worker",
+        "gfp": 0xCC0,
+        "refills": 1,
+        "posted_before": 0,
+        "posted_after": 256,
+    }
     return event("refill", at, **good | members)
 
 

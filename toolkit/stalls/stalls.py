@@ -183,7 +183,7 @@ def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan) -> pd.DataFrame
     """Adds up what happened from the start of each stall to its end; reads only those batches again.
 
     :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet, and retries, the
-        runs of the refill worker.
+        refills by the refill worker.
     """
     counts = np.zeros((len(frame), len(_COUNTED)))
     groups = {
@@ -209,7 +209,8 @@ def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan) -> pd.DataFrame
             limit = end[stall] - np.isin(mine["kind"], _HOT)
             inside = (stall >= 0) & (moment <= limit)
             spin = np.where((mine["packets"] == 0) & (mine["full_polls"] > 0), mine["dur"], 0)
-            columns_of = {**mine, "spin_ns": spin, "retries": mine["kind"] == KIND["worker_in"]}
+            retries = np.where(rules.column("in_worker", mine), mine["refills"], 0)
+            columns_of = {**mine, "spin_ns": spin, "retries": retries}
             for place, name in enumerate(_COUNTED):
                 sums = np.bincount(stall[inside], columns_of[name][inside], len(rows))
                 counts[rows, place] += sums

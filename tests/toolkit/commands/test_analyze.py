@@ -3,9 +3,22 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.conftest import BEGAN, Run, S, Trace, window, worker_stall
+from toolkit.report import plots
 from toolkit.report.files import NAMES
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are empty files: drawing takes long and is tested in test_plots."""
+
+    def touch(_analysis: object, folder: Path, *_: object) -> None:
+        for name in NAMES:
+            (folder / name).touch()
+
+    monkeypatch.setattr(plots, "save", touch)
 
 
 def test_text_alone_writes_nothing(run: Run, make_trace: Trace, tmp_path: Path) -> None:
@@ -20,6 +33,7 @@ def test_files(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(NAMES)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_what_exists_is_kept_without_force(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace([window(1)])
     (tmp_path / "summary.json").write_text("precious")
@@ -31,6 +45,7 @@ def test_what_exists_is_kept_without_force(run: Run, make_trace: Trace, tmp_path
     assert json.loads((tmp_path / "summary.json").read_text())["stalls"] == []
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_damaged_trace_gives_files_a_sentence_and_3(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace([window(1)], worker_stall(2, 4), [window(5)])
     trace.write_bytes(trace.read_bytes()[:-2000])
@@ -56,6 +71,7 @@ def test_json(run: Run, make_trace: Trace) -> None:
     assert json.loads(out)["stalls"][0]["duration_ns"] == 4 * S
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_several_traces(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     traces = [make_trace(worker_stall(2, 6), name=name) for name in ("a.rxt", "b.rxt")]
     code, out, _ = run("analyze", *traces, "-o", tmp_path / "out", "--json")
@@ -65,6 +81,7 @@ def test_several_traces(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "out" / "stalls.csv")["trace"].tolist() == ["a.rxt", "b.rxt"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_witness_and_phases(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 8}
     clock = {"offset_ns": BEGAN, "error_ns": 0}
