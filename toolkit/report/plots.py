@@ -80,7 +80,7 @@ def timeline(
     queues = _worst_first(analysis)
     short = len(queues) > 4
     # Inches: phases, queues, witness.
-    tall = [0.3] * (phases is not None) + [0.7 if short else 1.5] * max(len(queues), 1)
+    tall = [0.3] * (phases is not None) + [0.7 if short else 1.6] * max(len(queues), 1)
     tall += [0.25] * (witness is not None)
     figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
@@ -100,7 +100,7 @@ def timeline(
         _hatch_losses(axis, analysis)
     axes[-1].set_xlim(0, max(end, 1e-6))
     axes[-1].set_xlabel("time since the trace began [s]")
-    figure.supylabel("buffers posted (fewest in each step)", fontsize=9)
+    figure.supylabel("buffers", fontsize=9)
     handles = _legend(analysis, witness)
     columns = len(handles) if len(handles) <= 6 else (len(handles) + 1) // 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
@@ -333,7 +333,7 @@ def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
 
 def _legend(analysis: Analysis, witness: Witness | None) -> list[Patch | Line2D]:
     """:return: an entry for each thing that is in the timeline."""
-    entries: list[Patch | Line2D] = [Line2D([], [], color=_INK, label="buffers posted")]
+    entries: list[Patch | Line2D] = [Line2D([], [], color=_INK, label="buffers posted, the fewest of each step")]
     entries += [Patch(color=colour, label=state) for state, colour in _colours(analysis).items()]
     kinds = set(analysis.scan.rare["kind"])
     failed = (analysis.scan.rare["kind"] == KIND["refill"]) & ~analysis.scan.rare["complete"].astype(bool)

@@ -23,7 +23,7 @@ EVENTS = _columns(window(1), failed(2), refilled(3), event("napi_off", 4, flags=
         ({"kind": {"eq": KIND["refill"]}}, [1, 2]),
         ({"kind": {"eq": KIND["refill"]}, "complete": {"eq": 0}}, [1]),
         ({"posted_after": {"gt": 0, "ne": 65535}}, [0, 2]),
-        ({"in_worker": {"eq": 1}}, [3]),
+        ({"in_worker": {"eq": 1}, "complete": {"eq": 0}}, [3]),
         ({"packets": {"ge": 40, "le": 40}}, [0]),
         ({"posted_after": {"lt": 1}}, [1]),
     ],
