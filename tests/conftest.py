@@ -73,7 +73,7 @@ def failed(at: float, **members: Any) -> Events:
 
 
 def refilled(at: float, **members: Any) -> Events:
-    """:return: a refill in process context that posted all."""
+    """:return: a refill by the worker that posted all."""
     good = {
         "flags": "process|complete|in_worker",
         "gfp": 0xCC0,

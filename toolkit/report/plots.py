@@ -333,7 +333,9 @@ def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
 
 def _legend(analysis: Analysis, witness: Witness | None) -> list[Patch | Line2D]:
     """:return: an entry for each thing that is in the timeline."""
-    entries: list[Patch | Line2D] = [Line2D([], [], color=_INK, label="buffers posted, the fewest of each step")]
+    entries: list[Patch | Line2D] = [
+        Line2D([], [], color=_INK, label="buffers posted, the fewest of each step")
+    ]
     entries += [Patch(color=colour, label=state) for state, colour in _colours(analysis).items()]
     kinds = set(analysis.scan.rare["kind"])
     failed = (analysis.scan.rare["kind"] == KIND["refill"]) & ~analysis.scan.rare["complete"].astype(bool)
