@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Everything installs what it needs first: on a fresh Debian, `make demo` is the first command.
+
+PYTHON := .venv/bin/python
+APT := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs rsync openssh-client iproute2
+APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# Installs those of some Debian packages that are not there yet.
+define apt_install
+	@missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(1) 2>/dev/null | awk '$$1 == "ii" {print $$2}' | \
+		sort | comm -23 <(printf '%s\n' $(1) | sort) -); \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "this is no Debian; install the equivalents of: $$missing" >&2; exit 1; }; \
+		echo "installing" $$missing; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-vagrant demo check test test-all bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/stamp ## install what the other targets need: Debian packages and .venv
+
+.venv/stamp: pyproject.toml Makefile
+	$(call apt_install,$(APT))
+	python3 -m venv .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+setup-vagrant: .venv/stamp ## also install Vagrant and libvirt
+	$(call apt_install,$(APT_VAGRANT))
+
+demo: setup ## boot a machine, make its NIC deaf, trace it, show the stall in out/demo
+	$(PYTHON) -m vm.demo
+
+check: setup ## lint, types and unit tests, in a minute
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	$(PYTHON) -m pytest -q -m 'not machine'
+
+test: check setup-vagrant ## everything, with machines: half an hour without KVM
+	$(PYTHON) -m pytest -v -m 'machine and not slow'
+
+test-all: check setup-vagrant ## also the trials that take long
+	$(PYTHON) -m pytest -v -m machine
+
+bench: setup ## the performance claims, each with its ratio
+	$(PYTHON) -m bench.drain
+	$(PYTHON) -m bench.analyze
+	$(PYTHON) -m bench.overhead
+
+clean: ## remove .venv and out; images stay in the cache (python -m vm build --prune)
+	rm -rf .venv out

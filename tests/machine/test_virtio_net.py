@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""virtio_net on a real kernel: stalls that are there are found, on the right queue, and no others."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.machine.conftest import Boot
+from toolkit.stalls.analysis import Analysis, analyze, summary
+from toolkit.stalls.witness import compare, read_witness
+from vm import guest, trial
+from vm.demo import judge
+
+
+def result(files: trial.Files) -> tuple[Analysis, dict[str, Any]]:
+    """The analysis of a trial with its witness, and its summary."""
+    analysis, witness = compare(analyze(files.trace), read_witness(files.witness))
+    found = summary(analysis)
+    found["witness"] = witness
+    assert found["complete"], found["damage"]
+    assert found["ledger"]["attempted"] == found["ledger"]["delivered"], found["ledger"]
+    return analysis, found
+
+
+def received(machine: guest.Guest, device: str) -> int:
+    """The NIC's own count of packets."""
+    return int(json.loads(machine.ssh(f"ip -s -j link show {device}").stdout)[0]["stats64"]["rx"]["packets"])
+
+
+@pytest.mark.parametrize("kind", ["virtio-net", "virtio-net-small"])
+def test_knob_makes_a_stall_that_the_sender_sees(boot: Boot, kind: str, tmp_path: Path) -> None:
+    files = trial.run(boot(kind), "virtio_net", tmp_path, scenario=["knob"], traffic=trial.Traffic())
+    analysis, found = result(files)
+    assert judge(found) == []
+    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
+    assert (longest["device"], longest["queue"], longest["state"]) == ("eth1", 0, "napi-off")
+    assert not longest["open"]
+    assert longest["order"] == 0
+    assert longest["gfp_names"] == "GFP_ATOMIC"
+    # It lasts as long as memory is kept back.
+    hold = next(p for p in json.loads(files.phases.read_text())["phases"] if p["name"] == "hold")
+    assert longest["duration_ns"] == pytest.approx(hold["end_ns"] - hold["start_ns"], rel=0.6)
+    assert longest["start_ns"] < hold["end_ns"]
+    assert longest["start_ns"] + longest["duration_ns"] > hold["start_ns"]
+    # The worker's time is accounted for, and reclaim is most of it.
+    parts = longest[["reclaim_ns", "refill_ns", "waiting_ns"]].sum()
+    assert parts == pytest.approx(longest["duration_ns"], rel=0.01)
+    assert longest["reclaim_ns"] > longest["duration_ns"] / 2
+
+
+def test_idle_machine_has_no_stall(machine: guest.Guest, tmp_path: Path) -> None:
+    files = trial.run(machine, "virtio_net", tmp_path, seconds=8)
+    analysis = analyze(files.trace)
+    assert analysis.damage is None
+    assert analysis.stalls.empty
+
+
+def test_busy_machine_has_no_stall_and_its_packets_are_all_counted(
+    machine: guest.Guest, tmp_path: Path
+) -> None:
+    before = received(machine, "eth1")
+    files = trial.run(machine, "virtio_net", tmp_path, seconds=8, traffic=trial.Traffic())
+    analysis, _ = result(files)
+    assert analysis.stalls.empty
+    packets = int(analysis.queues["packets"].sum())
+    assert packets > 8 * 3000
+    assert packets == received(machine, "eth1") - before
+
+
+def test_full_detail_sends_every_poll(machine: guest.Guest, tmp_path: Path) -> None:
+    before = received(machine, "eth1")
+    files = trial.run(
+        machine,
+        "virtio_net",
+        tmp_path,
+        seconds=4,
+        traffic=trial.Traffic(rate=2000),
+        options=["--detail", "full"],
+    )
+    _, found = result(files)
+    events = json.loads(json.dumps(found))["events"]
+    polls = analyze(files.trace).queues["polls"].sum()
+    assert events > polls > 1000
+    assert analyze(files.trace).queues["packets"].sum() == received(machine, "eth1") - before
+
+
+def test_stall_is_on_the_right_one_of_two_nics(boot: Boot, tmp_path: Path) -> None:
+    machine = boot("virtio-net-2nics")
+    files = trial.run(machine, "virtio_net", tmp_path, scenario=["knob"], traffic=trial.Traffic(nic=1))
+    analysis, found = result(files)
+    assert judge(found) == []
+    assert set(analysis.stalls["device"]) == {"eth2"}
+    packets = analysis.queues.set_index("device")["packets"]
+    assert packets["eth2"] > 10_000
+    assert packets.get("eth1", 0) == 0
+
+
+def test_filter_by_device_and_queue(boot: Boot, tmp_path: Path) -> None:
+    machine = boot("virtio-net-2nics")
+    files = trial.run(
+        machine,
+        "virtio_net",
+        tmp_path,
+        seconds=3,
+        traffic=trial.Traffic(nic=1),
+        options=["-d", "eth1", "-q", "0"],
+    )
+    assert summary(analyze(files.trace))["events"] == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "run"),
+    [
+        pytest.param("virtio-net", 1),
+        pytest.param("virtio-net", 2, marks=pytest.mark.slow),
+        pytest.param("virtio-net", 3, marks=pytest.mark.slow),
+        pytest.param("virtio-net-small", 1, marks=pytest.mark.slow),
+        pytest.param("virtio-net-small", 2, marks=pytest.mark.slow),
+        pytest.param("virtio-net-small", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_pressure_makes_a_genuine_stall(boot: Boot, kind: str, run: int, tmp_path: Path) -> None:
+    files = trial.run(boot(kind), "virtio_net", tmp_path, scenario=["pressure"], traffic=trial.Traffic())
+    analysis, found = result(files)
+    assert found["ledger"]["dropped"] == 0
+    long = analysis.stalls[analysis.stalls["duration_ns"] >= 100_000_000]
+    assert len(long) >= 1, f"run {run}: {analysis.stalls.to_string()}"
+    assert long["witness_gap_ns"].notna().all(), found["witness"]["sentence"]
+    assert isinstance(analysis.stalls, pd.DataFrame)
