@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from toolkit.errors import UserError
+from vm import box as boxes
 from vm import guest as guests
 from vm import image, machines
 
@@ -40,6 +41,12 @@ def build(
         for key in image.prune({image.key(machine) for machine in machines.load().values()}):
             print(f"deleted {key}", file=sys.stderr)
     print(built.disk)
+
+
+@app.command()
+def box(name: Annotated[str, typer.Argument(metavar="[MACHINE]")] = "virtio-net") -> None:
+    """Make a Vagrant box of a machine's image and add it, for `vagrant up`."""
+    print(boxes.add(machines.find(name), lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 @app.command()

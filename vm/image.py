@@ -32,29 +32,11 @@ SIZE = "8G"
 # The interpreter of each release, for the wheels that the host fetches: the machine has no network.
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
 
-# bcc compiles against linux-headers; with make and dwarves, variants of a driver are built in the machine.
+# What every machine has.
 PACKAGES = [
-    "linux-image-amd64",
-    "linux-headers-amd64",
-    "make",
-    "dwarves",
-    "bpftool",
-    "python3",
-    "python3-venv",
-    "python3-bpfcc",
-    "bpfcc-tools",
-    "systemd",
-    "systemd-sysv",
-    "udev",
-    "dbus",
-    "kmod",
-    "procps",
-    "openssh-server",
-    "sudo",
-    "rsync",
-    "iproute2",
-    "ethtool",
-    "iputils-ping",
+    word
+    for line in (BOX / "packages.txt").read_text().splitlines()
+    for word in line.partition("#")[0].split()
 ]
 
 
