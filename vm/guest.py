@@ -30,6 +30,7 @@ from vm.paths import CHECKOUT, of_checkout
 
 USER = "vagrant"
 BOOT_SECONDS = 240
+GRACE_SECONDS = 5.0
 SYNCED = ("toolkit", "probes", "vm")
 
 
@@ -370,7 +371,7 @@ def _stop(guest: Guest) -> None:
         if not guest.alive():
             return
         end()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + GRACE_SECONDS
         while guest.alive() and time.monotonic() < deadline:
             time.sleep(0.05)
     if guest.alive():

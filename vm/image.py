@@ -112,7 +112,8 @@ def prune(keep: set[str]) -> list[str]:
     :return: the keys of the images that were deleted.
     """
     images = cache() / "images"
-    old = [path for path in sorted(images.glob("*")) if path.is_dir() and path.name not in keep]
+    # A hidden one is being built.
+    old = [path for path in sorted(images.glob("[!.]*")) if path.is_dir() and path.name not in keep]
     for path in old:
         shutil.rmtree(path)
     return [path.name for path in old]

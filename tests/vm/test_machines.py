@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import UserError
+from vm import machines
+
+GOOD = """
+defaults: {release: bookworm, memory_mb: 512, cpus: 2, management: e1000e, nics: [{model: virtio-net-pci}]}
+machines:
+  one: {description: a machine, driver: virtio_net}
+"""
+
+
+def read(directory: Path, text: str) -> dict[str, machines.Machine]:
+    path = directory / "machines.yaml"
+    path.write_text(text)
+    return machines.load(path)
+
+
+def test_the_projects_own_file_is_valid() -> None:
+    found = machines.load()
+    assert found["virtio-net"].driver == "virtio_net"
+    for machine in found.values():
+        assert machine.management != machine.nics[0].model, "the driver under test must be free to be swapped"
+
+
+def test_defaults_lie_under_a_machine(tmp_path: Path) -> None:
+    found = read(tmp_path, GOOD + "  two: {description: another, driver: aoe, memory_mb: 2048}\n")
+    assert (found["one"].memory_mb, found["two"].memory_mb) == (512, 2048)
+    assert found["two"].release == "bookworm"
+    assert found["one"].swap is None
+
+
+def test_on_and_off_are_words(tmp_path: Path) -> None:
+    nics = "nics: [{model: virtio-net-pci, options: {mrg_rxbuf: off, mq: on, vectors: 4}}]"
+    nic = read(tmp_path, GOOD + f"  two: {{description: d, driver: d, {nics}}}\n")["two"].nics[0]
+    assert nic.options == {"mrg_rxbuf": "off", "mq": "on", "vectors": "4"}
+
+
+@pytest.mark.parametrize(
+    ("own", "complaint"),
+    [
+        ("{description: d, driver: d, memory: 5}", "unknown key memory"),
+        ("{description: d}", "driver is missing"),
+        ("{description: d, driver: d, cpus: two}", "cpus is a number"),
+        ("{description: d, driver: d, cpus: 0}", "cpus is a number above 0"),
+        ("{description: d, driver: d, cpus: yes}", "cpus is a number"),
+        ("{description: d, driver: ''}", "driver is a text"),
+        ("{description: d, driver: d, nics: {model: x}}", "nics is a list"),
+        ("{description: d, driver: d, nics: [{queues: 2}]}", r"nics\[0\]: model is missing"),
+        ("{description: d, driver: d, nics: [{model: x, options: [a]}]}", r"nics\[0\].options is a mapping"),
+        ("{description: d, driver: d, swap: {gib: 4}}", "bytes_per_second is missing"),
+        ("7", "has no keys"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(own: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"^machines.yaml: two.*{complaint}"):
+        read(tmp_path, GOOD + f"  two: {own}\n")
+
+
+@pytest.mark.parametrize("text", ["machines: [", "", "defaults: {}", "machines: []"])
+def test_a_file_without_machines_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"machines\.yaml"):
+        read(tmp_path, text)
+
+
+def test_a_name_stays_a_file_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="name is made of"):
+        read(tmp_path, GOOD + "  ../two: {description: d, driver: d}\n")
+
+
+def test_an_unknown_machine_is_told_which_there_are() -> None:
+    with pytest.raises(UserError, match=r"called nonesuch; there are virtio-net, "):
+        machines.find("nonesuch")

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import itertools
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import UserError
+from vm import qemu
+from vm.image import Image
+from vm.machines import Machine, Nic, Swap
+
+MACHINE = Machine(
+    name="m",
+    description="",
+    driver="virtio_net",
+    release="bookworm",
+    memory_mb=1024,
+    cpus=2,
+    management="e1000e",
+    nics=(Nic("virtio-net-pci"),),
+    cmdline=("panic=-1",),
+)
+IMAGE = Image("key", Path("/c/root.qcow2"), Path("/c/vmlinuz"), Path("/c/initrd"))
+FILES = qemu.Files(Path("/run/m"))
+
+
+def argv(
+    machine: Machine = MACHINE,
+    files: qemu.Files = FILES,
+    accel: qemu.Accel = "tcg",
+    taps: dict[int, list[int]] | None = None,
+) -> list[str]:
+    return qemu.argv(machine, IMAGE, files, accel=accel, port=2222, key="ssh-ed25519 AA x", taps=taps or {})
+
+
+def values(words: list[str], option: str) -> list[str]:
+    return [after for before, after in itertools.pairwise(words) if before == option]
+
+
+def test_the_same_machine_is_the_same_command() -> None:
+    assert argv() == argv()
+    assert argv() != argv(replace(MACHINE, memory_mb=2048))
+
+
+def test_the_image_stays_clean() -> None:
+    (root,) = values(argv(), "-drive")
+    assert "file=/c/root.qcow2" in root
+    assert "snapshot=on" in root
+
+
+def test_swap_is_as_slow_as_said() -> None:
+    drives = values(argv(replace(MACHINE, swap=Swap(4, 4096))), "-drive")
+    assert drives[1].endswith("throttling.bps-total=4096")
+    assert any(
+        "serial=swap" in device for device in values(argv(replace(MACHINE, swap=Swap(1, 1))), "-device")
+    )
+
+
+def test_the_machine_reaches_nothing_but_our_port() -> None:
+    (management,) = [backend for backend in values(argv(), "-netdev") if backend.startswith("user,")]
+    assert "restrict=on" in management
+    assert "hostfwd=tcp:127.0.0.1:2222-:22" in management
+
+
+def test_nics_follow_the_management_nic_on_the_bus() -> None:
+    words = argv(replace(MACHINE, nics=(Nic("virtio-net-pci"), Nic("virtio-net-pci"))))
+    slots = [
+        int(field.removeprefix("addr="), 16)
+        for device in values(words, "-device")
+        if "mac=" in device
+        for field in device.split(",")
+        if field.startswith("addr=")
+    ]
+    assert len(slots) == 3
+    assert slots == sorted(set(slots))
+    macs = [device for device in values(words, "-device") if f"mac={qemu.mac(1)}" in device]
+    assert len(macs) == 1
+    assert "netdev=nic1" in macs[0]
+
+
+def test_options_reach_the_device() -> None:
+    nic = Nic("virtio-net-pci", options={"mrg_rxbuf": "off"})
+    assert values(argv(replace(MACHINE, nics=(nic,))), "-device")[-1].endswith(",mrg_rxbuf=off")
+
+
+def test_queues_take_the_taps_descriptors() -> None:
+    words = argv(replace(MACHINE, nics=(Nic("virtio-net-pci", queues=2),)), taps={0: [7, 9]})
+    assert "tap,id=nic0,fds=7:9,vhost=off" in values(words, "-netdev")
+    assert "mq=on" in values(words, "-device")[-1]
+
+
+def test_accelerators() -> None:
+    assert values(argv(), "-accel") == ["tcg,thread=multi"]
+    assert values(argv(accel="kvm"), "-accel") == ["kvm"]
+    assert values(argv(accel="kvm"), "-cpu") == ["host"]
+
+
+def test_the_kernel_gets_the_machines_own_words_last() -> None:
+    (line,) = values(argv(), "-append")
+    assert line.startswith("root=")
+    assert line.endswith(" panic=-1")
+
+
+def test_commas_are_doubled() -> None:
+    words = argv(files=qemu.Files(Path("/run/a,b")))
+    assert any("path=/run/a,,b/console.log" in word for word in words)
+    assert "-pidfile" in words
+    assert "/run/a,b/pid" in words
+
+
+def test_a_path_too_long_for_a_socket_is_said_before_qemu_fails() -> None:
+    with pytest.raises(UserError, match="too long for a unix socket"):
+        argv(files=qemu.Files(Path("/run") / ("x" * 110)))
+
+
+@pytest.mark.skipif(shutil.which(qemu.BINARY) is None, reason="QEMU is not installed")
+def test_qemu_takes_the_arguments(tmp_path: Path) -> None:
+    for name in ("root.qcow2", "vmlinuz", "initrd"):
+        (tmp_path / name).touch()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "root.qcow2", "1M"], check=True)
+    shutil.copy("/bin/true", tmp_path / "vmlinuz")
+    image = Image("key", tmp_path / "root.qcow2", tmp_path / "vmlinuz", tmp_path / "initrd")
+    files = qemu.Files(tmp_path)
+    with files.swap.open("wb") as swap:
+        swap.truncate(1 << 20)
+    machine = replace(MACHINE, swap=Swap(1, 4096), memory_mb=64, nics=(Nic("virtio-net-pci"),) * 2)
+    words = qemu.argv(machine, image, files, accel="tcg", port=0, key="k", taps={})
+    # Devices are made before the kernel is read: a file that is none ends QEMU right after.
+    words[words.index("-kernel") : words.index("-kernel") + 6] = []
+    with subprocess.Popen([*words, "-S", "-qmp", "stdio"], stdin=-1, stdout=-1, stderr=-1) as process:
+        said, complained = process.communicate(
+            b'{"execute":"qmp_capabilities"}{"execute":"query-pci"}{"execute":"quit"}', timeout=60
+        )
+    assert process.returncode == 0, complained.decode()
+    replies = [json.loads(line) for line in said.splitlines()]
+    (bus,) = next(reply["return"] for reply in replies if isinstance(reply.get("return"), list))
+    network = [device["slot"] for device in bus["devices"] if device["class_info"]["class"] == 0x200]
+    assert network == [qemu.MANAGEMENT_SLOT, qemu.FIRST_NIC_SLOT, qemu.FIRST_NIC_SLOT + 1]
+
+
+def script(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ('for word; do case $word in file:*) echo "Linux version 6" > "${word#file:}";; esac; done', "kvm"),
+        ('for word; do case $word in file:*) : > "${word#file:}";; esac; done', "tcg"),
+        ("exit 1", "tcg"),
+        ("exec sleep 60", "tcg"),
+    ],
+    ids=["boots", "is silent", "fails", "hangs"],
+)
+@pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="there is no /dev/kvm to try")
+def test_kvm_counts_only_if_it_boots_and_the_answer_is_kept(
+    body: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary, calls = tmp_path / "qemu", tmp_path / "calls"
+    version = f'[ "$1" = --version ] && echo "QEMU emulator version 1.2.3 (x)" && exit; echo >> {calls}'
+    script(binary, f"{version}\n{body}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(qemu, "BINARY", str(binary))
+    monkeypatch.setattr(qemu, "TRIAL_SECONDS", 1)
+    said: list[str] = []
+    assert qemu.choose_accel(IMAGE, said.append) == answer
+    assert said
+    assert qemu.choose_accel(IMAGE, said.append) == answer
+    assert calls.read_text().count("\n") == 1
