@@ -30,11 +30,12 @@ _THERE = "/var/tmp/trial"
 
 @dataclass(frozen=True)
 class Traffic:
-    """Frames for a NIC under test: which one, how many a second and of how many bytes."""
+    """Frames for a NIC under test: which one, how many a second, of how many bytes, to which UDP ports."""
 
     nic: int = 0
     rate: int = 6000
     size: int = 1500
+    ports: str = PORTS
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def wire(guest: Guest, traffic: Traffic, witness: Path) -> Iterator[None]:
     before = guest.clock_offset()
     words = [sys.executable, "-m", "vm.wire", "--socket", str(guest.wire(traffic.nic))]
     words += ["--size", str(traffic.size), "--rate", str(traffic.rate), "--duration", "86400"]
-    words += ["--dst", mac(traffic.nic), "--ports", PORTS, "-o", str(witness)]
+    words += ["--dst", mac(traffic.nic), "--ports", traffic.ports, "-o", str(witness)]
     with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sender:
         try:
             yield

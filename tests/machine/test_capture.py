@@ -105,7 +105,7 @@ def test_module_unload_ends_a_trace(machine: guest.Guest, tmp_path: Path) -> Non
     machine.ssh("sudo rm -f /var/tmp/m.rxt")
     try:
         with trial.tracing(machine, "virtio_net", "/var/tmp/m.rxt"):
-            machine.ssh("sudo modprobe -r virtio_net", check=True)
+            machine.ssh("sudo rmmod virtio_net", check=True)
             time.sleep(2)
         assert ended(fetch(machine, "/var/tmp/m.rxt", tmp_path / "m.rxt")) == "module unloaded"
         fails(machine, "sudo toolkit trace virtio_net -o /var/tmp/n.rxt", "virtio_net is not loaded")

@@ -12,7 +12,8 @@ from tests.machine.conftest import Boot
 from toolkit.stalls.analysis import Analysis, analyze, summary
 from toolkit.stalls.witness import compare, read_witness
 from vm import guest, trial
-from vm.demo import judge
+from vm.demo import AGREE_NS, judge
+from vm.wire import steer
 
 
 def result(files: trial.Files) -> tuple[Analysis, dict[str, Any]]:
@@ -96,6 +97,26 @@ def test_stall_is_on_the_right_one_of_two_nics(boot: Boot, tmp_path: Path) -> No
     packets = analysis.queues.set_index("device")["packets"]
     assert packets["eth2"] > 10_000
     assert packets.get("eth1", 0) == 0
+
+
+def test_stall_is_on_the_right_one_of_two_queues(boot: Boot, tmp_path: Path) -> None:
+    machine = boot("virtio-net-mq")
+    ports = steer.ports_by_queue(machine, 0, range(9000, 9016))[1]
+    traffic = trial.Traffic(ports=",".join(map(str, ports)))
+    files = trial.run(machine, "virtio_net", tmp_path, scenario=["knob"], traffic=traffic)
+    analysis, found = result(files)
+    assert found["ledger"]["dropped"] == 0
+    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
+    assert (longest["device"], longest["queue"]) == ("eth1", 1)
+    assert abs(longest["witness_difference_ns"]) < AGREE_NS
+    # The worker passes by the idle queue too, but it has nothing to wait for there.
+    queues = analysis.queues.set_index("queue")
+    assert queues["failed"].get(0, 0) == 0
+    assert queues["failed"][1] >= 1
+    assert queues["packets"].get(0, 0) == 0
+    assert queues["packets"][1] > 10_000
+    others = analysis.stalls[analysis.stalls["queue"] != 1]
+    assert (others["duration_ns"] < longest["duration_ns"] / 10).all()
 
 
 def test_filter_by_device_and_queue(boot: Boot, tmp_path: Path) -> None:

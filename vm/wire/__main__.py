@@ -31,7 +31,7 @@ def wire(
     duration: Annotated[float | None, typer.Option(help="End after so many seconds.")] = None,
     dst: Annotated[str | None, typer.Option(help="The NIC's address; that of NIC --nic by default.")] = None,
     dst_ip: Annotated[str, typer.Option(help="The receiver's IPv4 address.")] = frames.DESTINATION,
-    ports: Annotated[str, typer.Option(help="UDP port, or FIRST-LAST in turn.")] = "9000",
+    ports: Annotated[str, typer.Option(help="UDP ports in turn: 9000 or 9000-9047 or 9001,9004.")] = "9000",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the account here.")] = None,
     refused: Annotated[
         Path | None, typer.Option(help="Write each refused frame's time here (.npy, int64 ns).")
@@ -44,10 +44,8 @@ def wire(
     if (machine is None) == (socket is None):
         raise UserError("name either a machine or a --socket.")
     path = socket or guest.find(str(machine)).wire(nic)
-    first, _, last = ports.partition("-")
     try:
-        listening = range(int(first), int(last or first) + 1)
-        ready = frames.to_ports(size, listening, dst_mac=dst or mac(nic), dst=dst_ip)
+        ready = frames.to_ports(size, _ports(ports), dst_mac=dst or mac(nic), dst=dst_ip)
     except ValueError as error:
         raise UserError(f"{error}.") from None
     stopping: list[int] = []
@@ -72,6 +70,15 @@ def wire(
         output.write_text(text + "\n")
     else:
         print(text)
+
+
+def _ports(text: str) -> list[int]:
+    """:raises ValueError: if a part is neither a number nor FIRST-LAST."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 def _show(account: sender.Account) -> None:
