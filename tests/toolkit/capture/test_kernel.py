@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import os
+
+import pytest
+
+from toolkit.capture import kernel
+from toolkit.errors import UserError
+
+# As 6.1 prints it, and as a kernel does that spells the bits as shifts.
+OLD = """print fmt: "gfp_flags=%s", (REC->gfp_flags) ? __print_flags(REC->gfp_flags, "|", \
+{( unsigned long)(((((( gfp_t)(0x400u|0x800u)) | (( gfp_t)0x40u) | (( gfp_t)0x80u)) & \
+~(( gfp_t)0x80u)) | (( gfp_t)0x400u))), "GFP_ODD"}, \
+{( unsigned long)((( gfp_t)0x20u)|(( gfp_t)0x200u)|(( gfp_t)0x800u)), "GFP_ATOMIC"}, \
+{( unsigned long)(( gfp_t)0), "__GFP_NOLOCKDEP"}) : "none\""""
+NEW = '{(unsigned long)((gfp_t)((((1UL))) << (5))), "__GFP_HIGH"}, {(unsigned long)(X), "__GFP_WHAT"}'
+
+
+def test_gfp_flags_of_the_tracepoint_format() -> None:
+    assert kernel.read_gfp_flags(OLD) == {"GFP_ODD": 0xC40, "GFP_ATOMIC": 0xA20}
+
+
+def test_gfp_flags_as_shifts_and_what_is_not_understood() -> None:
+    assert kernel.read_gfp_flags(NEW) == {"__GFP_HIGH": 0x20}
+
+
+def test_module_that_is_not_loaded() -> None:
+    assert kernel.module_identity("no_such_module") is None
+    with pytest.raises(UserError, match="no_such_module is not loaded; load it"):
+        kernel.module_facts("no_such_module")
+
+
+def test_clocks_are_of_one_moment() -> None:
+    clocks = kernel.clocks()
+    assert clocks["boottime_ns"] >= clocks["monotonic_ns"]
+
+
+def test_root_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UserError, match="sudo"):
+        kernel.require_root()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+
+import pytest
+
+from toolkit import drivers
+from toolkit.errors import UserError
+from toolkit.trace.schema import EVENT, FLAG, KIND
+
+
+@pytest.mark.parametrize("name", drivers.names())
+def test_each_driver_is_whole(name: str) -> None:
+    driver = drivers.load(name)
+    source = (driver.directory / "probe.c").read_text()
+    assert driver.name == name
+    assert driver.states
+    assert driver.regimes
+    assert driver.regimes[-1].hooks == (), "the last regime takes what no other did"
+    for hook in driver.hooks:
+        assert f"int {hook.program}(" in source
+        assert hook.required or hook.missing, f"{hook.program}: say what is missing without it"
+    programs = {hook.program for hook in driver.hooks}
+    assert all(set(regime.hooks) <= programs for regime in driver.regimes)
+    columns = {*(EVENT.names or ()), *FLAG}
+    for state in driver.states:
+        for condition in (*state.begin, *state.end):
+            assert set(condition) <= columns
+    for field in driver.fields:
+        macros = {f"{'OFF' if '.' in path else 'SIZE'}_{field.name}" for path in field.of}
+        assert any(macro in source for macro in macros), f"{field.name} is not used"
+
+
+def test_condition_names_become_numbers() -> None:
+    states = {state.name: state for state in drivers.load("virtio_net").states}
+    assert states["napi-off"].begin == ({"kind": {"eq": KIND["napi_off"]}, "in_worker": {"eq": 1}},)
+    assert states["starved"].end == ({"posted_after": {"gt": 0, "ne": 0xFFFF}},)
+
+
+def test_unknown_driver_is_told_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"unknown driver 'e1001'; known are: .*virtio_net"):
+        drivers.load("e1001")
+
+
+def test_name_is_not_a_path(tmp_path: Path) -> None:
+    (tmp_path / "driver.toml").write_text("")
+    with pytest.raises(UserError, match="unknown driver"):
+        drivers.load(str(tmp_path))
