@@ -141,7 +141,17 @@ class Guest:
         """Bring the checkout's code into the machine, to ``/opt/toolkit/src``."""
         there = [name for name in SYNCED if (CHECKOUT / name).exists()]
         with subprocess.Popen(
-            ["tar", "-C", str(CHECKOUT), "--exclude=__pycache__", "--owner=0", "--group=0", "-cz", *there],
+            [
+                "tar",
+                "-C",
+                str(CHECKOUT),
+                "--exclude=__pycache__",
+                "--mode=u+rw,go=rX",
+                "--owner=0",
+                "--group=0",
+                "-cz",
+                *there,
+            ],
             stdout=subprocess.PIPE,
         ) as tar:
             unpack = "sudo sh -c 'cd /opt/toolkit/src && rm -rf -- * && exec tar -xz'"

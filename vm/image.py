@@ -131,10 +131,11 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     # A bind mount shows the tree without the /proc, /sys and /dev that mmdebstrap mounts in it.
     populate = 'mount --bind "$1" "$1.tree" && exec mke2fs -q -F -t ext4 -d "$1.tree" "$1.raw"'
     hooks = [
+        ("essential", 'mkdir "$1"/opt/box'),
+        ("essential", f"sync-in {BOX.name} /opt/box"),
         # The initramfs is made when the kernel is installed: its configuration has to be there before.
-        ("essential", f"sync-in {BOX.name}/initramfs /"),
-        ("customize", 'mkdir "$1"/opt/box'),
-        ("customize", f"sync-in {BOX.name} /opt/box"),
+        ("essential", 'chroot "$1" cp -r --no-preserve=all /opt/box/initramfs/. /'),
+        ("essential", 'chmod 755 "$1"/etc/initramfs-tools/hooks/rx-stall'),
         ("customize", f"copy-in {shlex.quote(str(wheels))} /opt"),
         ("customize", f'chroot "$1" {shlex.join(install)}'),
         (

@@ -18,8 +18,9 @@ fi
 shift
 
 id vagrant >/dev/null 2>&1 || useradd --create-home --shell /bin/bash vagrant
-cp -r --no-preserve=ownership "$rootfs/." /
-chown -R root:root /etc/sudoers.d/rx-stall
+# Owners and modes are those of a checkout, which may be anybody's.
+cp -r --no-preserve=all "$rootfs/." /
+chmod 755 /usr/local/bin/toolkit /usr/local/sbin/rx-stall-keys
 chmod 440 /etc/sudoers.d/rx-stall
 
 # Its own disk, found by serial number and formatted at the first boot.
