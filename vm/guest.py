@@ -139,21 +139,10 @@ class Guest:
 
     def sync(self) -> None:
         """Bring the checkout's code into the machine, to ``/opt/toolkit/src``."""
-        there = [name for name in SYNCED if (CHECKOUT / name).exists()]
-        with subprocess.Popen(
-            [
-                "tar",
-                "-C",
-                str(CHECKOUT),
-                "--exclude=__pycache__",
-                "--mode=u+rw,go=rX",
-                "--owner=0",
-                "--group=0",
-                "-cz",
-                *there,
-            ],
-            stdout=subprocess.PIPE,
-        ) as tar:
+        pack = ["tar", "-C", str(CHECKOUT), "-cz", "--exclude=__pycache__"]
+        pack += ["--mode=u+rw,go=rX", "--owner=0", "--group=0"]
+        pack += [name for name in SYNCED if (CHECKOUT / name).exists()]
+        with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
             unpack = "sudo sh -c 'cd /opt/toolkit/src && rm -rf -- * && exec tar -xz'"
             done = subprocess.run(
                 [*self.ssh_argv(), "--", unpack], stdin=tar.stdout, capture_output=True, text=True
