@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`vagrant up virtio-net`, with a libvirtd of the test's own: a machine as in machines.yaml, which can trace."""
+"""`vagrant up virtio-net`, with a libvirtd of its own: a machine as in machines.yaml, which can trace."""
 
 import base64
 import contextlib

@@ -44,9 +44,9 @@ def test_box_is_the_image_with_a_loader_around_it(tmp_path: Path) -> None:
         "format": "qcow2",
         "virtual_size": 1,
     }
-    words = ["qemu-img", "convert", "-O", "raw", tmp_path / "unpacked/box.img", tmp_path / "whole"]
-    subprocess.run(words, check=True)
-    whole = (tmp_path / "whole").read_bytes()
+    inside, outside = tmp_path / "unpacked/box.img", tmp_path / "whole"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", inside, outside], check=True)
+    whole = outside.read_bytes()
     first, rest = box.loader("root=/dev/vda", len(raw) // box.SECTOR)
     assert whole[: box.SECTOR] == first
     assert whole[box.SECTOR : len(raw)] == raw[box.SECTOR :]

@@ -37,7 +37,7 @@ else
         printf 'auto lo\niface lo inet loopback\n' >/etc/network/interfaces
     fi
 
-    if [ -d /etc/default/grub.d ] || [ -e /etc/default/grub ]; then
+    if command -v update-grub >/dev/null; then
         mkdir -p /etc/default/grub.d
         echo "GRUB_CMDLINE_LINUX=\"\$GRUB_CMDLINE_LINUX console=ttyS0 net.ifnames=0 $cmdline\"" \
             >/etc/default/grub.d/rx-stall.cfg
