@@ -23,6 +23,7 @@ from toolkit.trace.schema import KIND, NOT_KNOWN
 # The palette of Okabe and Ito, told apart with any kind of colour vision.
 STATES = {"starved": "#0072b2", "napi-off": "#d55e00", "blocked": "#e69f00", "spinning": "#cc79a7"}
 SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
+_STEPS = 500
 _INK = "#333333"
 _LANE = 0.07
 _QUEUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
@@ -81,7 +82,7 @@ def timeline(
     short = len(queues) > 4
     # Inches: phases, queues, witness.
     tall = [0.3] * (phases is not None) + [0.7 if short else 1.6] * max(len(queues), 1)
-    tall += [0.25] * (witness is not None)
+    tall += [0.45] * (witness is not None)
     figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
     title = _title(analysis, "Posted receive buffers and stalls", len(queues))
@@ -95,7 +96,7 @@ def timeline(
     if queues.empty:
         _say(axes[first], "no queue was seen")
     if witness is not None:
-        _draw_witness(axes[-1], witness, analysis.scan.began)
+        _draw_witness(axes[-1], witness, analysis.scan.began, analysis.scan.ended)
     for axis in axes[first : first + max(len(queues), 1)]:
         _hatch_losses(axis, analysis)
     axes[-1].set_xlim(0, max(end, 1e-6))
@@ -300,22 +301,33 @@ def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int) -> None:
     for number, (name, start, end) in enumerate(spans):
         first, last = (start - began) / 1e9, (end - began) / 1e9
         axis.axvspan(first, last, color=("#dddddd", "#eeeeee")[number % 2], linewidth=0)
-        axis.text((first + last) / 2, 0.5, name, ha="center", va="center", fontsize=8, clip_on=True)
+        # In two rows: a short phase between two others would have its name run over by theirs.
+        axis.text(
+            (first + last) / 2,
+            0.72 - 0.44 * (number % 2),
+            name,
+            ha="center",
+            va="center",
+            fontsize=8,
+            clip_on=True,
+        )
     axis.set_yticks([])
     axis.set_ylabel(phases.attrs.get("scenario", ""), rotation=0, ha="right", va="center", fontsize=8)
     axis.spines[:].set_visible(False)
     axis.tick_params(bottom=False)
 
 
-def _draw_witness(axis: Axes, witness: Witness, began: int) -> None:
-    """Draws when the sender's frames were refused."""
-    spans = (
-        np.column_stack([witness.gaps["start"] - began, witness.gaps["end"] - witness.gaps["start"]]) / 1e9
-    )
-    axis.broken_barh([(start, length) for start, length in spans], (0, 1), color="#000000", linewidth=0.5)
-    axis.set_ylim(0, 1)
-    axis.set_yticks([])
-    axis.set_ylabel("sender", rotation=0, ha="right", va="center", fontsize=8)
+def _draw_witness(axis: Axes, witness: Witness, began: int, ended: int) -> None:
+    """Draws which share of each short step of time was in gaps: a frame is refused now and then anyway."""
+    edges = np.linspace(began, max(ended, began + 1), _STEPS + 1)
+    gaps = witness.gaps
+    knots = np.column_stack([gaps["start"], gaps["end"]]).ravel()
+    refused = np.cumsum(np.column_stack([np.zeros(len(gaps)), gaps["end"] - gaps["start"]]).ravel())
+    share = np.diff(np.interp(edges, knots, refused)) / np.diff(edges) if len(gaps) else np.zeros(_STEPS)
+    axis.stairs(share * 100, (edges - began) / 1e9, fill=True, color=_INK)
+    axis.set_ylim(0, 105)
+    axis.set_yticks([0, 100])
+    axis.set_ylabel("sender\nrefused\n[% of time]", rotation=0, ha="right", va="center", fontsize=7)
 
 
 def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
@@ -344,7 +356,7 @@ def _legend(analysis: Analysis, witness: Witness | None) -> list[Patch | Line2D]
     if KIND["alloc_fail"] in kinds:
         entries.append(Line2D([], [], color=_INK, marker="v", ls="", ms=5, label="allocation failed"))
     if witness is not None:
-        entries.append(Patch(color="#000000", label="frames refused (sender)"))
+        entries.append(Patch(color=_INK, label="sender: time in which frames were refused"))
     if analysis.scan.losses:
         entries.append(Patch(facecolor="none", edgecolor="#888888", hatch="////", label="events dropped"))
     return entries
