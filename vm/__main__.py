@@ -124,20 +124,22 @@ def down(
     """Stop machines."""
     if bool(names) == everything:
         raise UserError("Name the machines to stop, or say --all.")
-    for guest in guests.running() if everything else [guests.find(name) for name in names or []]:
-        guests.down(guest)
+    known = {guest.name: guest for guest in guests.known()}
+    for name in names or known:
+        guests.down(known.get(name) or guests.find(name))
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """Show what runs, and what could."""
-    rows = [_facts(guest) for guest in guests.running()]
+    known = guests.known()
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps([_facts(guest) for guest in known]))
         return
-    for row in rows:
-        print(f"{row['name']}  machine {row['kind']}, pid {row['pid']}, port {row['port']}, {row['accel']}")
-    if not rows:
+    for guest in known:
+        state = f"pid {guest.pid}, port {guest.port}" if guest.alive() else f"died, see {guest.files.console}"
+        print(f"{guest.name}  machine {guest.kind}, {guest.accel}, {state}")
+    if not known:
         print(f"Nothing runs. Machines: {', '.join(machines.load())}")
 
 
@@ -145,7 +147,13 @@ def _facts(guest: guests.Guest) -> dict[str, object]:
     directory = guest.files.directory
     wires = [str(guest.wire(number)) for number in range(len(guest.machine.nics))]
     age = round(time.time() - guest.started)
-    return {**asdict(guest), "age_s": age, "directory": str(directory), "wires": wires}
+    return {
+        **asdict(guest),
+        "alive": guest.alive(),
+        "age_s": age,
+        "directory": str(directory),
+        "wires": wires,
+    }
 
 
 def main() -> None:

@@ -201,10 +201,15 @@ def namespace(name: str) -> str:
     return f"rx-stall-{of_checkout().name}-{name}"
 
 
+def known() -> list[Guest]:
+    """The machines of this checkout that were started and not stopped; some may have died."""
+    guests = (_read(path) for path in sorted((of_checkout() / "run").glob("*/state.json")))
+    return [guest for guest in guests if guest is not None]
+
+
 def running() -> list[Guest]:
     """The machines of this checkout that run now."""
-    guests = (_read(path) for path in sorted((of_checkout() / "run").glob("*/state.json")))
-    return [guest for guest in guests if guest is not None and guest.alive()]
+    return [guest for guest in known() if guest.alive()]
 
 
 def find(name: str) -> Guest:
@@ -213,8 +218,10 @@ def find(name: str) -> Guest:
     :raises UserError: if there is none.
     """
     guest = _read(qemu.Files(run_directory(name)).state)
-    if guest is None or not guest.alive():
+    if guest is None:
         raise UserError(f"{name} is not running: start it with `python -m vm up {name}`.")
+    if not guest.alive():
+        raise UserError(f"{name} has died; {_last_words(guest)}")
     return guest
 
 
@@ -353,8 +360,10 @@ def _last_words(guest: Guest) -> str:
     lines = []
     for path in (guest.files.log, guest.files.console):
         with contextlib.suppress(OSError):
-            lines += path.read_text(errors="replace").strip().splitlines()[-8:]
-    return "its last words were:\n  " + "\n  ".join(lines or ["(none)"])
+            said = path.read_text(errors="replace").strip().splitlines()
+            # What follows the reason is a page of registers.
+            lines += [line for line in said[:-6] if "Kernel panic" in line or "BUG:" in line] + said[-6:]
+    return f"its last words were (see {guest.files.console}):\n  " + "\n  ".join(lines or ["(none)"])
 
 
 def _stop(guest: Guest) -> None:

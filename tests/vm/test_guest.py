@@ -35,7 +35,7 @@ STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pa
 DYING = 'print("qemu: no such device", file=sys.stderr); sys.exit(1)'
 PANICKING = """
 console = [word for word in words if "console.log" in word][0].partition("path=")[2]
-pathlib.Path(console).write_text("Kernel panic - not syncing: oops\\n")
+pathlib.Path(console).write_text("Kernel panic - not syncing: oops\\n" + "register\\n" * 30)
 """
 
 
@@ -95,6 +95,11 @@ def test_a_machine_that_dies_says_why(body: str, words: str, play: Play) -> None
     with pytest.raises(UserError, match=words):
         guest.up("one", "virtio-net", accel="tcg")
     assert guest.running() == []
+    with pytest.raises(UserError, match=f"one has died;(.|\n)*{words}"):
+        guest.find("one")
+    (dead,) = guest.known()
+    guest.down(dead)
+    assert guest.known() == []
 
 
 def test_a_machine_that_never_answers_is_ended(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
