@@ -52,7 +52,14 @@ def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
     phases = pd.DataFrame({"name": ["hold"], "start": [BEGAN], "end": [BEGAN + S]})
     phases.attrs["scenario"] = "knob"
     figure = plots.timeline(_one(make_trace), Witness("eth1", gaps, 0, 1, 1), phases)
-    assert [axis.get_ylabel() for axis in figure.axes][::3] == ["knob", "sender"]
+    first, *_, last = figure.axes
+    assert first.get_ylabel() == "knob"
+    assert last.get_ylabel().startswith("sender")
+    (strip,) = last.patches
+    share, edges, _ = strip.get_data()  # type: ignore[attr-defined]
+    inside = (edges[:-1] >= 2.1) & (edges[1:] <= 5.9)
+    assert share[inside] == pytest.approx(100)
+    assert share[edges[1:] < 2] == pytest.approx(0)
     assert figure.axes[0].texts[0].get_text() == "hold"
 
 
