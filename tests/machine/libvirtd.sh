@@ -3,11 +3,22 @@
 # A libvirtd that has nothing to do with the machine's own: run with namespaces of its own for mounts, network and
 # processes, so that its networks, its machines and its files go when it does.
 #
-#   unshare --mount --net --pid --fork --mount-proc libvirtd.sh DIRECTORY
+#   unshare --mount --propagation unchanged --net --pid --fork --mount-proc libvirtd.sh DIRECTORY
 #
 # DIRECTORY takes its state; DIRECTORY/log is libvirtd's log.
 set -eu
 work=$1
+
+# Not by unshare, which insists: the root of a chroot is no mount point, and need not be one.
+mount --make-rprivate / 2>/dev/null || true
+mkdir -p "$work/probe"
+mount -t tmpfs tmpfs "$work/probe"
+if grep -q " $work/probe .* shared:" /proc/self/mountinfo; then
+    umount "$work/probe"
+    echo "What is mounted here would show outside, so nothing is." >&2
+    exit 1
+fi
+umount "$work/probe"
 
 mkdir -p "$work/lib" "$work/cache" "$work/logs" "$work/etc" "$work/tmp"
 cp -a /etc/libvirt/. "$work/etc"

@@ -3,7 +3,6 @@ import json
 import shutil
 import struct
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -37,8 +36,8 @@ def test_box_is_the_image_with_a_loader_around_it(tmp_path: Path) -> None:
 
     box.pack(Image("key", disk, disk, disk), tmp_path / "box", "root=/dev/vda")
 
-    with tarfile.open(tmp_path / "box") as packed:
-        packed.extractall(tmp_path / "unpacked", filter="data")
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / "box", "-C", tmp_path / "unpacked"], check=True)
     assert json.loads((tmp_path / "unpacked/metadata.json").read_text()) == {
         "provider": "libvirt",
         "format": "qcow2",
