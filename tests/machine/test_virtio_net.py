@@ -106,17 +106,18 @@ def test_stall_is_on_the_right_one_of_two_queues(boot: Boot, tmp_path: Path) -> 
     files = trial.run(machine, "virtio_net", tmp_path, scenario=["knob"], traffic=traffic)
     analysis, found = result(files)
     assert found["ledger"]["dropped"] == 0
-    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
-    assert (longest["device"], longest["queue"]) == ("eth1", 1)
-    assert abs(longest["witness_difference_ns"]) < AGREE_NS
-    # The worker passes by the idle queue too, but it has nothing to wait for there.
+    by_length = analysis.stalls.sort_values("duration_ns")
+    busy = by_length[by_length["queue"] == 1].iloc[-1]
+    assert busy["duration_ns"] > 500_000_000
+    assert abs(busy["witness_difference_ns"]) < AGREE_NS
     queues = analysis.queues.set_index("queue")
     assert queues["failed"].get(0, 0) == 0
     assert queues["failed"][1] >= 1
     assert queues["packets"].get(0, 0) == 0
     assert queues["packets"][1] > 10_000
-    others = analysis.stalls[analysis.stalls["queue"] != 1]
-    assert (others["duration_ns"] < longest["duration_ns"] / 10).all()
+    # The one worker turns NAPI off on the idle queue too, and may wait for memory there first.
+    idle = by_length[by_length["queue"] == 0]
+    assert idle["cause"].str.contains("refill of queue 1").all()
 
 
 def test_filter_by_device_and_queue(boot: Boot, tmp_path: Path) -> None:
