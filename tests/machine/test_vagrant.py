@@ -137,17 +137,9 @@ def vagrant() -> Iterator[Vagrant]:
         shutil.rmtree(work)
         work.mkdir()
         (work / "home").mkdir()
-        words = [
-            "setpriv",
-            "--pdeathsig=KILL",
-            "unshare",
-            "--mount",
-            "--net",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-        ]
-        words += ["--kill-child=KILL", str(Path(__file__).with_name("libvirtd.sh")), str(work)]
+        words = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--propagation=unchanged", "--net"]
+        words += ["--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+        words += [str(Path(__file__).with_name("libvirtd.sh")), str(work)]
         with (work / "start").open("wb") as said:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         found = Vagrant(process.pid, work)
