@@ -35,6 +35,7 @@ struct rxt_queue {
 	u16 failed_sent;	/* failures sent one by one since failed_since */
 	u8 driver;
 	u8 watched;
+	u8 empty;		/* the last failed refill left nothing posted */
 	u64 failed_since;
 };
 
@@ -70,7 +71,11 @@ struct rxt_count {
 };
 
 BPF_RINGBUF_OUTPUT(events, RXT_RING_PAGES);
-BPF_PERCPU_ARRAY(ledger, struct rxt_count, RXT_KINDS);
+/*
+ * Mapped by the tracer: reading a map with a system call keeps every kprobe program on that CPU from
+ * running meanwhile (bpf_disable_instrumentation in kernel/bpf/syscall.c), which would lose polls.
+ */
+BPF_F_TABLE("array", u32, struct rxt_count, ledger, RXT_CPUS * RXT_KINDS, BPF_F_MMAPABLE);
 BPF_HASH(queues, u64, struct rxt_queue, 4096);
 BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
 BPF_PERCPU_ARRAY(softirq_fills, struct rxt_fill, 1);
@@ -107,20 +112,21 @@ static __always_inline u32 rxt_tid(void)
 
 static __always_inline void rxt_send(struct rxt_event *event)
 {
-	u32 kind = event->kind, zero = 0, *on = armed.lookup(&zero);
+	u32 cpu = bpf_get_smp_processor_id(), slot = cpu * RXT_KINDS + event->kind;
+	u32 zero = 0, *on = armed.lookup(&zero);
 	struct rxt_count *count;
 
 	if (!on || !*on)
 		return;
 	event->tid = rxt_tid();
-	event->cpu = bpf_get_smp_processor_id();
-	count = ledger.lookup(&kind);
+	event->cpu = cpu;
+	count = ledger.lookup(&slot);
 	if (!count)
 		return;
-	count->attempted++;
+	__sync_fetch_and_add(&count->attempted, 1);
 	/* The tracer looks by itself; waking it up would cost more than the record. */
 	if (events.ringbuf_output(event, sizeof(*event), BPF_RB_NO_WAKEUP))
-		count->dropped++;
+		__sync_fetch_and_add(&count->dropped, 1);
 }
 
 static __always_inline void rxt_flush(struct rxt_queue *queue)
@@ -249,12 +255,19 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	u64 now, key;
 	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2];
 
-	if (!poll || !poll->key)
+	if (!poll)
 		return 0;
 	key = poll->key;
 	poll->key = 0;
+	if (!key) {
+		/* Not ours, or one whose begin was missed because another program was running on this CPU. */
+		key = ctx->args[0];
+		poll->ts = bpf_ktime_get_ns();
+		poll->posted = RXT_NOT_KNOWN;
+		poll->packets = RXT_PACKETS_NOT_COUNTED;
+	}
 	queue = queues.lookup(&key);
-	if (!queue)
+	if (!queue || !queue->watched)
 		return 0;
 	/* From 6.19 a poll whose refill failed claims its whole budget: do not count that as packets. */
 	if (poll->packets == RXT_PACKETS_NOT_COUNTED)
@@ -362,7 +375,11 @@ static __always_inline int rxt_fill_out(int complete, u16 posted)
 	if (!queue)
 		return 0;
 #ifndef RXT_DETAIL_FULL
-	if (softirq && (complete || !rxt_worth_sending(queue, now))) {
+	/* The one that leaves the ring empty is never too many: after it there may be no other. */
+	int emptied = !complete && !posted && !queue->empty;
+
+	queue->empty = !posted;
+	if (softirq && (complete || !(emptied || rxt_worth_sending(queue, now)))) {
 		rxt_extend(queue, now - event.dur, now);
 		rxt_posted(queue, event.posted_before);
 		rxt_posted(queue, posted);

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from toolkit.capture import kernel
@@ -78,6 +79,7 @@ def defines(
     flags = kernel.gfp_flags()
     macros: dict[str, int | str] = {
         "RXT_RING_PAGES": RING_PAGES,
+        "RXT_CPUS": cpus(),
         "RXT_GFP_DIRECT_RECLAIM": hex(flags.get("__GFP_DIRECT_RECLAIM", 0)),
         "RXT_GFP_NORETRY": hex(flags.get("__GFP_NORETRY", 0)),
     }
@@ -93,6 +95,12 @@ def defines(
     if only_queues:
         macros["RXT_ONLY_QUEUES"] = 1
     return macros
+
+
+def cpus() -> int:
+    """How many CPUs this machine may ever have: their numbers are below that."""
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().replace("-", ",").split(",")[-1]
+    return int(last) + 1
 
 
 def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads a BPF ring buffer of fixed-size records in bulk, without a call per event."""
+"""The kernel's maps as memory: the ring buffer of events, and the ledger."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ _PAGE = mmap.PAGESIZE
 #: Header of a record: its length, whose two top bits say busy and discarded, and a page offset
 #: (kernel/bpf/ringbuf.c, struct bpf_ringbuf_hdr).
 _RECORD = np.dtype([("length", "<u4"), ("page", "<u4"), ("event", EVENT)])
+
+#: As struct rxt_count in probes/core.c.
+_COUNT = np.dtype([("attempted", "<u8"), ("dropped", "<u8")])
+
+
+def ledger(map_fd: int, cpus: int, kinds: int) -> NDArray[np.void]:
+    """Maps the ledger, an array map with BPF_F_MMAPABLE.
+
+    :return: of shape (cpus, kinds), with members attempted and dropped; it changes as the kernel counts.
+    """
+    length = -(-cpus * kinds * _COUNT.itemsize // _PAGE) * _PAGE
+    memory = mmap.mmap(map_fd, length, mmap.MAP_SHARED, mmap.PROT_READ)
+    return np.frombuffer(memory, _COUNT, cpus * kinds).reshape(cpus, kinds)
 
 
 class Ring:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from toolkit import __version__
 from toolkit.capture import kernel, program
-from toolkit.capture.ring import Ring
+from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 from toolkit.stalls.rules import rows
@@ -35,6 +35,8 @@ BATCH_EVENTS = 1 << 16
 #: How often the ring is looked at, and how often a batch is written at least (s).
 DRAIN_INTERVAL = 0.02
 FLUSH_INTERVAL = 0.5
+
+_KINDS = 16  # RXT_KINDS of probes/core.c
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
 
@@ -187,7 +189,7 @@ def _meta(
         "toolkit": __version__,
         "kernel": uname.release,
         "arch": uname.machine,
-        "cpus": os.cpu_count(),
+        "cpus": program.cpus(),
         "clock": kernel.clocks(),
         "options": {
             "detail": "full" if options.full else "normal",
@@ -277,9 +279,10 @@ class _Drain:
         self._ring = Ring(bpf["events"].map_fd, program.RING_PAGES * 4096)
         self._pool: Events = np.zeros(POOL_EVENTS, EVENT)
         self._head = self._tail = 0
-        self._cpus = os.cpu_count() or 1
+        self._cpus = program.cpus()
+        self._ledger = ledger(bpf["ledger"].map_fd, self._cpus, _KINDS)
         self._leftovers = 0
-        self._delivered: NDArray[np.int64] = np.zeros((16, self._cpus), np.int64)
+        self._delivered: NDArray[np.int64] = np.zeros((_KINDS, self._cpus), np.int64)
         self._detached = threading.Event()
         self._drained = threading.Event()
         self._threads = [
@@ -410,20 +413,15 @@ class _Drain:
 
     def _note(self) -> dict[str, Any]:
         """The JSON object of a batch: the clock and the ledger."""
-        ledger = {}
-        dropped = 0
-        table = self._bpf["ledger"]
-        for name, number in KIND.items():
-            counts = table[table.Key(number)]
-            attempted = [int(count.attempted) for count in counts][: self._cpus]
-            lost = [int(count.dropped) for count in counts][: self._cpus]
-            if number == KIND["window"]:
-                attempted[0] += self._leftovers
-            dropped += sum(lost)
-            ledger[name] = {
-                "attempted": attempted,
+        counts = self._ledger.copy()
+        counts["attempted"][0, KIND["window"]] += self._leftovers
+        found = {
+            name: {
+                "attempted": counts["attempted"][:, number].tolist(),
                 "delivered": self._delivered[number].tolist(),
-                "dropped": lost,
+                "dropped": counts["dropped"][:, number].tolist(),
             }
-        self._progress.dropped = dropped
-        return {"now_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC), "ledger": ledger}
+            for name, number in KIND.items()
+        }
+        self._progress.dropped = int(counts["dropped"].sum())
+        return {"now_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC), "ledger": found}
