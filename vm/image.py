@@ -129,7 +129,10 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     """mmdebstrap's arguments, but for those that follow from who builds and from where the packages come."""
     install = ["/opt/box/install.sh", "/opt/box/rootfs", "/opt/wheels", "--", *requirements()]
     # A bind mount shows the tree without the /proc, /sys and /dev that mmdebstrap mounts in it.
-    populate = 'mount --bind "$1" "$1.tree" && exec mke2fs -q -F -t ext4 -d "$1.tree" "$1.raw"'
+    # unshare itself would fail in a chroot, whose root is no mount point and cannot be made private.
+    private = "mount --make-rprivate / 2>/dev/null"
+    populate = f'{private}; mount --bind "$1" "$1.tree" && exec mke2fs -q -F -t ext4 -d "$1.tree" "$1.raw"'
+    own_mounts = "unshare --mount --propagation unchanged"
     hooks = [
         ("essential", 'mkdir "$1"/opt/box'),
         ("essential", f"sync-in {BOX.name} /opt/box"),
@@ -145,7 +148,7 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("customize", f'echo {machine.release} > "$1"/etc/rx-stall-release; : > "$1"/etc/resolv.conf'),
         ("customize", 'echo testbed > "$1"/etc/hostname; echo 127.0.0.1 localhost testbed > "$1"/etc/hosts'),
         ("customize", f'truncate -s {SIZE} "$1.raw"; mkdir "$1.tree"'),
-        ("customize", f'unshare --mount sh -c {shlex.quote(populate)} sh "$1"; rmdir "$1.tree"'),
+        ("customize", f'{own_mounts} sh -c {shlex.quote(populate)} sh "$1" && rmdir "$1.tree"'),
         ("customize", 'qemu-img convert -O qcow2 "$1.raw" "$1/disk"; rm "$1.raw"'),
         ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"; cp "$1"/boot/initrd.img-* "$1/ramdisk"'),
     ]
