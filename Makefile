@@ -8,8 +8,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # Installs those of some Debian packages that are not there yet.
 define apt_install
-	@missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(1) 2>/dev/null | awk '$$1 == "ii" {print $$2}' | \
-		sort | comm -23 <(printf '%s\n' $(1) | sort) -); \
+	@missing=$$(for package in $(1); do \
+		dpkg-query -W -f '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed || echo $$package; done); \
 	if [ -n "$$missing" ]; then \
 		command -v apt-get >/dev/null || { echo "this is no Debian; install the equivalents of: $$missing" >&2; exit 1; }; \
 		echo "installing" $$missing; \
