@@ -2,7 +2,7 @@
 # Everything installs what it needs first: on a fresh Debian, `make demo` is the first command.
 
 PYTHON := .venv/bin/python
-APT := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs mount uidmap rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
+APT := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
