@@ -97,7 +97,8 @@ def callback(bpf: Any) -> Callable[[], int]:
 
     from toolkit.trace.schema import EVENT
 
-    record = np.ctypeslib.as_ctypes_type(EVENT)
+    layout: Any = EVENT  # numpy's types know of scalars only
+    record: Any = np.ctypeslib.as_ctypes_type(layout)
     seen = 0
 
     def each(_: object, data: int, __: int) -> None:
