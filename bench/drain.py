@@ -59,9 +59,10 @@ class Generator:
 
     def __init__(self) -> None:
         from toolkit.capture import program
+        from toolkit.drivers import PROBES
 
         self.bpf = program.bcc().BPF(
-            text=PROGRAM, cflags=[f"-I{program.PROBES}", f"-DPAGES={PAGES}", f"-DBURST={BURST}"]
+            text=PROGRAM, cflags=[f"-I{PROBES}", f"-DPAGES={PAGES}", f"-DBURST={BURST}"]
         )
         self.bpf.attach_kprobe(event=self.bpf.get_syscall_fnname("getppid"), fn_name="generate")
 
