@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit import PROBES
 from toolkit.errors import UserError
-
-_HERE = Path(__file__).resolve().parent
-#: Where the probes are: inside the package when installed, beside it in a checkout.
-PROBES = _HERE / "probes" if (_HERE / "probes").is_dir() else _HERE.parent / "probes"
+from toolkit.trace.schema import KIND
 
 _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
@@ -122,8 +120,6 @@ def read_hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
 
 def _condition(entry: Mapping[str, Any]) -> Condition:
     """{kind = "refill", posted_after = {gt = 0}} -> {"kind": {"eq": 2}, "posted_after": {"gt": 0}}."""
-    from toolkit.trace.schema import KIND
-
     condition: dict[str, dict[str, int]] = {}
     for column, wanted in entry.items():
         if column == "kind":

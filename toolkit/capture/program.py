@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit import PROBES
 from toolkit.capture import kernel
 from toolkit.capture.btf import module_btf
-from toolkit.drivers import PROBES, Driver, Hook, read_hooks
+from toolkit.drivers import Driver, Hook, read_hooks
 from toolkit.errors import UserError
 
 #: Size of the kernel's ring, in pages; a power of two. 8 MiB is 116 thousand events.

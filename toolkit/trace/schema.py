@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from toolkit.drivers import PROBES
+from toolkit import PROBES
 
 Events: TypeAlias = NDArray[np.void]
 """A structured array of dtype EVENT."""
