@@ -46,7 +46,15 @@ def create_namespace(name: str) -> None:
     """
     if os.geteuid() != 0:
         raise UserError("A NIC with more than one queue needs a tap device: run this as root.")
-    cmd(["ip", "netns", "add", name])
+    # Not `ip netns add`: that changes how the root is mounted, which a chroot does not have.
+    path = NAMESPACES / name
+    NAMESPACES.mkdir(exist_ok=True)
+    path.touch(exist_ok=False)
+    try:
+        cmd(["unshare", f"--net={path}", "true"])
+    except UserError:
+        path.unlink()
+        raise
     with _inside(NAMESPACES / name):
         # No neighbour or router discovery: the only frames are those that an experiment sends.
         Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
