@@ -46,7 +46,7 @@ def create_namespace(name: str) -> None:
     """
     if os.geteuid() != 0:
         raise UserError("A NIC with more than one queue needs a tap device: run this as root.")
-    # Not `ip netns add`: that changes how the root is mounted, which a chroot does not have.
+    # Not `ip netns`: that changes how the root is mounted, and the root of a chroot is not a mount.
     path = NAMESPACES / name
     NAMESPACES.mkdir(exist_ok=True)
     path.touch(exist_ok=False)
@@ -63,7 +63,8 @@ def create_namespace(name: str) -> None:
 def delete_namespace(name: str) -> None:
     """Delete the namespace, if it is there."""
     if (NAMESPACES / name).exists():
-        cmd(["ip", "netns", "delete", name])
+        cmd(["umount", "--lazy", NAMESPACES / name])
+        (NAMESPACES / name).unlink()
 
 
 def open_queues(path: Path, queues: int) -> list[int]:
