@@ -81,8 +81,8 @@ def open_queues(path: Path, queues: int) -> list[int]:
             for _ in range(queues):
                 descriptors.append(os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK))
                 fcntl.ioctl(descriptors[-1], _TUNSETIFF, struct.pack("16sH22x", path.name.encode(), flags))
-        link = ["ip", "-n", path.parent.name, "link", "set", path.name]
-        cmd([*link, "txqueuelen", str(QUEUE_LENGTH), "arp", "off", "up"])
+            link = ["ip", "link", "set", path.name]
+            cmd([*link, "txqueuelen", str(QUEUE_LENGTH), "arp", "off", "up"])
     except BaseException:
         for descriptor in descriptors:
             os.close(descriptor)
