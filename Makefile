@@ -46,10 +46,10 @@ check: setup ## lint, types and unit tests, in a minute
 	.venv/bin/mypy
 	$(PYTHON) -m pytest -q -m 'not machine'
 
-test: check setup-vagrant ## everything, with machines: half an hour without KVM
+test: setup-vagrant check ## everything, with machines: half an hour without KVM
 	$(PYTHON) -m pytest -v -m 'machine and not slow'
 
-test-all: check setup-vagrant ## also the trials that take long
+test-all: setup-vagrant check ## also the trials that take long
 	$(PYTHON) -m pytest -v -m machine
 
 bench: setup ## the performance claims, each with its ratio
