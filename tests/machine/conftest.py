@@ -21,19 +21,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def boot() -> Iterator[Boot]:
-    """Starts a kind of machine, or finds the one that this module started before."""
+    """Starts a kind of machine, or finds the one that this module started before, if it still lives."""
     with ExitStack() as stack:
         running: dict[str, guest.Guest] = {}
 
         def start(kind: str) -> guest.Guest:
-            if kind not in running:
+            if kind not in running or not running[kind].alive():
                 running[kind] = stack.enter_context(guest.machine(kind))
             return running[kind]
 
         yield start
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def machine(boot: Boot) -> guest.Guest:
     """The plain machine with one NIC."""
     return boot("virtio-net")
