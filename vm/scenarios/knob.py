@@ -2,8 +2,7 @@
 """Deterministic: for a set time the kernel keeps nearly all free memory back, so atomic allocations fail.
 
 GFP_ATOMIC may go down to about 3/8 of the min watermark, so what fails is an allocation with less free memory
-than that (mm/page_alloc.c, __zone_watermark_ok: min - min/2 - a quarter of that). The 15 MiB of ZONE_DMA are
-enough for a ring that only turns over, so they are kept for those who ask for that zone.
+than that (mm/page_alloc.c, __zone_watermark_ok: min - min/2 - a quarter of that).
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ def main() -> None:
     arguments = parser.parse_args()
 
     log = testbed.begin("knob")
-    ratios = Path("/proc/sys/vm/lowmem_reserve_ratio").read_text()
     try:
         for _ in range(arguments.times):
             with testbed.child(lambda: _fill(arguments.free * MIB)):
@@ -42,7 +40,7 @@ def main() -> None:
                 with log.phase("rest"):
                     time.sleep(arguments.settle)
                 with (
-                    testbed.sysctl("vm.lowmem_reserve_ratio", f"1 {ratios.split(maxsplit=1)[1]}"),
+                    testbed.without_zone_dma(),
                     log.phase("hold"),
                     testbed.sysctl("vm.min_free_kbytes", str(arguments.min_free)),
                 ):

@@ -40,6 +40,7 @@ def main() -> None:
             with log.phase("prepare"):
                 stack.enter_context(testbed.address(arguments.device, arguments.address))
                 stack.enter_context(testbed.sysctl("net.ipv4.udp_mem", "2000000 2000000 2000000"))
+                stack.enter_context(testbed.without_zone_dma())
                 stack.enter_context(testbed.child(lambda: _dirty(arguments.dirty * MIB)))
             testbed.stay()
             end = time.monotonic() + arguments.duration
