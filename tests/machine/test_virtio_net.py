@@ -133,15 +133,16 @@ def test_filter_by_device_and_queue(boot: Boot, tmp_path: Path) -> None:
     assert summary(analyze(files.trace))["events"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "run"),
     [
-        pytest.param("virtio-net", 1),
-        pytest.param("virtio-net", 2, marks=pytest.mark.slow),
-        pytest.param("virtio-net", 3, marks=pytest.mark.slow),
-        pytest.param("virtio-net-small", 1, marks=pytest.mark.slow),
-        pytest.param("virtio-net-small", 2, marks=pytest.mark.slow),
-        pytest.param("virtio-net-small", 3, marks=pytest.mark.slow),
+        ("virtio-net", 1),
+        ("virtio-net", 2),
+        ("virtio-net", 3),
+        ("virtio-net-small", 1),
+        ("virtio-net-small", 2),
+        ("virtio-net-small", 3),
     ],
 )
 def test_pressure_makes_a_genuine_stall(boot: Boot, kind: str, run: int, tmp_path: Path) -> None:
