@@ -172,17 +172,21 @@ class Guest:
         """
         echo = "import sys, time\nfor line in sys.stdin: print(time.monotonic_ns(), flush=True)"
         samples = []
-        with self.popen(f"exec python3 -u -c {shlex.quote(echo)}", stderr=None) as there:
-            assert there.stdin is not None and there.stdout is not None
-            for _ in range(rounds + 1):
-                before = time.monotonic_ns()
-                there.stdin.write("\n")
-                there.stdin.flush()
-                answer = there.stdout.readline()
-                after = time.monotonic_ns()
-                if not answer:
-                    raise UserError(f"{self.name}: the machine's clock cannot be read.")
-                samples.append((after - before, int(answer) - (before + after) // 2))
+        unread = UserError(f"{self.name}: the machine's clock cannot be read.")
+        try:
+            with self.popen(f"exec python3 -u -c {shlex.quote(echo)}", stderr=None) as there:
+                assert there.stdin is not None and there.stdout is not None
+                for _ in range(rounds + 1):
+                    before = time.monotonic_ns()
+                    there.stdin.write("\n")
+                    there.stdin.flush()
+                    answer = there.stdout.readline()
+                    after = time.monotonic_ns()
+                    if not answer:
+                        raise unread
+                    samples.append((after - before, int(answer) - (before + after) // 2))
+        except BrokenPipeError:
+            raise unread from None
         trip, offset = min(samples[1:])
         return Clock(offset, (trip + 1) // 2)
 
