@@ -60,15 +60,19 @@ def read_phases(path: Path) -> pd.DataFrame:
     """Reads the JSON file of a scenario (docs/stalls.md).
 
     :param path: the file.
-    :return: columns name, start, end [ns] in trace time; attrs has the `scenario`.
+    :return: columns name, start, end [ns] in trace time, and shortage: memory was kept short in it; attrs
+        has the `scenario`.
     :raises UserError: if it is not such a file.
     """
     found = _read_json(path)
     try:
-        rows = [(str(each["name"]), int(each["start_ns"]), int(each["end_ns"])) for each in found["phases"]]
+        rows = [
+            (str(each["name"]), int(each["start_ns"]), int(each["end_ns"]), each.get("shortage") is True)
+            for each in found["phases"]
+        ]
     except (KeyError, TypeError, ValueError) as wrong:
         raise UserError(f"{path} does not hold phases: {wrong!r}.") from wrong
-    phases = pd.DataFrame(rows, columns=["name", "start", "end"])
+    phases = pd.DataFrame(rows, columns=["name", "start", "end", "shortage"]).astype({"shortage": "bool"})
     phases.attrs["scenario"] = str(found.get("scenario", ""))
     return phases
 

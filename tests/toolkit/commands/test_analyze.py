@@ -86,7 +86,7 @@ def test_witness_and_phases(run: Run, make_trace: Trace, tmp_path: Path) -> None
     gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 8}
     clock = {"offset_ns": BEGAN, "error_ns": 0}
     (tmp_path / "w.json").write_text(json.dumps({"device": "eth1", "gaps": [gap], "clock": clock}))
-    phase = {"name": "hold", "start_ns": BEGAN, "end_ns": BEGAN + S}
+    phase = {"name": "hold", "start_ns": BEGAN, "end_ns": BEGAN + S, "shortage": True}
     (tmp_path / "p.json").write_text(json.dumps({"scenario": "knob", "phases": [phase]}))
     files = ("--witness", tmp_path / "w.json", "--phases", tmp_path / "p.json")
     code, out, _ = run("analyze", make_trace(worker_stall(2, 6)), *files, "-o", tmp_path / "out")

@@ -95,8 +95,16 @@ def test_phases(tmp_path: Path) -> None:
     phases: dict[str, Any] = {"scenario": "knob", "phases": [{"name": "hold", "start_ns": 1, "end_ns": 2}]}
     (tmp_path / "p.json").write_text(json.dumps(phases))
     found = read_phases(tmp_path / "p.json")
-    assert found.to_dict("records") == [{"name": "hold", "start": 1, "end": 2}]
+    assert found.to_dict("records") == [{"name": "hold", "start": 1, "end": 2, "shortage": False}]
     assert found.attrs["scenario"] == "knob"
+
+
+def test_a_shortage_is_what_says_so(tmp_path: Path) -> None:
+    phases = [{"name": "a", "start_ns": 1, "end_ns": 2, "shortage": each} for each in (True, False, "no")]
+    (tmp_path / "p.json").write_text(json.dumps({"phases": phases}))
+    assert read_phases(tmp_path / "p.json")["shortage"].tolist() == [True, False, False]
+    (tmp_path / "p.json").write_text('{"phases": []}')
+    assert read_phases(tmp_path / "p.json")["shortage"].dtype == bool
 
 
 def test_not_phases(tmp_path: Path) -> None:
