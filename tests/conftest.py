@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from toolkit import cli
+from toolkit.stalls.runs import COLUMNS
 from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NOT_KNOWN, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -106,6 +108,27 @@ def note(now: float, dropped: int = 0, **more: Any) -> dict[str, Any]:
     """:return: the note of a batch drained `now` seconds after the trace began."""
     ledger = {"window": {"attempted": [9, dropped], "delivered": [9, 0], "dropped": [0, dropped]}}
     return {"now_ns": BEGAN + round(now * S), "ledger": ledger, **more}
+
+
+def runs_of(stalled: Sequence[float], variant: str | None = "stock", **columns: Any) -> pd.DataFrame:
+    """:return: a run with one stall of so many seconds for each number, none for 0; and other columns."""
+    some = {
+        "trace": [f"{variant}/{number}/trace.rxt" for number in range(len(stalled))],
+        "driver": "virtio_net",
+        "kernel": "6.1.0-test",
+        "variant": variant,
+        "scenario": "pressure",
+        "duration_ns": 60 * S,
+        "packets": 9,
+        "witness_agrees": True,
+        "stalled_ns": [round(each * S) for each in stalled],
+        "longest_ns": [round(each * S) for each in stalled],
+        "stalls": [int(each > 0) for each in stalled],
+        "refused": [each / 60 for each in stalled],
+        "recovery_ns": 0,
+    }
+    blank = {name: 0 if kind == "int64" else None for name, kind in COLUMNS.items()}
+    return pd.DataFrame({**blank, **some, **columns})[list(COLUMNS)].astype(COLUMNS)
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.conftest import S, runs_of
+from toolkit.errors import UserError
+from toolkit.stalls.comparison import compare, set_aside, summary
+from toolkit.stalls.verdict import CANNOT_SAY, IMPROVED
+
+LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
+
+
+def test_a_patch_that_cures() -> None:
+    found = compare(runs_of(HIGH), runs_of(LOW, "patched"))
+    assert found.verdict == IMPROVED
+    assert (found.driver, found.kernel, found.scenario) == ("virtio_net", "6.1.0-test", "pressure")
+    assert (found.base.name, found.base.runs, found.candidate.name) == ("stock", 5, "patched")
+    assert found.remarks == []
+
+
+def test_json_is_the_same_every_time_and_has_no_nan() -> None:
+    texts = {
+        json.dumps(summary(compare(runs_of(HIGH), runs_of([0] * 5, "patched"))), allow_nan=False)
+        for _ in range(2)
+    }
+    (text,) = texts
+    found = json.loads(text)
+    first = found["metrics"][0]
+    assert (first["name"], first["unit"], first["base_median"]) == ("stalled_ns", "ns", 13 * S)
+    assert found["metrics"][2]["ratio"] is None
+    assert found["base"]["runs"] == 5
+    assert found["set_aside"] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("damage", "cut off", "not whole"),
+        ("dropped", 3, "events were dropped"),
+        ("uncertain", 1, "touches dropped events"),
+        ("witness_agrees", False, "witness disagrees"),
+        ("packets", 0, "nothing was received"),
+    ],
+)
+def test_runs_that_cannot_be_trusted_are_set_aside(column: str, value: Any, reason: str) -> None:
+    candidate = runs_of([*LOW, 0], "patched")
+    candidate.loc[5, column] = value
+    found = compare(runs_of(HIGH), candidate)
+    assert found.verdict == IMPROVED
+    assert (found.candidate.runs, found.candidate.set_aside) == (5, 1)
+    (aside,) = summary(found)["set_aside"]
+    assert (aside["set"], aside["trace"]) == ("candidate", "patched/5/trace.rxt")
+    assert reason in aside["reason"]
+
+
+def test_a_run_without_a_witness_or_with_a_stall_and_no_packet_is_kept() -> None:
+    assert set_aside(runs_of([1], witness_agrees=None)).isna().all()
+    assert set_aside(runs_of([1], packets=0)).isna().all()
+
+
+def test_all_set_aside() -> None:
+    found = compare(runs_of(HIGH, dropped=1), runs_of(LOW, "patched"))
+    assert found.verdict == CANNOT_SAY
+    json.dumps(summary(found), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"driver": "qlge"}, "different drivers: qlge, virtio_net"),
+        ({"kernel": "6.12"}, "different kernels: 6.1.0-test, 6.12"),
+        ({"scenario": "knob"}, "different scenarios: knob, pressure"),
+        ({"variant": ["a", "a", "a", "a", "b"]}, "the candidate mixes builds"),
+        ({"srcversion": ["1", "1", "1", "1", None]}, r"srcversion 1\), .*srcversion unknown"),
+        ({"trace": [f"stock/{number}/trace.rxt" for number in range(5)]}, "is in both sets"),
+    ],
+)
+def test_what_cannot_be_compared(columns: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        compare(runs_of(HIGH), runs_of(LOW, "patched").assign(**columns))
+
+
+def test_nothing_cannot_be_compared() -> None:
+    with pytest.raises(UserError, match="at least one run"):
+        compare(runs_of(HIGH), runs_of([]))
+
+
+def test_a_scenario_that_is_not_known_is_no_other() -> None:
+    assert compare(runs_of(HIGH), runs_of(LOW, "patched", scenario=None)).scenario == "pressure"
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("runs/before", "runs/after"), ("before", "after")),
+        (("a.rxt", "b.rxt"), ("a", "b")),
+        (("x/trace.rxt", "y/trace.rxt"), ("x", "y")),
+        (("runs", "runs"), ("base", "candidate")),
+        ((None, None), ("base", "candidate")),
+    ],
+)
+def test_names_where_the_variant_is_the_same(paths: tuple[Any, Any], names: tuple[str, str]) -> None:
+    sets = [runs_of(HIGH, trace=[f"{each}{number}" for number in range(5)]) for each in "ab"]
+    for runs, path in zip(sets, paths, strict=True):
+        if path:
+            runs.attrs["path"] = path
+    found = compare(*sets)
+    assert (found.base.name, found.candidate.name) == names
+
+
+def test_remarks() -> None:
+    candidate = runs_of(LOW, "patched", refused=None, open=[1, 0, 0, 0, 0], duration_ns=90 * S)
+    unknown, longer, lower_bound = compare(runs_of(HIGH), candidate).remarks
+    assert "refused frames" in unknown
+    assert "60.0 s, of patched 90.0 s" in longer
+    assert lower_bound.startswith("1 stall(s) had not ended")
+
+
+def test_the_frames_given_are_left_alone() -> None:
+    base = runs_of(HIGH)
+    before = base.copy()
+    compare(base, runs_of(LOW, "patched"))
+    pd.testing.assert_frame_equal(base, before)

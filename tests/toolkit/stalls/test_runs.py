@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.conftest import BEGAN, MS, S, Trace, failed, window, worker_stall
+from toolkit.errors import UserError
+from toolkit.stalls.runs import COLUMNS, read_runs, recovery
+
+
+def _beside(folder: Path, *, sent: int = 75, shortage: bool = True) -> None:
+    """Writes a witness of a gap from 2 to 6 s, and a phase from 1 to 5 s."""
+    gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 25}
+    clock = {"offset_ns": BEGAN, "error_ns": 0}
+    witness = {"device": "eth1", "sent": sent, "refused": 25, "gaps": [gap], "clock": clock}
+    (folder / "witness.json").write_text(json.dumps(witness))
+    phase = {"name": "hold", "start_ns": BEGAN + S, "end_ns": BEGAN + 5 * S, "shortage": shortage}
+    (folder / "phases.json").write_text(json.dumps({"scenario": "knob", "phases": [phase]}))
+
+
+def _only(path: Path) -> Any:
+    """:return: the one run there."""
+    (run,) = read_runs(path).itertuples(index=False)
+    return run
+
+
+def test_a_trace_alone(make_trace: Trace) -> None:
+    trace = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8, queue=1), failed(9)])
+    run = _only(trace)
+    assert (run.trace, run.driver, run.kernel, run.variant) == (
+        str(trace),
+        "virtio_net",
+        "6.1.0-test",
+        "stock",
+    )
+    assert (run.stalls, run.stalled_ns, run.longest_ns, run.open, run.failed) == (3, 6 * S, 4 * S, 1, 3)
+    assert (run.duration_ns, run.dropped, run.uncertain, run.packets) == (10 * S, 0, 0, 40)
+    for unknown in (run.damage, run.scenario, run.witness, run.witness_agrees, run.recovery_ns, run.refused):
+        assert unknown is pd.NA
+
+
+def test_what_lies_beside_it(make_trace: Trace, tmp_path: Path) -> None:
+    make_trace([window(1), *worker_stall(2, 6)])
+    _beside(tmp_path)
+    run = _only(tmp_path)
+    assert (run.scenario, run.refused, run.witness_agrees) == ("knob", 0.25, True)
+    assert run.recovery_ns == S
+
+
+def test_a_witness_beside_two_traces_belongs_to_neither(make_trace: Trace, tmp_path: Path) -> None:
+    traces = [make_trace([window(1)], name=name) for name in ("a.rxt", "b.rxt")]
+    _beside(tmp_path)
+    assert read_runs(tmp_path)["refused"].isna().all()
+    assert _only(traces[0]).scenario is pd.NA
+
+
+def test_a_witness_that_disagrees(make_trace: Trace, tmp_path: Path) -> None:
+    make_trace([window(1)])
+    _beside(tmp_path)
+    run = _only(tmp_path)
+    assert not run.witness_agrees
+    assert "disagrees" in run.witness
+
+
+def test_no_frames_are_no_share(make_trace: Trace, tmp_path: Path) -> None:
+    make_trace([window(1)])
+    _beside(tmp_path, sent=-25)
+    assert _only(tmp_path).refused is pd.NA
+
+
+def test_a_scenario_without_shortage_has_no_recovery(make_trace: Trace, tmp_path: Path) -> None:
+    make_trace(worker_stall(2, 6))
+    _beside(tmp_path, shortage=False)
+    assert _only(tmp_path).recovery_ns is pd.NA
+
+
+def test_a_directory_is_searched(make_trace: Trace, tmp_path: Path) -> None:
+    for name in ("runs/patched/2", "runs/patched/1"):
+        (tmp_path / name).mkdir(parents=True)
+        make_trace([window(1)], name=f"{name}/trace.rxt")
+    said: list[str] = []
+    runs = read_runs(tmp_path / "runs", said.append)
+    assert list(runs.columns) == list(COLUMNS)
+    assert [Path(each).parent.name for each in runs["trace"]] == ["1", "2"]
+    assert runs.attrs["path"] == str(tmp_path / "runs")
+    assert said[1].endswith("2/trace.rxt (2 of 2)")
+
+
+def test_a_damaged_trace_is_a_run_that_says_so(make_trace: Trace) -> None:
+    trace = make_trace([window(1)], worker_stall(2, 4), [window(5)])
+    trace.write_bytes(trace.read_bytes()[:-2000])
+    assert "cut off" in _only(trace).damage
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no trace \(\*\.rxt\)"):
+        read_runs(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        read_runs(tmp_path / "none.rxt")
+
+
+@pytest.mark.parametrize(
+    ("stalls", "expected"),
+    [
+        ([], 0),
+        ([(0, 5)], 0),  # before any shortage
+        ([(12, 15)], 0),  # within
+        ([(12, 23)], 3),  # outlasts it
+        ([(12, 15), (24, 26)], 6),  # follows it
+        ([(12, 21), (45, 58)], 8),  # of two, the longer
+        ([(45, 52)], 2),  # of the second alone
+    ],
+)
+def test_recovery(stalls: list[tuple[int, int]], expected: int) -> None:
+    table = pd.DataFrame(stalls, columns=["start_ns", "end_ns"], dtype="int64") * MS
+    rows = [("calm", 0, 10, False), ("second", 40, 50, True), ("first", 10, 20, True)]
+    phases = pd.DataFrame(rows, columns=["name", "start", "end", "shortage"])
+    phases[["start", "end"]] *= MS
+    assert recovery(table, phases) == expected * MS

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Two sets of runs of one driver, compared: did a patch cure the stall, by how much, how sure?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import toolkit
+from toolkit.errors import UserError
+from toolkit.stalls.analysis import records
+from toolkit.stalls.metrics import METRICS
+from toolkit.stalls.statistics import ALPHA, RESAMPLES, SEED, measure
+from toolkit.stalls.verdict import Side, judge
+
+LONGER = 1.1
+"""Runs that last longer than the other set's by more than this factor are worth a remark."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two sets of runs come to.
+
+    Attributes: `driver`, `kernel`, `scenario` of all runs; `base`, `candidate`; `verdict` and `sentence`;
+    `metrics`, by name (statistics.measure); `runs`, all of both sets as runs.read_runs has them, with `set`,
+    "base" or "candidate", and `set_aside`, why a run was not compared; `remarks`, sentences.
+    """
+
+    driver: str
+    kernel: str
+    scenario: str | None
+    base: Side
+    candidate: Side
+    verdict: str
+    sentence: str
+    metrics: pd.DataFrame
+    runs: pd.DataFrame
+    remarks: list[str]
+
+
+def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
+    """Compares two sets of runs.
+
+    :param base: runs of the driver as it was (runs.read_runs).
+    :param candidate: runs of the patched one.
+    :raises UserError: if the sets cannot be compared: of several drivers, kernels or scenarios; if one of
+        them mixes builds; if a run is in both.
+    """
+    runs = pd.concat([base.assign(set="base"), candidate.assign(set="candidate")], ignore_index=True)
+    _refuse(runs, base, candidate)
+    runs["set_aside"] = set_aside(runs)
+    names = _names(base, candidate)
+    sides = [
+        _side(runs[runs["set"] == each], name, frame.attrs.get("path"))
+        for each, name, frame in zip(("base", "candidate"), names, (base, candidate), strict=True)
+    ]
+    kept = runs[runs["set_aside"].isna()]
+    metrics = measure(kept[kept["set"] == "base"], kept[kept["set"] == "candidate"])
+    verdict, sentence = judge(metrics, *sides)
+    return Comparison(
+        driver=_only(runs["driver"]) or "unknown",
+        kernel=_only(runs["kernel"]) or "unknown",
+        scenario=_only(runs["scenario"].dropna()),
+        base=sides[0],
+        candidate=sides[1],
+        verdict=verdict,
+        sentence=sentence,
+        metrics=metrics,
+        runs=runs,
+        remarks=_remarks(kept, sides),
+    )
+
+
+def set_aside(runs: pd.DataFrame) -> pd.Series:
+    """Says which runs no verdict may rest on.
+
+    :param runs: runs.read_runs.
+    :return: why, for each run; NA for one that can be compared.
+    """
+    silent = (runs["packets"] == 0) & (runs["refills"] == 0) & (runs["stalls"] == 0)
+    # The first that holds is said.
+    reasons = {
+        "the trace is not whole": runs["damage"].notna(),
+        "events were dropped": runs["dropped"] > 0,
+        "a stall touches dropped events": runs["uncertain"] > 0,
+        "the witness disagrees": ~runs["witness_agrees"].fillna(True).astype(bool),
+        "nothing was received or refilled": silent,
+    }
+    found = pd.Series(pd.NA, runs.index, dtype="string")
+    for reason, rows in reasons.items():
+        found = found.mask(found.isna() & rows, reason)
+    return found
+
+
+def summary(found: Comparison) -> dict[str, Any]:
+    """:return: the JSON object of comparison.json (docs/comparison.md)."""
+    aside = found.runs[found.runs["set_aside"].notna()]
+    return {
+        "format": 1,
+        "toolkit": toolkit.__version__,
+        "driver": found.driver,
+        "kernel": found.kernel,
+        "scenario": found.scenario,
+        "base": asdict(found.base),
+        "candidate": asdict(found.candidate),
+        "verdict": found.verdict,
+        "sentence": found.sentence,
+        "remarks": found.remarks,
+        "metrics": records(found.metrics.reset_index()),
+        "set_aside": records(aside[["set", "trace", "set_aside"]].rename(columns={"set_aside": "reason"})),
+        "method": {"alpha": ALPHA, "resamples": RESAMPLES, "seed": SEED},
+    }
+
+
+def _refuse(runs: pd.DataFrame, base: pd.DataFrame, candidate: pd.DataFrame) -> None:
+    """:raises UserError: if the sets cannot be compared."""
+    if base.empty or candidate.empty:
+        raise UserError("there must be at least one run in each of the two sets.")
+    places = [{Path(each).resolve() for each in frame["trace"]} for frame in (base, candidate)]
+    if both := places[0] & places[1]:
+        raise UserError(f"{min(both)} is in both sets; give two that share no trace.")
+    for column, what in (("driver", "drivers"), ("kernel", "kernels"), ("scenario", "scenarios")):
+        found = _distinct(runs[column].dropna() if column == "scenario" else runs[column])
+        if len(found) > 1:
+            raise UserError(f"the runs are of different {what}: {', '.join(found)}; compare runs of one.")
+    for name, frame in (("base", base), ("candidate", candidate)):
+        builds = frame[["variant", "srcversion"]].fillna("unknown").drop_duplicates()
+        if len(builds) > 1:
+            found = [f"{variant} (srcversion {source})" for variant, source in builds.itertuples(index=False)]
+            raise UserError(
+                f"the {name} mixes builds of the driver: {', '.join(found)}; compare one build with another."
+            )
+
+
+def _distinct(values: pd.Series) -> list[str]:
+    return sorted(values.fillna("unknown").unique())
+
+
+def _only(values: pd.Series) -> str | None:
+    """:return: the value that all rows have."""
+    return None if values.empty or pd.isna(values.iloc[0]) else str(values.iloc[0])
+
+
+def _names(base: pd.DataFrame, candidate: pd.DataFrame) -> tuple[str, str]:
+    """:return: the variants; where these do not tell the sets apart, the names of their paths."""
+    sets = (base, candidate)
+    paths = [Path(frame.attrs.get("path", "")).resolve() for frame in sets]
+    variants, stems, folders = (
+        [_only(frame["variant"]) for frame in sets],
+        [path.name.removesuffix(".rxt") for path in paths],
+        [path.parent.name for path in paths],
+    )
+    for first, second in (variants, stems, folders):
+        if first and second and first != second:
+            return first, second
+    return "base", "candidate"
+
+
+def _side(runs: pd.DataFrame, name: str, path: str | None) -> Side:
+    kept = runs[runs["set_aside"].isna()]
+    return Side(
+        name=name,
+        path=path,
+        variant=_only(runs["variant"]),
+        srcversion=_only(runs["srcversion"]),
+        runs=len(kept),
+        set_aside=len(runs) - len(kept),
+        stalled=int((kept["stalls"] > 0).sum()),
+    )
+
+
+def _remarks(kept: pd.DataFrame, sides: Sequence[Side]) -> list[str]:
+    """:return: what a reader should know besides."""
+    unknown = [each.title for each in METRICS if kept[each.name].isna().any()]
+    remarks = []
+    if unknown:
+        remarks.append(f"Not compared, since not every run knows it: {', '.join(unknown)}.")
+    length = [kept.loc[kept["set"] == each, "duration_ns"].median() / 1e9 for each in ("base", "candidate")]
+    if min(length) > 0 and max(length) > LONGER * min(length):
+        remarks.append(
+            f"Runs of {sides[0].name} last {length[0]:.1f} s, of {sides[1].name} {length[1]:.1f} s "
+            "(medians): times and counts are those of a run, whatever its length."
+        )
+    open_ones = int(kept["open"].sum())
+    if open_ones:
+        remarks.append(
+            f"{open_ones} stall(s) had not ended when their trace did: their length is a lower bound."
+        )
+    return remarks

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Two sets of runs, metric by metric: how different, how sure."""
+
+import warnings
+from math import comb
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from toolkit.stalls.metrics import METRICS, Metric
+
+ALPHA = 0.05
+"""The chance, at most, that a difference is found between two sets of runs of the same driver."""
+
+SEED = 0
+"""Of the resampling: the same traces give the same numbers."""
+
+RESAMPLES = 9999
+"""Of the bootstrap, and of permutations where there are more than so many: up to 7 and 7 runs are exact."""
+
+_BATCH = 1000
+
+_Values: TypeAlias = NDArray[np.float64]
+
+
+def measure(base: pd.DataFrame, candidate: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
+    """Compares what every run of both sets knows.
+
+    :param base: runs (runs.read_runs).
+    :param candidate: other runs.
+    :param intervals: whether to work out those too, which takes most of the time.
+    :return: by the name of the metric: title, unit, role; base_median, candidate_median, base_mean,
+        candidate_mean in the unit; difference and ratio of the medians (candidate to base; no ratio to a
+        median of 0), each with _low and _high, between which it is with 95 % confidence; varies, whether
+        any two runs differ; p, p_adjusted; direction of the ranks, "lower", "higher" or "same";
+        significant. What is not defined is NaN.
+    """
+    known = [
+        each for each in METRICS if not (base[each.name].isna().any() | candidate[each.name].isna().any())
+    ]
+    names = [each.name for each in known]
+    # Sorted: the order in which the runs were read must not matter to the resampling.
+    before, after = (
+        np.sort(runs[names].to_numpy(np.float64, na_value=np.nan).T, axis=1) for runs in (base, candidate)
+    )
+    table = _middles(known, before, after)
+    both = np.hstack([before, after])
+    table["varies"] = _vary(both)
+    ranks, others = np.split(stats.rankdata(both, axis=1), [len(base)], axis=1)
+    table["p"] = _p(ranks, others, table["varies"].to_numpy())
+    table["p_adjusted"] = _adjusted(table)
+    table["direction"] = _direction(ranks, others)
+    table["significant"] = table["p_adjusted"] <= ALPHA
+    return table.join(_intervals(before, after).set_index(table.index)) if intervals else table
+
+
+def enough(base: int, candidate: int, metrics: pd.DataFrame) -> bool:
+    """Whether so many runs could show anything.
+
+    :param base: runs of the base.
+    :param candidate: runs of the candidate.
+    :param metrics: as of `measure`.
+    :return: whether a single metric that separates the two sets entirely, where no other tells them apart,
+        would be significant after correction.
+    """
+    tested = int((metrics["role"] != "informs").sum())
+    return min(base, candidate) > 1 and 2 * tested / comb(base + candidate, base) <= ALPHA
+
+
+def needed(metrics: pd.DataFrame) -> int:
+    """:return: of how many runs each that is true."""
+    return next(runs for runs in range(2, 100) if enough(runs, runs, metrics))
+
+
+def _middles(known: list[Metric], before: _Values, after: _Values) -> pd.DataFrame:
+    """:return: the columns from title to ratio, by metric."""
+    table = pd.DataFrame(known, columns=list(Metric._fields)).set_index("name")
+    for name, values in (("base", before), ("candidate", after)):
+        # Of no run there is neither.
+        some = values.shape[1] > 0
+        table[f"{name}_median"] = np.median(values, axis=1) if some else np.nan
+        table[f"{name}_mean"] = values.mean(axis=1) if some else np.nan
+    table["difference"] = table["candidate_median"] - table["base_median"]
+    table["ratio"] = table["candidate_median"] / table["base_median"].where(table["base_median"] > 0)
+    return table
+
+
+def _vary(values: _Values) -> NDArray[np.bool_]:
+    """:return: by metric, whether any two values differ."""
+    return np.asarray(values.max(axis=1, initial=-np.inf) > values.min(axis=1, initial=np.inf))
+
+
+def _direction(before: _Values, after: _Values) -> NDArray[np.str_]:
+    """:return: by metric, where the candidate's ranks lie."""
+    if not before.shape[1] or not after.shape[1]:
+        return np.full(len(before), "same")
+    change = after.mean(axis=1) - before.mean(axis=1)
+    return np.select([change < 0, change > 0], ["lower", "higher"], "same")
+
+
+def _p(before: _Values, after: _Values, varies: NDArray[np.bool_]) -> _Values:
+    """Permutation test, two-sided, of the sum of ranks.
+
+    Of ranks, since the length of a stall has a heavy tail: one extreme run would rule a test of means,
+    and with 5 runs there are too few medians to tell apart. Ties are no matter to a permutation test.
+
+    :return: by metric; NaN for one that does not vary, and where a set has fewer than two runs.
+    """
+    p = np.full(len(before), np.nan)
+    if varies.any() and min(before.shape[1], after.shape[1]) > 1:
+        p[varies] = stats.permutation_test(
+            (before[varies], after[varies]),
+            lambda ranks, _, axis: ranks.sum(axis=axis),
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            batch=_BATCH,
+            axis=1,
+            rng=SEED,
+        ).pvalue
+    return p
+
+
+def _adjusted(table: pd.DataFrame) -> pd.Series:
+    """:return: p after Benjamini and Hochberg, among the metrics that may rule a verdict; the rest apart."""
+    adjusted = pd.Series(np.nan, table.index)
+    tested = table["p"].dropna()
+    for _, p in tested.groupby(table["role"] == "informs"):
+        adjusted[p.index] = stats.false_discovery_control(p.to_numpy())
+    return adjusted
+
+
+def _intervals(before: _Values, after: _Values) -> pd.DataFrame:
+    """Bootstrap of the medians' difference and ratio, by percentiles.
+
+    By percentiles and not BCa, whose acceleration comes from the jackknife: that is not consistent for a
+    median. Where the runs of neither set vary there is nothing to resample, hence no interval.
+
+    :return: difference_low, difference_high, ratio_low, ratio_high by metric; NaN where not defined: where
+        a median of resampled base runs is 0, the ratio has no bound.
+    """
+    bounds = pd.DataFrame(
+        np.nan,
+        range(len(before)),
+        [f"{of}_{end}" for of in ("difference", "ratio") for end in ("low", "high")],
+    )
+    if min(before.shape[1], after.shape[1]) < 2:
+        return bounds
+    vary = np.flatnonzero(_vary(before) | _vary(after))
+    for of, statistic in (("difference", _difference), ("ratio", _ratio)):
+        if not len(vary):
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            low, high = stats.bootstrap(
+                (before[vary], after[vary]),
+                statistic,
+                vectorized=True,
+                n_resamples=RESAMPLES,
+                batch=_BATCH,
+                axis=1,
+                method="percentile",
+                rng=SEED,
+            ).confidence_interval
+        bounds.loc[vary, [f"{of}_low", f"{of}_high"]] = np.column_stack([low, high])
+    bounds.loc[np.median(before, axis=1) == 0, ["ratio_low", "ratio_high"]] = np.nan
+    return bounds.where(np.isfinite(bounds))
+
+
+def _difference(before: _Values, after: _Values, axis: int) -> _Values:
+    return np.asarray(np.median(after, axis=axis) - np.median(before, axis=axis))
+
+
+def _ratio(before: _Values, after: _Values, axis: int) -> _Values:
+    return np.asarray(np.median(after, axis=axis) / np.median(before, axis=axis))

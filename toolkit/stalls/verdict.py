@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a comparison of two sets of runs comes to: a verdict, and a sentence that says how sure it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from toolkit.stalls.metrics import amount, change
+from toolkit.stalls.statistics import enough, needed
+
+IMPROVED = "improved"
+WORSE = "worse"
+NO_DIFFERENCE = "no difference seen"
+CANNOT_SAY = "cannot say"
+
+LOST = 0.25
+"""If more than this share of a set is set aside, what is left may be a selection: the runs with the worst
+stalls are those that lose events. Up to here, the median that is left lies between 3/8 and 5/8 of all."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sets of a comparison: its `name`; the `path` it was read from; `variant` and
+    `srcversion` of the driver; `runs` that were compared, `set_aside` that were not; `stalled`, of those
+    compared, the runs with a stall."""
+
+    name: str
+    path: str | None
+    variant: str | None
+    srcversion: str | None
+    runs: int
+    set_aside: int
+    stalled: int
+
+
+def decide(metrics: pd.DataFrame, base: int, candidate: int) -> str:
+    """The verdict on runs that can all be trusted.
+
+    :param metrics: statistics.measure.
+    :param base: runs of the base.
+    :param candidate: runs of the candidate.
+    :return: IMPROVED, WORSE, NO_DIFFERENCE or CANNOT_SAY.
+    """
+    gains, harms = _gains(metrics), _harms(metrics)
+    if not enough(base, candidate, metrics) or (len(gains) and len(harms)):
+        return CANNOT_SAY
+    if len(harms):
+        return WORSE
+    return IMPROVED if len(gains) else NO_DIFFERENCE
+
+
+def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]:
+    """:return: the verdict, and a sentence or more that says by how much, how sure, or why not."""
+    if selected := [side for side in (base, candidate) if _lost(side) > LOST]:
+        return CANNOT_SAY, _selected(selected)
+    verdict = decide(metrics, base.runs, candidate.runs)
+    if not enough(base.runs, candidate.runs, metrics):
+        return verdict, _too_few(metrics, base, candidate)
+    if verdict == CANNOT_SAY:
+        return verdict, _traded(metrics, base, candidate)
+    if verdict == NO_DIFFERENCE:
+        return verdict, f"{_not_excluded(metrics, base, candidate)} {_stalled(base, candidate)}"
+    return verdict, f"{_changed(metrics, base, candidate)} {_stalled(base, candidate)}"
+
+
+def _gains(metrics: pd.DataFrame) -> pd.DataFrame:
+    """:return: the metrics that are better in the candidate."""
+    return metrics[
+        metrics["significant"] & (metrics["role"] == "decides") & (metrics["direction"] == "lower")
+    ]
+
+
+def _harms(metrics: pd.DataFrame) -> pd.DataFrame:
+    """:return: the metrics that are worse in the candidate."""
+    return metrics[
+        metrics["significant"] & (metrics["role"] != "informs") & (metrics["direction"] == "higher")
+    ]
+
+
+def _lost(side: Side) -> float:
+    """:return: the share of the runs that was set aside."""
+    return side.set_aside / max(side.runs + side.set_aside, 1)
+
+
+def _selected(sides: list[Side]) -> str:
+    counts = " and ".join(
+        f"{each.set_aside} of {each.runs + each.set_aside} run(s) of {each.name}" for each in sides
+    )
+    return (
+        f"{counts} had to be set aside, more than {LOST:.0%}: what is left may be a selection. "
+        "Record them again, so that their traces are whole, nothing is dropped and the witness agrees."
+    )
+
+
+def _too_few(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
+    number = needed(metrics)
+    first = metrics.iloc[0].to_dict()
+    seen = f" Seen so far: {first['title']} {_middles(first)}." if base.runs and candidate.runs else ""
+    return (
+        f"{base.runs} run(s) of {base.name} and {candidate.runs} of {candidate.name} are too few: a metric "
+        f"that sets them wholly apart could still be chance. Record at least {number} of each.{seen}"
+    )
+
+
+def _traded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
+    gains, harms = _gains(metrics), _harms(metrics)
+    spun = " A queue that spins still receives nothing: that is no cure." if "spin_ns" in harms.index else ""
+    return (
+        f"From {base.name} to {candidate.name} one harm was traded for another: {_changes(gains)}; "
+        f"but {_changes(harms)}.{spun} Only a candidate that lowers the one and does not raise the other "
+        "would settle it."
+    )
+
+
+def _changed(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
+    """:return: for a verdict either way, the changes that it rests on."""
+    gains, harms = _gains(metrics), _harms(metrics)
+    runs = f"{base.runs} and {candidate.runs} runs"
+    return f"From {base.name} to {candidate.name} ({runs}) {_changes(gains if len(gains) else harms)}."
+
+
+def _changes(found: pd.DataFrame) -> str:
+    """:return: how the first of some metrics changed, by how much, how sure; and which did likewise."""
+    first, *others = found.to_dict("records")
+    word = {"lower": "fell", "higher": "rose"}[first["direction"]]
+    sure = [f"95 %: {interval(first)}"] if interval(first) else []
+    sure += [f"adjusted p = {first['p_adjusted']:.2g}"]
+    also = f", and so did {', '.join(each['title'] for each in others)}" if others else ""
+    return f"{first['title']} {word} {_middles(first)} ({'; '.join(sure)}){also}"
+
+
+def _not_excluded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
+    """:return: what could not be excluded, where no difference was seen."""
+    deciding = metrics[(metrics["role"] == "decides") & metrics["difference_low"].notna()]
+    left = "; ".join(f"{row['title']} {interval(row)}" for row in deciding.to_dict("records"))
+    said = (
+        f"{base.runs} runs of {base.name} and {candidate.runs} of {candidate.name} "
+        "differ no more than chance explains"
+    )
+    if not left:
+        return f"{said}: in what decides, all runs are alike."
+    return f"{said}, which does not make them equal. Changes of the median not excluded (95 %): {left}."
+
+
+def _stalled(base: Side, candidate: Side) -> str:
+    """:return: in how many runs there was a stall, and how often there may be one where none was seen."""
+    if not base.stalled and not candidate.stalled:
+        few = min(base, candidate, key=lambda side: side.runs)
+        return (
+            f"No run of either stalled, so there was nothing to cure; up to {_at_most(few)} of the runs may "
+            "stall all the same (95 %)."
+        )
+    said = (
+        f"{base.stalled} of {base.runs} runs of {base.name} stalled, "
+        f"{candidate.stalled} of {candidate.runs} of {candidate.name}"
+    )
+    if candidate.stalled:
+        return f"{said}."
+    return f"{said}; up to {_at_most(candidate)} of its runs may stall all the same (95 %)."
+
+
+def _at_most(side: Side) -> str:
+    """:return: the highest share of runs with a stall that agrees with having seen so many."""
+    return f"{stats.binomtest(side.stalled, side.runs).proportion_ci(0.95).high:.0%}"
+
+
+def _middles(row: Mapping[Any, Any]) -> str:
+    """:return: from what to what: medians, unless they do not show what the ranks do."""
+    sign = {"lower": -1, "higher": 1, "same": 0}[row["direction"]]
+    of = "median" if not sign or sign * row["difference"] > 0 else "mean"
+    before, after = (amount(row[f"{each}_{of}"], row["unit"]) for each in ("base", "candidate"))
+    return f"from a {of} of {before} to {after}"
+
+
+def interval(row: Mapping[Any, Any]) -> str:
+    """:return: between what the medians' difference and ratio are with 95 % confidence, if that is known."""
+    if pd.isna(row["difference_low"]):
+        return ""
+    low, high = (change(row[f"difference_{end}"], row["unit"]) for end in ("low", "high"))
+    ratio = ""
+    if pd.notna(row["ratio_low"]) and pd.notna(row["ratio_high"]):
+        ratio = f", {row['ratio_low']:.2f} to {row['ratio_high']:.2f} times"
+    return f"{low} to {high}{ratio}"
