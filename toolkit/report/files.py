@@ -25,15 +25,16 @@ NAMES = (
 """What `analyze -o` writes for one trace."""
 
 
-def refuse_existing(output: Path, folders: Sequence[Path | None]) -> None:
+def refuse_existing(output: Path, folders: Sequence[Path | None] = (), names: Sequence[str] = NAMES) -> None:
     """Makes sure that nothing will be overwritten.
 
     :param output: the directory that was asked for.
     :param folders: that of each trace.
-    :raises UserError: if a file that would be written exists.
+    :param names: of the files that would be written.
+    :raises UserError: if one of them exists.
     """
     for folder in filter(None, {output, *folders}):
-        for name in NAMES:
+        for name in names:
             if (folder / name).exists():
                 raise UserError(f"{folder / name} exists; give another directory, or --force to replace it.")
 

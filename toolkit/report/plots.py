@@ -27,7 +27,7 @@ _STEPS = 500
 _INK = "#333333"
 _LANE = 0.07
 _QUEUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#888888",
@@ -64,14 +64,18 @@ def save(
         "napi_gaps": lambda: napi_gaps(analysis),
         "time_spent": lambda: time_spent(analysis),
     }
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for name in PLOTS:
-            figure = drawings[name]()
-            figure.draw_without_rendering()
-            # Laid out once is enough.
-            figure.set_layout_engine("none")
-            figure.savefig(folder / f"{name}.png", dpi=150)
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            write(drawings[name](), folder, name)
+
+
+def write(figure: Figure, folder: Path, name: str) -> None:
+    """Writes a figure as PNG and SVG, in an rc_context of STYLE."""
+    figure.draw_without_rendering()
+    # Laid out once is enough.
+    figure.set_layout_engine("none")
+    figure.savefig(folder / f"{name}.png", dpi=150)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 def timeline(

@@ -12,6 +12,8 @@ from toolkit.trace.ledger import totals
 LISTED = 20
 """As many stalls are listed; the files have all."""
 
+_WORDS = ("device", "state", "cause", "metric", "finding")
+
 
 def verdict(analysis: Analysis) -> str:
     """:return: a sentence for each device that went deaf, the worst first; or one that says that none did."""
@@ -132,8 +134,8 @@ def render(analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: b
     if len(analysis.stalls):
         more = len(analysis.stalls) - LISTED
         title = f"The {LISTED} longest stalls of {len(analysis.stalls):,}" if more > 0 else "Stalls"
-        _print(title, stall_table(analysis), terminal=terminal)
-    _print("Queues", queue_table(analysis), terminal=terminal)
+        show(title, stall_table(analysis), terminal=terminal)
+    show("Queues", queue_table(analysis), terminal=terminal)
     for line in remarks(analysis, witness):
         print(line)
 
@@ -159,7 +161,7 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
     return lines + ([witness["sentence"]] if witness else [])
 
 
-def _print(title: str, table: pd.DataFrame, *, terminal: bool) -> None:
+def show(title: str, table: pd.DataFrame, *, terminal: bool) -> None:
     """Prints a table under its title."""
     if not terminal:
         print(f"\n{title}\n{table.to_string(index=False)}\n")
@@ -169,7 +171,7 @@ def _print(title: str, table: pd.DataFrame, *, terminal: bool) -> None:
 
     drawn = Table(title=title, title_justify="left")
     for name in table:
-        left = str(name) in ("device", "state", "cause")
+        left = str(name) in _WORDS
         drawn.add_column(str(name), justify="left" if left else "right")
     for row in table.itertuples(index=False):
         drawn.add_row(*row)

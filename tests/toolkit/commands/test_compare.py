@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import META, Run, Trace, window, worker_stall
+from toolkit.report import comparison as report
+from toolkit.report import distributions
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are empty files: drawing takes long and is tested in test_distributions."""
+
+    def touch(_: object, folder: Path) -> None:
+        (folder / "distributions.png").touch()
+        (folder / "distributions.svg").write_text("<svg></svg>")
+
+    monkeypatch.setattr(distributions, "save", touch)
+
+
+@pytest.fixture
+def sets(make_trace: Trace, tmp_path: Path) -> tuple[Path, Path]:
+    """5 runs that stall for 1 s and more, and 5 of another build that do not."""
+    patched = META | {"drivers": [META["drivers"][0] | {"variant": "patched"}]}
+    for number in range(5):
+        for name, meta in (("stock", META), ("patched", patched)):
+            (tmp_path / name / str(number)).mkdir(parents=True)
+            events = worker_stall(2, 3 + number / 10) if name == "stock" else []
+            make_trace([window(1), *events, window(8)], name=f"{name}/{number}/trace.rxt", meta=meta)
+    return tmp_path / "stock", tmp_path / "patched"
+
+
+def test_text_alone_writes_nothing(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    code, out, err = run("compare", *sets)
+    assert (code, err) == (0, "")
+    assert out.startswith("improved: From stock to patched (5 and 5 runs) stalled time fell from a median")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["patched", "stock"]
+
+
+def test_the_other_way_round_it_is_worse(run: Run, sets: tuple[Path, Path]) -> None:
+    code, out, _ = run("compare", *reversed(sets), "--json")
+    assert code == 0
+    assert json.loads(out)["verdict"] == "worse"
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_files(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    code, out, _ = run("compare", *sets, "-o", tmp_path / "out", "--json")
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(report.NAMES)
+    assert (tmp_path / "out" / "comparison.json").read_text() == out
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_what_exists_is_kept_without_force(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("precious")
+    code, out, err = run("compare", *sets, "-o", tmp_path)
+    assert (code, out) == (1, "")
+    assert "runs.csv exists" in err and "--force" in err and err.count("\n") == 1
+    assert (tmp_path / "runs.csv").read_text() == "precious"
+    assert run("compare", *sets, "-o", tmp_path, "--force")[0] == 0
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_two_traces_cannot_say_and_exit_with_3(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    traces = [each / "0" / "trace.rxt" for each in sets]
+    code, out, err = run("compare", *traces, "-o", tmp_path / "out")
+    assert (code, err) == (3, "")
+    assert out.startswith("cannot say: 1 run(s) of stock and 1 of patched are too few")
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_damaged_trace_is_set_aside(run: Run, sets: tuple[Path, Path]) -> None:
+    shutil.copytree(sets[1] / "0", sets[1] / "5")
+    (trace,) = (sets[1] / "5").iterdir()
+    trace.write_bytes(trace.read_bytes()[:-300])
+    code, out, _ = run("compare", *sets)
+    assert code == 0
+    assert f"Set aside: {trace}: the trace is not whole." in out
+
+
+@pytest.mark.parametrize(
+    ("candidate", "sentence"),
+    [
+        ("empty", "there is no trace"),
+        ("none.rxt", "does not exist"),
+        ("not.rxt", "is not a trace"),
+        ("stock", "is in both sets"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    candidate: str, sentence: str, run: Run, sets: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "not.rxt").write_text("hello")
+    code, out, err = run("compare", sets[0], tmp_path / candidate, "-o", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert err.startswith("toolkit: error: ") and sentence in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_mixed_builds_are_refused(run: Run, sets: tuple[Path, Path]) -> None:
+    shutil.move(sets[1] / "0", sets[0] / "5")
+    code, _, err = run("compare", *sets)
+    assert code == 1
+    assert "the base mixes builds of the driver: " in err
+    assert "stock (srcversion 0)" in err and "patched (srcversion 0)" in err

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import S, runs_of
+from toolkit.report import distributions
+from toolkit.stalls.comparison import Comparison, compare
+
+LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
+
+
+def test_files(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distributions.save(compare(runs_of(HIGH), runs_of(LOW, "patched")), tmp_path)
+    assert (tmp_path / "distributions.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (tmp_path / "distributions.svg").read_text()
+
+
+def test_every_run_is_a_mark_in_every_panel() -> None:
+    figure = distributions.distributions(compare(runs_of(HIGH), runs_of(LOW, "patched", spin_ns=S)))
+    panels = [axis for axis in figure.axes if axis.get_xlabel()]
+    assert [axis.get_xlabel() for axis in panels] == [
+        "stalled time of a run [s]",
+        "longest stall of a run [s]",
+        "refused frames of a run [%]",
+        "spin time of a run [s]",
+    ]
+    for axis, scale in zip(panels[:3], (1, 1, 100 / 60), strict=True):
+        for line, values in zip(axis.lines, (HIGH, LOW), strict=True):
+            at, share = (np.asarray(each)[1:-1] for each in line.get_data())
+            assert line.get_markevery() == slice(1, -1)
+            assert at == pytest.approx([each * scale for each in values])
+            assert share == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+        assert axis.get_xlim()[0] <= 0
+
+
+def test_a_set_aside_run_is_no_mark() -> None:
+    figure = distributions.distributions(
+        compare(runs_of(HIGH), runs_of([*LOW, 99], "b", dropped=[0] * 5 + [1]))
+    )
+    assert figure.axes[0].get_xlim()[1] < 20
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        compare(runs_of([0] * 5), runs_of([0] * 5, "patched")),
+        compare(runs_of([1]), runs_of([2], "patched")),
+        compare(runs_of(HIGH, dropped=1), runs_of(LOW, "patched")),
+        compare(runs_of(HIGH, dropped=1), runs_of(LOW, "patched", dropped=1)),
+    ],
+)
+def test_little_can_be_drawn_too(found: Comparison) -> None:
+    figure = distributions.distributions(found)
+    figure.draw_without_rendering()
+    assert found.verdict in figure.get_suptitle()

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`toolkit compare`: did a patch cure the stall, by how much, how sure?"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_DIR_HELP = "Write comparison.json, runs.csv, report.html and the plot here."
+
+
+def compare(
+    base: Annotated[Path, typer.Argument(help="A trace, or a directory of them: the driver as it was.")],
+    candidate: Annotated[Path, typer.Argument(help="A trace, or a directory of them: the patched driver.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help=_DIR_HELP)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files in DIR.")] = False,
+) -> None:
+    """Say whether a candidate driver stalls less than the base, by how much, and how sure that is.
+
+    A directory is searched for *.rxt, also below. A witness.json and a phases.json beside a trace are used.
+
+    Exits with 0 for improved, worse, and no difference seen; with 3 for cannot say.
+
+    Example: toolkit compare runs/unfixed runs/patched -o out
+    """
+    from toolkit.report import comparison as report
+    from toolkit.report.files import refuse_existing
+    from toolkit.stalls import comparison
+    from toolkit.stalls.runs import read_runs
+    from toolkit.stalls.verdict import CANNOT_SAY
+
+    if output and not force:
+        refuse_existing(output, names=report.NAMES)
+    found = comparison.compare(read_runs(base, _say), read_runs(candidate, _say))
+    if sys.stderr.isatty():
+        _say("")
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        report.save(found, output)
+    if as_json:
+        print(json.dumps(comparison.summary(found), indent=1, allow_nan=False))
+    else:
+        report.render(found, terminal=sys.stdout.isatty())
+    if found.verdict == CANNOT_SAY:
+        raise typer.Exit(3)
+
+
+def _say(line: str) -> None:
+    """Shows a line in the place of the last, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)

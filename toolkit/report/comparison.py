@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A comparison as text and as files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from toolkit.report import distributions, page
+from toolkit.report.text import show
+from toolkit.stalls.comparison import Comparison, summary
+from toolkit.stalls.metrics import number
+
+NAMES = ("comparison.json", "runs.csv", "report.html", "distributions.png", "distributions.svg")
+"""What `compare -o` writes."""
+
+
+def save(found: Comparison, folder: Path) -> None:
+    """Writes NAMES.
+
+    :param folder: an existing directory.
+    """
+    (folder / "comparison.json").write_text(json.dumps(summary(found), indent=1, allow_nan=False) + "\n")
+    found.runs.to_csv(folder / "runs.csv", index=False)
+    distributions.save(found, folder)
+    drawing = (folder / "distributions.svg").read_text()
+    (folder / "report.html").write_text(page.render(found, metric_table(found), drawing))
+
+
+def render(found: Comparison, *, terminal: bool) -> None:
+    """Prints the verdict, the metrics, the runs set aside, and remarks.
+
+    :param terminal: whether stdout is one: the table is drawn, else plain.
+    """
+    print(f"{found.verdict}: {found.sentence}")
+    show("Metrics, medians of the runs", metric_table(found), terminal=terminal)
+    aside = found.runs[found.runs["set_aside"].notna()]
+    for trace, reason in zip(aside["trace"], aside["set_aside"], strict=True):
+        print(f"Set aside: {trace}: {reason}.")
+    for line in [*found.remarks, about(found)]:
+        print(line)
+
+
+def about(found: Comparison) -> str:
+    """:return: a sentence that says what was compared."""
+    sets = " with ".join(f"{side.runs} run(s) of {side.name}" for side in (found.base, found.candidate))
+    scenario = f", scenario {found.scenario}" if found.scenario else ""
+    return f"Compared: {sets}; {found.driver}, kernel {found.kernel}{scenario}."
+
+
+def metric_table(found: Comparison) -> pd.DataFrame:
+    """:return: the metrics, as strings under headings with units; "-" where there is no number."""
+    return pd.DataFrame(
+        [
+            {
+                "metric": f"{row['title']}{ {'ns': ' [s]', 'share': ' [%]'}.get(row['unit'], '') }",
+                found.base.name: _number(row["base_median"], row["unit"]),
+                found.candidate.name: _number(row["candidate_median"], row["unit"]),
+                "difference (95 %)": _number(row["difference"], row["unit"])
+                + _interval(row, "difference", row["unit"]),
+                "ratio (95 %)": _number(row["ratio"]) + _interval(row, "ratio"),
+                "adjusted p": "-" if pd.isna(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}",
+                "finding": _finding(row) if found.base.runs and found.candidate.runs else "not tested",
+            }
+            for row in found.metrics.to_dict("records")
+        ]
+    )
+
+
+def _number(value: float, unit: str = "") -> str:
+    return "-" if pd.isna(value) else number(value, unit) if unit else f"{value:.2f}"
+
+
+def _interval(row: Mapping[Any, Any], of: str, unit: str = "") -> str:
+    """:return: both ends of an interval in brackets, as far as they are known."""
+    low, high = row[f"{of}_low"], row[f"{of}_high"]
+    if pd.isna(low):
+        return ""
+    return f" ({_number(low, unit)} to {_number(high, unit) if pd.notna(high) else 'not known'})"
+
+
+def _finding(row: Mapping[Any, Any]) -> str:
+    """:return: what the test says of one metric."""
+    if not row["varies"]:
+        return "the same in all runs"
+    if pd.isna(row["p"]):
+        return "not tested"
+    word = row["direction"] if row["significant"] else "no difference seen"
+    return f"{word} (only informs)" if row["role"] == "informs" else word

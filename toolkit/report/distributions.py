@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The metrics of two sets of runs, as a picture: every run is a mark."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from toolkit.report.plots import STYLE, write
+from toolkit.stalls.comparison import Comparison
+
+# Told apart by colour, line and mark; where they coincide, the candidate lies in the base.
+_SETS: dict[str, dict[str, Any]] = {
+    "base": {
+        "color": "#0072b2",
+        "linewidth": 2.4,
+        "marker": "o",
+        "markersize": 7,
+        "markerfacecolor": "white",
+    },
+    "candidate": {"color": "#d55e00", "linewidth": 1.2, "linestyle": "--", "marker": "D", "markersize": 3.5},
+}
+_COLUMNS = 3
+_SCALES = {"ns": 1e-9, "share": 100.0}
+_LABELS = {"ns": "{} of a run [s]", "share": "{} of a run [%]"}
+
+
+def save(found: Comparison, folder: Path) -> None:
+    """Draws distributions.png and distributions.svg.
+
+    :param folder: an existing directory.
+    """
+    with matplotlib.rc_context(STYLE):
+        write(distributions(found), folder, "distributions")
+
+
+def distributions(found: Comparison) -> Figure:
+    """:return: for each metric that varies, the share of the runs of each set up to a value."""
+    metrics = found.metrics[found.metrics["varies"]]
+    rows = max(-(-len(metrics) // _COLUMNS), 1)
+    figure = Figure(figsize=(11, 1.6 + 2.4 * rows))
+    figure.suptitle(
+        f"What the runs of {found.base.name} and {found.candidate.name} were like: {found.verdict}\n"
+        f"{found.driver}, kernel {found.kernel}",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+    )
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    kept = found.runs[found.runs["set_aside"].isna()]
+    for axis, (name, metric) in zip(panels, metrics.iterrows(), strict=False):
+        _draw(axis, kept[["set", str(name)]], metric)
+    for axis in panels[max(len(metrics), 1) :]:
+        axis.set_axis_off()
+    if metrics.empty:
+        panels[0].set_axis_off()
+        panels[0].text(0, 0.5, "In every metric, all runs are the same.", transform=panels[0].transAxes)
+        return figure
+    handles, _ = panels[0].get_legend_handles_labels()
+    labels = [
+        f"{side.name} ({each}, {side.runs} run(s))"
+        for each, side in (("base", found.base), ("candidate", found.candidate))
+        if side.runs
+    ]
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series) -> None:
+    """Draws one metric: a step and a mark at each run."""
+    name, unit = str(metric.name), str(metric["unit"])
+    values = runs[name].to_numpy(np.float64) * _SCALES.get(unit, 1.0)
+    left, right = np.array([-0.05, 1.05]) * values.max()
+    for each, style in _SETS.items():
+        mine = np.sort(values[runs["set"] == each])
+        if not len(mine):
+            continue
+        share = np.arange(1, len(mine) + 1) / len(mine)
+        axis.step(
+            [left, *mine, right],
+            [0, *share, 1],
+            where="post",
+            markevery=slice(1, -1),
+            label=each,
+            **style,
+        )
+    axis.set_xlim(left, right)
+    axis.set_ylim(0, 1.04)
+    axis.set_title(f"{str(metric['title']).capitalize()}\n{_finding(metric)}", fontsize=9)
+    axis.set_xlabel(_LABELS.get(unit, "{} of a run").format(metric["title"]))
+    axis.set_ylabel("runs at or below [%]")
+    if unit not in _SCALES:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axis.grid(color="#e5e5e5", linewidth=0.6)
+
+
+def _finding(metric: pd.Series) -> str:
+    """:return: what the test says."""
+    if pd.isna(metric["p_adjusted"]):
+        return "not tested"
+    word = metric["direction"] if metric["significant"] else "no difference seen"
+    return f"{word}, adjusted p = {metric['p_adjusted']:.2g}"
