@@ -7,6 +7,7 @@ import pytest
 
 from toolkit.report import text
 from toolkit.stalls.analysis import analyze, summary
+from toolkit.stalls.runs import read_runs
 from toolkit.stalls.witness import compare, read_phases, read_witness
 
 DATA = Path(__file__).parent.parent / "data"
@@ -32,3 +33,12 @@ def test_genuine_pressure_on_virtio_net() -> None:
     assert ledger["attempted"] == ledger["delivered"] == found["events"]
     assert ledger["dropped"] == 0
     assert text.verdict(analysis).startswith("eth1 went deaf once")
+
+
+def test_a_recording_is_a_run() -> None:
+    (run,) = read_runs(DATA / "virtio_net_pressure").to_dict("records")
+    assert (run["driver"], run["variant"], run["scenario"]) == ("virtio_net", "stock", "pressure")
+    assert (run["stalls"], run["stalled_ns"], run["open"], run["failed"]) == (1, 15_925_938_970, 0, 1)
+    assert run["refused"] == 113441 / (201915 + 113441)
+    assert run["recovery_ns"] == 0  # the stall ended 16 s before the shortage did
+    assert run["witness_agrees"]

@@ -5,7 +5,6 @@ import shlex
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 import toolkit
 from toolkit.stalls.comparison import Comparison
@@ -32,7 +31,7 @@ def render(found: Comparison, table: pd.DataFrame, drawing: str) -> str:
         found=found,
         table=table,
         # What comes before <svg> belongs to a file, not into a page.
-        drawing=Markup(drawing[drawing.index("<svg") :]),
+        drawing=drawing[drawing.index("<svg") :],
         aside=aside[["trace", "set", "set_aside"]].to_dict("records"),
         command=shlex.join(["toolkit", "compare", *(path or "?" for path in paths)]),
         toolkit=toolkit.__version__,
