@@ -11,11 +11,15 @@
 #include "event.h"
 
 /* Failed refills and their allocations sent one by one in a window; more are counted in it. */
-#define RXT_FAILED_SENT_MAX 16
+#define RXT_FAILED_SENT_MAX 4
+/* Runs of a refill worker sent event by event in a window. What a worker that is called again and again does
+ * in less than RXT_SHORT_NS is counted in a window of its own. */
+#define RXT_RUNS_SENT_MAX 2
+#define RXT_SHORT_NS 1000000ULL
 #define RXT_KINDS 16
 
-/* A queue and the hot events of it that were not sent yet. Its NAPI context is the only one
- * that writes it, but for irqs, which is only ever added to. */
+/* A queue and the hot events of it that were not sent yet. Its window belongs to its NAPI context; irqs, which
+ * come from anywhere, are only ever added to. */
 struct rxt_queue {
 	u64 first;		/* ns; 0: the window is empty */
 	u64 last;
@@ -37,6 +41,16 @@ struct rxt_queue {
 	u8 watched;
 	u8 empty;		/* the last failed refill left nothing posted */
 	u64 failed_since;
+	/* Short runs of the refill worker that were not sent; only the worker writes these. */
+	u64 off_since;		/* ns, when NAPI was last turned off */
+	u64 runs_first;		/* ns; 0: there are none */
+	u64 runs_last;
+	u16 off_posted;
+	u16 runs;
+	u16 runs_failed;
+	u16 runs_fallbacks;
+	u16 runs_posted_min;
+	u16 runs_posted_last;
 };
 
 struct rxt_poll {
@@ -62,7 +76,13 @@ struct rxt_fill {
 struct rxt_worker {
 	u64 ts;
 	u32 ifindex;
-	u32 driver;
+	u16 driver;
+	u16 held;		/* one of many runs: nothing of it was sent, and nothing will be if it is short */
+};
+
+struct rxt_rate {
+	u64 since;
+	u64 runs;
 };
 
 struct rxt_count {
@@ -81,6 +101,7 @@ BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
 BPF_PERCPU_ARRAY(softirq_fills, struct rxt_fill, 1);
 BPF_HASH(process_fills, u32, struct rxt_fill, 1024);
 BPF_HASH(workers, u32, struct rxt_worker, 256);
+BPF_HASH(worker_rates, u32, struct rxt_rate, 256);
 BPF_ARRAY(armed, u32, 1);
 BPF_HASH(only_devices, u32, u8, 256);
 BPF_HASH(only_queues, u32, u8, 1024);
@@ -183,14 +204,17 @@ static __always_inline void rxt_posted(struct rxt_queue *queue, u16 posted)
 	queue->posted_last = posted;
 }
 
-/* Sends a record of one queue; the window goes first, so that no window spans it. */
+/* Sends a record of one queue. In NAPI's context the window goes first, so that none spans it; a thread that
+ * refills while NAPI is on must leave the window alone. */
 static __always_inline void rxt_send_of(struct rxt_queue *queue, struct rxt_event *event)
 {
-	rxt_flush(queue);
+	if (!(event->flags & RXT_PROCESS)) {
+		rxt_flush(queue);
+		queue->sent = event->ts;
+	}
 	event->ifindex = queue->ifindex;
 	event->queue = queue->queue;
 	event->driver = queue->driver;
-	queue->sent = event->ts;
 	rxt_send(event);
 }
 
@@ -269,8 +293,9 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	queue = queues.lookup(&key);
 	if (!queue || !queue->watched)
 		return 0;
-	/* From 6.19 a poll whose refill failed claims its whole budget: do not count that as packets. */
-	if (poll->packets == RXT_PACKETS_NOT_COUNTED)
+	/* From 6.19 a poll whose refill failed claims its whole budget: do not count that as packets. Any other
+	 * poll's word is better than what its driver counted, which a refill beside it may blur. */
+	if (work < budget || poll->packets == RXT_PACKETS_NOT_COUNTED)
 		poll->packets = work;
 	now = bpf_ktime_get_ns();
 #ifdef RXT_DETAIL_FULL
@@ -294,6 +319,91 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 		queue->full_polls++;
 #endif
 	return 0;
+}
+
+static __always_inline void rxt_worker_send(u8 kind, struct rxt_worker *worker, u64 now, u64 dur)
+{
+	struct rxt_event event = {};
+
+	event.kind = kind;
+	event.ts = now;
+	event.dur = dur;
+	event.ifindex = worker->ifindex;
+	event.queue = RXT_ALL_QUEUES;
+	event.driver = worker->driver;
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	event.flags = RXT_PROCESS | RXT_IN_WORKER;
+	rxt_send(&event);
+}
+
+/* The worker that this thread is, if it is in a run. */
+static __always_inline struct rxt_worker *rxt_worker_here(void)
+{
+	u32 tid = rxt_tid();
+
+	return workers.lookup(&tid);
+}
+
+static __always_inline void rxt_napi_send(struct rxt_queue *queue, u8 kind, u64 ts, u16 posted, int in_worker)
+{
+	struct rxt_event event = {};
+
+	event.kind = kind;
+	event.ts = ts;
+	event.posted_before = posted;
+	event.posted_after = posted;
+	event.flags = RXT_PROCESS | (in_worker ? RXT_IN_WORKER : 0);
+	rxt_send_of(queue, &event);
+}
+
+/* A run that was held back turns out to be worth sending: so is how it began. */
+static __always_inline void rxt_release(struct rxt_queue *queue, struct rxt_worker *worker)
+{
+	if (!worker || !worker->held)
+		return;
+	worker->held = 0;
+	rxt_worker_send(RXT_WORKER_IN, worker, worker->ts, 0);
+	if (queue->off_since >= worker->ts)
+		rxt_napi_send(queue, RXT_NAPI_OFF, queue->off_since, queue->off_posted, 1);
+}
+
+static __always_inline void rxt_flush_runs(struct rxt_queue *queue)
+{
+	struct rxt_event event = {};
+
+	if (!queue->runs_first)
+		return;
+	event.kind = RXT_WINDOW;
+	event.flags = RXT_PROCESS | RXT_IN_WORKER;
+	event.ts = queue->runs_last;
+	event.dur = queue->runs_last - queue->runs_first;
+	event.posted_before = queue->runs_posted_min;
+	event.posted_after = queue->runs_posted_last;
+	event.refills = queue->runs;
+	event.failed = queue->runs_failed;
+	event.fallbacks = queue->runs_fallbacks;
+	rxt_send_of(queue, &event);
+	queue->runs_first = 0;
+}
+
+/* Adds a refill of a run that is held back to the queue's window of such. */
+static __always_inline void rxt_count_run(struct rxt_queue *queue, struct rxt_event *refill, int complete, u16 posted)
+{
+	if (!queue->runs_first) {
+		queue->runs_first = refill->ts - refill->dur;
+		queue->runs = 0;
+		queue->runs_failed = 0;
+		queue->runs_fallbacks = 0;
+		queue->runs_posted_min = RXT_NOT_KNOWN;
+	}
+	queue->runs_last = refill->ts;
+	queue->runs++;
+	queue->runs_failed += !complete;
+	queue->runs_fallbacks += refill->fallbacks;
+	if (posted < queue->runs_posted_min)
+		queue->runs_posted_min = posted;
+	queue->runs_posted_last = posted;
 }
 
 static __always_inline void rxt_irq(struct rxt_queue *queue)
@@ -340,6 +450,7 @@ static __always_inline void rxt_fill_in(u64 key, u32 gfp, u16 posted)
 	fill.ts = bpf_ktime_get_ns();
 	fill.gfp = gfp;
 	fill.posted = posted;
+	fill.failed_order = RXT_NO_ORDER;
 	if (poll && poll->key)
 		softirq_fills.update(&zero, &fill);
 	else
@@ -389,12 +500,22 @@ static __always_inline int rxt_fill_out(int complete, u16 posted)
 		return 1;
 	}
 #endif
+	struct rxt_worker *worker = softirq ? 0 : rxt_worker_here();
+
+	if (worker && worker->held && event.dur < RXT_SHORT_NS) {
+		rxt_count_run(queue, &event, complete, posted);
+		return 1;
+	}
+	if (worker) {
+		rxt_release(queue, worker);
+		rxt_flush_runs(queue);
+	}
 	event.kind = RXT_REFILL;
 	event.posted_after = posted;
 	event.refills = 1;
 	event.failed = !complete;
 	event.flags = (complete ? RXT_COMPLETE : 0) | (softirq ? 0 : RXT_PROCESS);
-	if (!softirq && workers.lookup(&tid))
+	if (worker)
 		event.flags |= RXT_IN_WORKER;
 	rxt_send_of(queue, &event);
 	return 1;
@@ -410,8 +531,10 @@ int rxt_alloc_failed(struct pt_regs *ctx)
 	struct rxt_fill *fill = rxt_fill_here();
 	u32 gfp = PT_REGS_PARM1(ctx), order = PT_REGS_PARM4(ctx), zero = 0;
 	struct rxt_poll *poll = polls.lookup(&zero);
+	struct rxt_worker *worker = rxt_worker_here();
 	struct rxt_event event = {};
 	struct rxt_queue *queue;
+	int process = !(poll && poll->key);
 	u64 key;
 
 	/* What reclaim asks for, to swap out, is not the refill's own failure. */
@@ -429,14 +552,14 @@ int rxt_alloc_failed(struct pt_regs *ctx)
 	key = fill->key;
 	queue = queues.lookup(&key);
 	event.ts = bpf_ktime_get_ns();
-	if (!queue || !rxt_worth_sending(queue, event.ts))
+	if (!queue || (process && worker && worker->held) || !rxt_worth_sending(queue, event.ts))
 		return 0;
 	event.kind = RXT_ALLOC_FAIL;
 	event.gfp = gfp;
 	event.order = order;
 	event.posted_before = fill->posted;
 	event.posted_after = RXT_NOT_KNOWN;
-	event.flags = poll && poll->key ? 0 : RXT_PROCESS;
+	event.flags = process ? RXT_PROCESS : 0;
 	rxt_send_of(queue, &event);
 	return 0;
 }
@@ -473,44 +596,36 @@ int rxt_reclaim_out(struct bpf_raw_tracepoint_args *ctx)
 	queue = queues.lookup(&key);
 	if (!queue)
 		return 0;
+	struct rxt_worker *worker = rxt_worker_here();
+
+	rxt_release(queue, worker);
 	event.kind = RXT_RECLAIM;
 	event.reclaim = event.dur;
 	event.gfp = fill->gfp;
 	event.order = fill->reclaim_order;
 	event.posted_before = fill->posted;
 	event.posted_after = RXT_NOT_KNOWN;
-	event.flags = RXT_PROCESS | (workers.lookup(&tid) ? RXT_IN_WORKER : 0);
+	event.flags = RXT_PROCESS | (worker ? RXT_IN_WORKER : 0);
 	rxt_send_of(queue, &event);
 	return 0;
 }
 
 static __always_inline void rxt_napi(struct rxt_queue *queue, u8 kind, u16 posted)
 {
-	struct rxt_event event = {};
-	u32 tid = rxt_tid();
+	struct rxt_worker *worker = rxt_worker_here();
+	u64 now = bpf_ktime_get_ns();
 
-	event.kind = kind;
-	event.ts = bpf_ktime_get_ns();
-	event.posted_before = posted;
-	event.posted_after = posted;
-	event.flags = RXT_PROCESS | (workers.lookup(&tid) ? RXT_IN_WORKER : 0);
-	rxt_send_of(queue, &event);
-}
-
-static __always_inline void rxt_worker_send(u8 kind, struct rxt_worker *worker, u64 now, u64 dur)
-{
-	struct rxt_event event = {};
-
-	event.kind = kind;
-	event.ts = now;
-	event.dur = dur;
-	event.ifindex = worker->ifindex;
-	event.queue = RXT_ALL_QUEUES;
-	event.driver = worker->driver;
-	event.posted_before = RXT_NOT_KNOWN;
-	event.posted_after = RXT_NOT_KNOWN;
-	event.flags = RXT_PROCESS | RXT_IN_WORKER;
-	rxt_send(&event);
+	if (kind == RXT_NAPI_OFF) {
+		queue->off_since = now;
+		queue->off_posted = posted;
+		if (worker && worker->held)
+			return;
+	} else if (worker && worker->held) {
+		if (now - queue->off_since < RXT_SHORT_NS)
+			return;
+		rxt_release(queue, worker);
+	}
+	rxt_napi_send(queue, kind, now, posted, worker != 0);
 }
 
 static __always_inline void rxt_worker_in(u32 ifindex, u8 driver)
@@ -525,8 +640,20 @@ static __always_inline void rxt_worker_in(u32 ifindex, u8 driver)
 	worker.ts = bpf_ktime_get_ns();
 	worker.ifindex = ifindex;
 	worker.driver = driver;
+#ifndef RXT_DETAIL_FULL
+	struct rxt_rate fresh = {}, *rate = worker_rates.lookup_or_try_init(&ifindex, &fresh);
+
+	if (rate) {
+		if (worker.ts - rate->since >= RXT_WINDOW_NS) {
+			rate->since = worker.ts;
+			rate->runs = 0;
+		}
+		worker.held = rate->runs++ >= RXT_RUNS_SENT_MAX;
+	}
+#endif
 	workers.update(&tid, &worker);
-	rxt_worker_send(RXT_WORKER_IN, &worker, worker.ts, 0);
+	if (!worker.held)
+		rxt_worker_send(RXT_WORKER_IN, &worker, worker.ts, 0);
 }
 
 static __always_inline void rxt_worker_out(void)
@@ -537,6 +664,7 @@ static __always_inline void rxt_worker_out(void)
 
 	if (!worker)
 		return;
-	rxt_worker_send(RXT_WORKER_OUT, worker, now, now - worker->ts);
+	if (!worker->held)
+		rxt_worker_send(RXT_WORKER_OUT, worker, now, now - worker->ts);
 	workers.delete(&tid);
 }

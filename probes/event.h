@@ -5,8 +5,8 @@
  *
  * A hot event (a poll, an interrupt, a refill that went well) is not sent but added up
  * for its queue in a WINDOW record of at most RXT_WINDOW_NS. The members add up the same
- * way in both: a single poll has polls = 1, a window has polls = n. No window spans a
- * record of another kind of the same queue: it is sent first.
+ * way in both: a single poll has polls = 1, a window has polls = n. No window of polls
+ * spans a record of the same queue from a poll: it is sent first.
  *
  * This file is also read by toolkit/trace/schema.py: one member or enumerator a line,
  * its unit in brackets.
@@ -17,6 +17,7 @@
 #define RXT_WINDOW_NS 10000000ULL
 #define RXT_ALL_QUEUES 0xffff
 #define RXT_NOT_KNOWN 0xffff
+#define RXT_NO_ORDER 0xff
 
 enum rxt_kind {
 	RXT_WINDOW = 1,		/* hot events of one queue, added up */
@@ -57,7 +58,7 @@ struct rxt_event {
 	__u16 cpu;		/* [1] CPU it ended on */
 	__u8 kind;		/* [1] enum rxt_kind */
 	__u8 flags;		/* [1] bits of enum rxt_flag */
-	__u8 order;		/* [1] order of the allocation that failed */
+	__u8 order;		/* [1] order of the allocation that failed; a refill: RXT_NO_ORDER if none did */
 	__u8 driver;		/* [1] index into the drivers of this trace */
 };
 

@@ -60,8 +60,8 @@ def module_facts(module: str) -> dict[str, Any]:
     """What the trace records of a module: srcversion, build_id, version, variant and parameters.
 
     A module without a version has no srcversion either; its build id tells one build from another.
-    A variant names itself in the module's `version`, as ``variant:NAME``; a module that does not is the
-    distribution's own.
+    A variant names itself in the module's `version`, as ``variant:NAME``. A module that does not is `stock`,
+    the distribution's own, unless the kernel says that it was built out of its tree: then it is `rebuilt`.
 
     :raises UserError: if the module is not loaded.
     """
@@ -75,11 +75,16 @@ def module_facts(module: str) -> dict[str, Any]:
         "srcversion": _read(directory / "srcversion"),
         "build_id": _build_id(directory / "notes" / ".note.gnu.build-id"),
         "version": version,
-        "variant": version.removeprefix("variant:")
-        if version and version.startswith("variant:")
-        else "stock",
+        "variant": _variant(version or "", _read(directory / "taint") or ""),
         "parameters": {path.name: _read(path) for path in sorted(parameters.glob("*"))},
     }
+
+
+def _variant(version: str, taint: str) -> str:
+    """:return: what a build is called; TAINT_OOT_MODULE is shown as O (kernel/module/main.c)."""
+    if version.startswith("variant:"):
+        return version.removeprefix("variant:")
+    return "rebuilt" if "O" in taint else "stock"
 
 
 def devices(driver: str) -> list[dict[str, Any]]:

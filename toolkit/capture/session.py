@@ -25,7 +25,7 @@ from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 from toolkit.stalls.rules import rows
-from toolkit.trace.schema import EVENT, FORMAT, KIND, Events
+from toolkit.trace.schema import EVENT, FLAG, FORMAT, KIND, Events
 from toolkit.trace.writer import TraceWriter
 
 #: Events that wait for the disk: 32 MiB, locked before the pressure starts.
@@ -36,7 +36,24 @@ BATCH_EVENTS = 1 << 16
 DRAIN_INTERVAL = 0.02
 FLUSH_INTERVAL = 0.5
 
-_KINDS = 16  # RXT_KINDS of probes/core.c
+# A window's column and the member of struct rxt_queue (probes/core.c) that it is sent from.
+_NAPI_WINDOW = {
+    "packets": "packets",
+    "polls": "polls",
+    "full_polls": "full_polls",
+    "refills": "refills",
+    "failed": "failed",
+    "fallbacks": "fallbacks",
+    "posted_before": "posted_min",
+    "posted_after": "posted_last",
+}
+_WORKER_WINDOW = {
+    "refills": "runs",
+    "failed": "runs_failed",
+    "fallbacks": "runs_fallbacks",
+    "posted_before": "runs_posted_min",
+    "posted_after": "runs_posted_last",
+}
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
 
@@ -280,9 +297,10 @@ class _Drain:
         self._pool: Events = np.zeros(POOL_EVENTS, EVENT)
         self._head = self._tail = 0
         self._cpus = program.cpus()
-        self._ledger = ledger(bpf["ledger"].map_fd, self._cpus, _KINDS)
+        kinds = len(bpf["ledger"]) // self._cpus
+        self._ledger = ledger(bpf["ledger"].map_fd, self._cpus, kinds)
         self._leftovers = 0
-        self._delivered: NDArray[np.int64] = np.zeros((_KINDS, self._cpus), np.int64)
+        self._delivered: NDArray[np.int64] = np.zeros((kinds, self._cpus), np.int64)
         self._detached = threading.Event()
         self._drained = threading.Event()
         self._threads = [
@@ -357,29 +375,26 @@ class _Drain:
     def _write_leftovers(self) -> None:
         """Windows that no later event has sent; the probes are off, so they are read from the map."""
         table = self._bpf["queues"]
-        windows = np.zeros(len(table), EVENT)
+        windows = np.zeros(2 * len(table), EVENT)
         used = 0
         for queue in table.values():
-            if not queue.first or used == len(windows):
-                continue
-            window = windows[used]
-            used += 1
-            window["kind"] = KIND["window"]
-            window["ts"], window["dur"] = queue.last, queue.last - queue.first
-            window["posted_before"], window["posted_after"] = queue.posted_min, queue.posted_last
-            window["irqs"] = queue.irqs - queue.irqs_sent
-            for name in (
-                "ifindex",
-                "queue",
-                "driver",
-                "packets",
-                "polls",
-                "full_polls",
-                "refills",
-                "failed",
-                "fallbacks",
+            for first, last, names in (
+                (queue.first, queue.last, _NAPI_WINDOW),
+                (queue.runs_first, queue.runs_last, _WORKER_WINDOW),
             ):
-                window[name] = getattr(queue, name)
+                if not first or used == len(windows):
+                    continue
+                window = windows[used]
+                used += 1
+                window["kind"], window["driver"] = KIND["window"], queue.driver
+                window["ifindex"], window["queue"] = queue.ifindex, queue.queue
+                window["ts"], window["dur"] = last, last - first
+                for column, member in names.items():
+                    window[column] = getattr(queue, member)
+                if names is _WORKER_WINDOW:
+                    window["flags"] = FLAG["process"] | FLAG["in_worker"]
+                else:
+                    window["irqs"] = queue.irqs - queue.irqs_sent
         if used:
             self._leftovers = used
             self._count(windows[:used])

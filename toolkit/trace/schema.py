@@ -117,5 +117,6 @@ SCHEMA = event_schema(_HEADER.members)
 KIND = _HEADER.enums["kind"]
 FLAG = _HEADER.enums["flag"]
 NOT_KNOWN = _HEADER.constants["NOT_KNOWN"]
+NO_ORDER = _HEADER.constants["NO_ORDER"]
 ALL_QUEUES = _HEADER.constants["ALL_QUEUES"]
 WINDOW_NS = _HEADER.constants["WINDOW_NS"]
