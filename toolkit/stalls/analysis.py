@@ -159,11 +159,15 @@ def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFra
     )
     frame = names.join(by_queue.reindex(names.index, fill_value=0).astype(np.int64))
     frame[list(SUMS)] = scan.sums
+    rare = scan.rare
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):
-        counts = np.bincount(scan.rare["queue"][scan.rare["kind"] == KIND[kind]], minlength=len(frame))
+        counts = np.bincount(rare["queue"][rare["kind"] == KIND[kind]], minlength=len(frame))
         frame[name] = 0
         for queue in np.flatnonzero(counts):
             frame.loc[same_device(scan.queues, int(queue)), name] += counts[queue]
+    # Of a worker that is called again and again most runs are in windows, with a refill each.
+    runs = rare[rare["kind"] == KIND["window"]]
+    frame["workers"] += np.bincount(runs["queue"], runs["refills"], len(frame)).astype(np.int64)
     fewest = scan.posted.min(axis=1, initial=NOT_KNOWN)
     frame["posted_min"] = pd.Series(fewest, dtype="Int64").mask(fewest == NOT_KNOWN)
     for percent in (50, 99, 100):

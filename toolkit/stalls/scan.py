@@ -49,10 +49,11 @@ class Scan:
     Attributes: `queues`, those of the devices and then any other that an event names; `batches`, [ns] the
     first and last moment of each, and its events; `begins`, per driver and state a frame of queue (index)
     and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index), start, ts [ns] and the flags
-    as booleans, of the events that are sent one by one also without --detail full; `sums` by queue and
-    column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from `began`, the fewest seen,
-    NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`); `longest_gap` [ns] by
-    queue; `losses`, `ledger`, `reason` and `devices` as in the notes; `began`, `ended` [ns].
+    as booleans, of the events that are sent one by one also without --detail full, and of the worker's
+    windows; `sums` by queue and column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from
+    `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`);
+    `longest_gap` [ns] by queue; `losses`, `ledger`, `reason` and `devices` as in the notes; `began`,
+    `ended` [ns].
     """
 
     queues: list[Queue]
@@ -213,11 +214,12 @@ def _begins(drivers: Sequence[Driver], number: int, state: str, columns: Columns
 
 def _rare(columns: Columns, queue: _Index) -> Columns:
     """:return: the columns of Scan.rare."""
-    at = np.flatnonzero(_RARE[columns["kind"]])
+    # A window in process context is that of a worker that is called again and again.
+    at = np.flatnonzero(_RARE[columns["kind"]] | (columns["flags"] & FLAG["process"] > 0))
     kind, flags = columns["kind"][at], columns["flags"][at]
     good = (kind == KIND["refill"]) & (flags & (FLAG["process"] | FLAG["complete"]) == FLAG["complete"])
     at = at[~good]
-    names = ("reclaim", "tid", "gfp", "order", "kind", "posted_before", "posted_after")
+    names = ("reclaim", "tid", "gfp", "order", "kind", "posted_before", "posted_after", "refills")
     ts = columns["ts"][at].astype(np.int64)
     rare: Columns = {"queue": queue[at], "start": ts - columns["dur"][at].view(np.int64), "ts": ts}
     rare |= {name: columns[name][at] for name in names}

@@ -13,7 +13,7 @@ from toolkit.stalls import gfp, rules
 from toolkit.stalls.scan import SUMS, Scan
 from toolkit.stalls.states import belonging, same_device
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import KIND, NOT_KNOWN
+from toolkit.trace.schema import KIND, NO_ORDER, NOT_KNOWN
 
 _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]
 _COUNTED = [*SUMS, "spin_ns", "retries"]
@@ -98,6 +98,7 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
     """:return: queue, ts [ns], process, posted_after, and gfp and order of the allocation that failed."""
     rare = scan.rare.sort_values("ts", kind="stable")
     refills = rare[(rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)]
+    refills = refills.assign(own_order=refills["order"].mask(refills["order"] == NO_ORDER))
     allocations = rare.loc[rare["kind"] == KIND["alloc_fail"], ["ts", "queue", "order", "gfp"]]
     found = pd.merge_asof(
         refills.drop(columns="order"),
@@ -114,7 +115,8 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
             "process": found["process"].astype(bool),
             "posted_after": found["posted_after"],
             "gfp": found["gfp_failed"].where(inside, found["gfp"]),
-            "order": found["order"].where(inside),
+            # Of many failures not every allocation is sent by itself.
+            "order": found["order"].where(inside, found["own_order"]),
         }
     )
 
@@ -182,8 +184,8 @@ def _within(
 def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
     """Adds up what happened from the start of each stall to its end; reads only those batches again.
 
-    :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet, and retries, the
-        refills by the refill worker.
+    :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet and in runs of the
+        refill worker that failed and followed each other at once, and retries, the refills by the worker.
     """
     counts = np.zeros((len(frame), len(_COUNTED)))
     groups = {
@@ -208,8 +210,12 @@ def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan) -> pd.DataFrame
             # The poll that ends a stall is not in it; the refill that ends it is.
             limit = end[stall] - np.isin(mine["kind"], _HOT)
             inside = (stall >= 0) & (moment <= limit)
-            spin = np.where((mine["packets"] == 0) & (mine["full_polls"] > 0), mine["dur"], 0)
-            retries = np.where(rules.column("in_worker", mine), mine["refills"], 0)
+            in_worker = rules.column("in_worker", mine)
+            retries = np.where(in_worker, mine["refills"], 0)
+            spins = (mine["packets"] == 0) & (mine["full_polls"] > 0)
+            # The worker has a window only when it is called again and again.
+            spins |= (mine["kind"] == KIND["window"]) & in_worker & (mine["failed"] > 0)
+            spin = np.where(spins, mine["dur"], 0)
             columns_of = {**mine, "spin_ns": spin, "retries": retries}
             for place, name in enumerate(_COUNTED):
                 sums = np.bincount(stall[inside], columns_of[name][inside], len(rows))

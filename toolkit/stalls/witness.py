@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import Analysis, records
+from toolkit.trace.schema import NOT_KNOWN
 
 STALL_NOTICED_NS = 100_000_000
 """A shorter stall may pass unnoticed by a sender: buffers and queues before it still take frames."""
 
 BACKGROUND_NS = 1_000_000_000
-"""A shorter gap without a stall is background: a busy host or guest, seen up to 0.7 s."""
+"""A shorter gap without a stall needs no explanation: a busy host or guest, seen up to 0.7 s."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
 
     :return: the analysis, its stalls with witness_gap_ns, from the begin of the first gap that overlaps to
         the end of the last, and witness_difference_ns, that minus the duration; and the `witness` object
-        of summary.json.
+        of summary.json. Stalls that follow each other in the same gap are measured together.
     """
     stalls = analysis.stalls
     gaps, error = witness.gaps, witness.error_ns
@@ -92,16 +94,32 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     latest = gaps["end"].cummax().to_numpy()
     first, last = np.searchsorted(latest, start), np.searchsorted(gaps["start"], end, "right")
     seen = (first < last) & mine.to_numpy()
-    begins = np.append(gaps["start"], 0)[np.minimum(first, len(gaps))]
-    ends = np.append(latest, 0)[last - 1]
-    length = pd.Series(ends - begins, stalls.index, dtype="Int64").where(seen)
-    stalls = stalls.assign(witness_gap_ns=length, witness_difference_ns=length - stalls["duration_ns"])
+    pairs = pd.DataFrame(
+        {
+            "first": gaps["start"].reindex(first[seen]).to_numpy(),
+            "last": latest[last[seen] - 1],
+            "start": start[seen] + error,
+            "end": end[seen] - error,
+        },
+        stalls.index[seen],
+    )
+    # Stalls are sorted by their start: one whose first gap began before the last one so far ended shares it.
+    apart = pairs["first"] >= pairs["last"].cummax().shift(fill_value=0)
+    together = pairs.groupby(apart.cumsum())
+    length = together["last"].transform("max") - together["first"].transform("min")
+    span = together["end"].transform("max") - together["start"].transform("min")
+    stalls = stalls.assign(
+        witness_gap_ns=length.reindex(stalls.index).astype("Int64"),
+        witness_difference_ns=(length - span).reindex(stalls.index).astype("Int64"),
+    )
 
     own = stalls[mine]
     explained = np.zeros(len(gaps), np.bool_)
     for low, high in zip(first[seen], last[seen], strict=True):
         explained[low:high] = True
-    unexplained = gaps[~explained & (gaps["end"] - gaps["start"] >= BACKGROUND_NS)]
+    long = gaps[~explained & (gaps["end"] - gaps["start"] >= BACKGROUND_NS)]
+    busy = _was_busy(analysis, witness.device, long)
+    unexplained = long[~busy]
     unseen = own[own["witness_gap_ns"].isna() & (own["duration_ns"] >= STALL_NOTICED_NS)]
     return replace(analysis, stalls=stalls), {
         "device": witness.device,
@@ -110,25 +128,50 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "clock_error_ns": error,
         "gaps": _gaps(gaps),
         "agrees": unexplained.empty and unseen.empty,
-        "sentence": _sentence(own, int(explained.sum()), len(unexplained), len(unseen)),
+        "sentence": _sentence(own, int(explained.sum()), int(busy.sum()), len(unexplained), len(unseen)),
         "gaps_without_stall": _gaps(unexplained),
+        "gaps_while_busy": _gaps(long[busy]),
         "stalls_without_gap": records(unseen[["queue", "start_ns", "duration_ns"]]),
     }
 
 
-def _sentence(own: pd.DataFrame, explained: int, unexplained: int, unseen: int) -> str:
+def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tells gaps in which a queue had buffers, but no poll came to an end: the CPU was at something else.
+
+    :return: for each gap, whether the trace, too, saw nothing received in it although there were buffers.
+    """
+    scan, queues = analysis.scan, analysis.queues
+    used = np.flatnonzero((queues["device"] == device) & (queues["packets"] > 0))
+    used = queues.index.to_numpy()[used]
+    seen = scan.posted[used] != NOT_KNOWN
+    # What ends the gap looks at the ring before the sender hears of it, and so may what began it.
+    within = gaps[["start", "end"]].to_numpy() + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
+    edges = within - scan.began >> scan.shift
+    found = np.zeros(len(gaps), np.bool_)
+    for number, (first, last) in enumerate(np.clip(edges, 0, seen.shape[1] - 1)):
+        silent = ~seen[:, first + 1 : last].any(axis=1)
+        for queue in np.flatnonzero(silent):
+            looks = np.flatnonzero(seen[queue, : first + 1])
+            found[number] |= len(looks) > 0 and scan.posted[used[queue], looks[-1]] > 0
+    return found
+
+
+def _sentence(own: pd.DataFrame, explained: int, busy: int, unexplained: int, unseen: int) -> str:
     """:return: what the comparison says, in words."""
+    also = ""
+    if busy:
+        also = f" In {busy} more of {BACKGROUND_NS / 1e9:g} s or more there were buffers, but no poll ended."
     if unexplained or unseen:
         return (
             f"The witness disagrees: {unseen} stall(s) of {STALL_NOTICED_NS / 1e9:g} s or more without a "
-            f"gap, {unexplained} gap(s) of {BACKGROUND_NS / 1e9:g} s or more without a stall."
+            f"gap, {unexplained} gap(s) of {BACKGROUND_NS / 1e9:g} s or more without a stall.{also}"
         )
     if own["witness_gap_ns"].isna().all():
-        return "The witness agrees: it saw no gap that calls for a stall."
+        return f"The witness agrees: it saw no gap that calls for a stall.{also}"
     widest = own["witness_difference_ns"].abs().max() / 1e6
     return (
         f"The witness agrees: {explained} of its gaps are in stalls, and none differs from its stall by "
-        f"more than {widest:.1f} ms."
+        f"more than {widest:.1f} ms.{also}"
     )
 
 

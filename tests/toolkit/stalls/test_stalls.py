@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, note, refilled, window, worker_stall
 from toolkit.stalls.analysis import analyze
+from toolkit.trace.schema import NO_ORDER
 from toolkit.trace.writer import TraceWriter
 
 
@@ -50,11 +51,30 @@ def test_cause_is_the_allocation_that_failed_in_the_refill(make_trace: Trace) ->
 
 def test_cause_without_an_allocation(make_trace: Trace) -> None:
     stall = _only(
-        make_trace([event("alloc_fail", 1, order=3), failed(2, dur=1000, flags="process"), refilled(3)])
+        make_trace(
+            [
+                event("alloc_fail", 1, order=3),
+                failed(2, dur=1000, flags="process", order=NO_ORDER),
+                refilled(3),
+            ]
+        )
     )
     assert pd.isna(stall["order"])
     assert (stall["gfp"], stall["context"]) == (0xA20, "process")
     assert stall["cause"] == "process refill failed (GFP_ATOMIC)"
+
+
+def test_cause_is_what_the_refill_says_when_its_allocation_was_only_counted(make_trace: Trace) -> None:
+    stall = _only(make_trace([failed(2, dur=1000, order=1), refilled(3)]))
+    assert stall["cause"] == "order-1 allocation failed in a softirq refill (GFP_ATOMIC)"
+
+
+def test_a_worker_that_is_called_again_and_again_spins(make_trace: Trace) -> None:
+    runs = event("window", 2.5, dur=8 * MS, flags="process|in_worker", refills=200, failed=200)
+    analysis = analyze(make_trace([failed(2), event("worker_in", 2.1), runs, refilled(3)]))
+    stall = analysis.stalls.iloc[0]
+    assert (stall["spin_ns"], stall["retries"], stall["failed"]) == (8 * MS, 200, 201)
+    assert analysis.queues["workers"].tolist() == [201]
 
 
 def test_a_worker_that_another_queue_called(make_trace: Trace) -> None:

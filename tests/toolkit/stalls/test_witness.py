@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.conftest import BEGAN, MS, S, Trace, failed, refilled, worker_stall
+from tests.conftest import BEGAN, MS, S, Trace, failed, refilled, window, worker_stall
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import analyze
 from toolkit.stalls.witness import Witness, compare, read_phases, read_witness
@@ -42,10 +42,34 @@ def test_it_agrees(make_trace: Trace, tmp_path: Path) -> None:
     assert "none differs from its stall by more than 0.0 ms" in found["sentence"]
 
 
+def test_stalls_in_one_gap_are_measured_together(make_trace: Trace, tmp_path: Path) -> None:
+    analysis, _ = compare(
+        analyze(make_trace([*worker_stall(2, 4), *worker_stall(4.1, 6)])),
+        _witness(tmp_path / "w.json", (2.1, 4)),
+    )
+    assert analysis.stalls["witness_gap_ns"].tolist() == [4 * S] * 2
+    assert analysis.stalls["witness_difference_ns"].tolist() == [0, 0]
+
+
 def test_a_long_gap_without_a_stall(make_trace: Trace, tmp_path: Path) -> None:
     _, found = compare(analyze(make_trace([])), _witness(tmp_path / "w.json", (7, 2)))
     assert not found["agrees"]
     assert found["gaps_without_stall"] == [{"start_ns": BEGAN + 7 * S, "duration_ns": 2 * S, "refused": 9}]
+
+
+@pytest.mark.parametrize(
+    ("polls", "busy"), [([1], True), ([1, 4], False), ([], False), ([1, 4.05, 6.95], True)]
+)
+def test_a_long_gap_in_which_nothing_was_polled(
+    polls: list[float], busy: bool, make_trace: Trace, tmp_path: Path
+) -> None:
+    gap = (4.0, 3.0) if len(polls) == 3 else (2.0, 3.0)
+    trace = make_trace([window(at) for at in polls])
+    _, found = compare(analyze(trace), _witness(tmp_path / "w.json", gap))
+    assert found["agrees"] == busy
+    assert len(found["gaps_while_busy"]) == busy
+    assert len(found["gaps_without_stall"]) == (not busy)
+    assert ("no poll ended" in found["sentence"]) == busy
 
 
 def test_a_long_stall_without_a_gap(make_trace: Trace, tmp_path: Path) -> None:
