@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from toolkit.errors import UserError
 from vm import box as boxes
+from vm import experiment as experiments
 from vm import guest as guests
-from vm import image, machines
+from vm import image, machines, variants
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -114,6 +116,44 @@ def run(name: Name, command: list[str], kind: Kind = None, accel: Accel = None) 
 def sync(name: Name) -> None:
     """Bring this checkout's code into a running machine."""
     guests.find(name).sync()
+
+
+@app.command()
+def variant(
+    name: Name,
+    which: Annotated[str, typer.Argument(metavar="VARIANT", help="stock, rebuilt, unfixed, patched, ...")],
+) -> None:
+    """Put another build of its driver into a running machine (vm/drivers)."""
+    variants.load(guests.find(name), which, say=lambda line: print(line, file=sys.stderr, flush=True))
+
+
+@app.command()
+def experiment(
+    driver: Annotated[str, typer.Argument(help="A driver with variants, such as virtio_net.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The experiment; one that is there goes on.")],
+    runs: Annotated[int, typer.Option(min=1, help="Of each variant.")] = 5,
+    builds: Annotated[
+        str, typer.Option("--variants", metavar="NAMES", help="Comma between them, base first.")
+    ] = "",
+    scenario: Annotated[
+        str,
+        typer.Option(metavar="WORDS", help='And its options: "knob --times 3". The driver\'s by default.'),
+    ] = "",
+    kind: Kind = None,
+    seed: Annotated[int | None, typer.Option(help="Of the order of the runs; by chance by default.")] = None,
+    accel: Accel = None,
+    as_json: Json = False,
+) -> None:
+    """Run variants of a driver under a scenario, each time in a fresh machine, and compare them.
+
+    Example: python -m vm experiment virtio_net --runs 5 --out out/pressure
+    """
+    seed = experiments.seed_of(out) if seed is None else seed
+    names = [name for name in builds.split(",") if name]
+    plan = experiments.plan(driver, machine=kind, builds=names, scenario=shlex.split(scenario), seed=seed)
+    verdict = experiments.run(plan, runs, out, accel=accel)
+    if as_json:
+        print(json.dumps(verdict))
 
 
 @app.command()

@@ -64,7 +64,8 @@ def packages(machine: Machine) -> list[str]:
 def key(machine: Machine) -> str:
     """A name for the image that changes with everything it is made of."""
     digest = hashlib.sha256("\0".join(_command(machine, Path("work"), Path("wheels"))).encode())
-    files = [BOX / "install.sh", *(BOX / "initramfs").rglob("*"), *(BOX / "rootfs").rglob("*")]
+    files = [BOX / "install.sh", BOX / "sources.txt"]
+    files += [*(BOX / "initramfs").rglob("*"), *(BOX / "rootfs").rglob("*")]
     for path in sorted(files):
         if path.is_file():
             digest.update(f"{path.relative_to(BOX)} {path.stat().st_mode & 0o111:o}\0".encode())

@@ -9,6 +9,7 @@
 set -eu
 
 rootfs=$1
+box=$(dirname "$rootfs")
 shift
 pip_options=
 if [ "$1" != -- ]; then
@@ -20,7 +21,7 @@ shift
 id vagrant >/dev/null 2>&1 || useradd --create-home --shell /bin/bash vagrant
 # Owners and modes are those of a checkout, which may be anybody's.
 cp -r --no-preserve=all "$rootfs/." /
-chmod 755 /usr/local/bin/toolkit /usr/local/sbin/rx-stall-keys
+chmod 755 /usr/local/bin/toolkit /usr/local/bin/variant /usr/local/sbin/rx-stall-keys
 chmod 440 /etc/sudoers.d/rx-stall
 
 # Its own disk, found by serial number and formatted at the first boot.
@@ -33,6 +34,17 @@ fi
 # shellcheck disable=SC2086 # two words on purpose
 /opt/toolkit/venv/bin/pip install --quiet --disable-pip-version-check --root-user-action=ignore $pip_options "$@"
 mkdir -p /opt/toolkit/src
+
+# Of the kernel's source only the drivers under test are kept, unpacked.
+mkdir -p /usr/src/rx-stall
+for archive in /usr/src/linux-source-*.tar.xz; do
+    [ -e "$archive" ] || continue
+    # Not every kernel has every driver, which tar would call a failure: what is missing is said when it is asked for.
+    sed '/^#/d; s|^|*/|' "$box/sources.txt" |
+        tar --extract --xz --file "$archive" --directory /usr/src/rx-stall --strip-components=1 --no-same-owner \
+            --wildcards --files-from=- || true
+    rm "$archive"
+done
 
 systemctl enable --quiet systemd-networkd.service ssh.service rx-stall-keys.service
 # Nothing may wake up in the middle of a measurement, and nothing is started that a testbed does not use.

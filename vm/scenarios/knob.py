@@ -41,7 +41,7 @@ def main() -> None:
                     time.sleep(arguments.settle)
                 with (
                     testbed.without_zone_dma(),
-                    log.phase("hold"),
+                    log.phase("hold", shortage=True),
                     testbed.sysctl("vm.min_free_kbytes", str(arguments.min_free)),
                 ):
                     time.sleep(arguments.hold)

@@ -47,7 +47,7 @@ def main() -> None:
                 stack.enter_context(testbed.child(lambda: _dirty(arguments.dirty * MIB)))
             testbed.stay()
             end = time.monotonic() + arguments.duration
-            with log.phase("pressure"):
+            with log.phase("pressure", shortage=True):
                 while (left := end - time.monotonic()) > 0:
                     unread = [_socket(port, arguments.buffer * MIB) for port in ports]
                     time.sleep(min(arguments.recycle, left))

@@ -51,21 +51,27 @@ class Phases:
 
     def __init__(self, scenario: str) -> None:
         self.scenario = scenario
-        self.done: list[dict[str, str | int]] = []
+        self.done: list[dict[str, str | int | bool]] = []
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Logs a phase, also one that is cut short."""
+    def phase(self, name: str, *, shortage: bool = False) -> Iterator[None]:
+        """Logs a phase, also one that is cut short.
+
+        :param shortage: whether memory is kept short in it: recovery counts from its end.
+        """
         start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         print(f"{self.scenario}: {name}", file=sys.stderr, flush=True)
         try:
             yield
         finally:
             end = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-            self.done.append({"name": name, "start_ns": start, "end_ns": end})
+            self.done.append({"name": name, "start_ns": start, "end_ns": end, "shortage": shortage})
 
     def write(self, output: Path | None) -> None:
-        """Writes {scenario, phases: [{name, start_ns, end_ns}]}, to standard output if there is no file."""
+        """Writes {scenario, phases: [{name, start_ns, end_ns, shortage}]}.
+
+        :param output: a file; None: standard output.
+        """
         text = json.dumps({"scenario": self.scenario, "phases": self.done}, indent=1)
         if output:
             output.write_text(text + "\n")

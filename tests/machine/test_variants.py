@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Builds of virtio_net other than the distribution's: they load, are traced, and survive rough treatment."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.machine.conftest import Boot
+from toolkit.stalls.analysis import analyze
+from toolkit.stalls.runs import read_runs
+from vm import drivers, guest, trial, variants
+
+PATHS = ["virtio-net", "virtio-net-small", "virtio-net-big"]
+
+
+def load(machine: guest.Guest, variant: str) -> None:
+    variants.load(machine, variant, say=print)
+
+
+@pytest.mark.parametrize("variant", ["unfixed", "stock", "patched"])
+def test_one_run_of_each(boot: Boot, variant: str, tmp_path: Path) -> None:
+    machine = boot("virtio-net")
+    load(machine, variant)
+    trial.run(machine, "virtio_net", tmp_path, scenario=["knob"], traffic=trial.Traffic())
+    run = read_runs(tmp_path).iloc[0]
+    assert run["variant"] == variant
+    assert run["stalls"] >= 1
+    assert run["failed"] >= 1
+    assert run["dropped"] == 0
+    assert run["witness_agrees"], run["witness"]
+    assert run["open"] == 0
+
+
+def test_patched_never_turns_napi_off_to_refill(boot: Boot, tmp_path: Path) -> None:
+    machine = boot("virtio-net")
+    load(machine, "patched")
+    files = trial.run(machine, "virtio_net", tmp_path, scenario=["knob"], traffic=trial.Traffic())
+    analysis = analyze(files.trace)
+    assert analysis.queues["workers"].sum() >= 1
+    assert "napi-off" not in set(analysis.intervals["state"])
+
+
+def test_rebuilt_is_the_same_code(boot: Boot) -> None:
+    machine = boot("virtio-net")
+    load(machine, "rebuilt")
+    own = shlex.quote(str(drivers.BUILT / drivers.file_name("virtio_net", "rebuilt")))
+    text = "objcopy -O binary --only-section=.text {} /dev/stdout | sha256sum"
+    sums = {
+        machine.ssh(text.format(module), check=True).stdout for module in (own, '"$(modinfo -n virtio_net)"')
+    }
+    assert len(sums) == 1
+    assert machine.ssh("cat /sys/module/virtio_net/taint", check=True).stdout.strip() == "OE"
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_patched_survives_and_leaks_nothing(boot: Boot, kind: str, tmp_path: Path) -> None:
+    machine = boot(kind)
+    load(machine, "patched")
+    free, skbs = memory(machine)
+    python = "cd /opt/toolkit/src && exec sudo /opt/toolkit/venv/bin/python -m"
+    # XDP needs a whole packet in a page.
+    steps = "down,ring" if kind == "virtio-net-big" else "down,xdp,ring"
+    with (
+        trial.wire(machine, trial.Traffic(rate=4000), tmp_path / "witness.json"),
+        machine.popen(f"{python} vm.scenarios.churn --times 60 --steps {steps}") as churn,
+    ):
+        starve = machine.ssh(f"{python} vm.scenarios.knob --times 4 --settle 1", timeout=300)
+        assert starve.returncode == 0, starve.stderr
+        _, said = churn.communicate(timeout=300)
+        assert churn.returncode == 0, said
+    assert re.search(r'"down": [1-9]', said), said
+    for _ in range(3):
+        load(machine, "patched")
+    after, skbs_after = memory(machine)
+    # A ring's worth of buffers in each of 60 steps would be some 25 MiB.
+    assert free - after < 12 << 20
+    assert skbs_after - skbs < 256
+    log = machine.ssh("sudo dmesg", check=True).stdout
+    assert not re.search(r"BUG:|WARNING:|general protection|unable to handle|corruption", log), log[-4000:]
+
+
+def memory(machine: guest.Guest) -> tuple[int, int]:
+    """:return: [bytes] that are free or would be at once, and skbs in use; with nothing cached."""
+    machine.ssh("sudo swapoff -a; sudo swapon -a", timeout=300)
+    machine.ssh("sync; echo 3 | sudo tee /proc/sys/vm/drop_caches", check=True, timeout=120)
+    free = re.search(r"MemFree: +(\d+)", machine.ssh("cat /proc/meminfo", check=True).stdout)
+    skbs = re.search(
+        r"^skbuff_head_cache +(\d+)", machine.ssh("sudo cat /proc/slabinfo", check=True).stdout, re.MULTILINE
+    )
+    assert free and skbs
+    return int(free[1]) << 10, int(skbs[1])

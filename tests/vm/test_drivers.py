@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import re
+
+import pytest
+
+from toolkit.errors import UserError
+from vm import drivers
+
+
+def test_variants_say_what_they_are() -> None:
+    known = drivers.variants("virtio_net")
+    assert list(known)[:2] == ["stock", "rebuilt"]
+    assert {"unfixed", "patched"} <= set(known)
+    assert known["unfixed"].startswith("The refill worker does not wait for memory")
+
+
+def test_a_driver_without_variants() -> None:
+    with pytest.raises(UserError, match=r"no variants of e1000e; there are some of .*virtio_net"):
+        drivers.variants("e1000e")
+
+
+def test_an_unknown_variant() -> None:
+    with pytest.raises(UserError, match="no variant fixed; it has stock, rebuilt, "):
+        drivers.check("virtio_net", "fixed")
+
+
+def test_another_patch_is_another_file() -> None:
+    names = {drivers.file_name("virtio_net", variant) for variant in ("rebuilt", "unfixed", "patched")}
+    assert len({name.rpartition("-")[2] for name in names}) == 3
+    assert all(re.fullmatch(r"virtio_net-[a-z]+-[0-9a-f]{12}\.ko", name) for name in names)

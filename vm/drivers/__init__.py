@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Builds of a driver under test: which there are, and how one is built and put in, in the machine itself.
+
+A variant of a driver is a patch in the driver's directory here; `stock` is the distribution's own module and
+`rebuilt` the same source, built as the variants are: what differs between those two is due to the building.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.capture.kernel import devices
+from toolkit.errors import UserError
+
+HERE = Path(__file__).parent
+#: The drivers' sources, of exactly this kernel's version (vm/box/sources.txt).
+SOURCES = Path("/usr/src/rx-stall")
+#: Where a machine keeps what it has built.
+BUILT = Path("/var/tmp/rx-stall-variants")
+#: How long devices may take to come back with another module (s).
+BACK_SECONDS = 60
+
+_WITHOUT_PATCH = {
+    "stock": "The distribution's module, untouched.",
+    "rebuilt": "The distribution's source, built as the variants are.",
+}
+
+
+def variants(driver: str) -> dict[str, str]:
+    """The builds of a driver.
+
+    :return: what each is, in a sentence, by name.
+    :raises UserError: if there are none.
+    """
+    directory = HERE / driver
+    if not (directory / "Kbuild").exists():
+        known = sorted(path.parent.name for path in HERE.glob("*/Kbuild"))
+        raise UserError(f"There are no variants of {driver}; there are some of {', '.join(known)}.")
+    patches = {path.stem: path.read_text().splitlines()[1] for path in sorted(directory.glob("*.patch"))}
+    return _WITHOUT_PATCH | patches
+
+
+def check(driver: str, variant: str) -> None:
+    """:raises UserError: if there is no such build of the driver."""
+    if variant not in (known := variants(driver)):
+        raise UserError(f"{driver} has no variant {variant}; it has {', '.join(known)}.")
+
+
+def file_name(driver: str, variant: str) -> str:
+    """:return: a name for a built module that changes with all that it is built from, but for the kernel."""
+    parts = [HERE / driver / "Kbuild", HERE / driver / f"{variant}.patch", Path(__file__)]
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in parts if path.exists())).hexdigest()
+    return f"{driver}-{variant}-{digest[:12]}.ko"
+
+
+def build(driver: str, variant: str) -> Path:
+    """Builds a variant for the running kernel, in a testbed machine, as root.
+
+    The module has BTF, without which the tracer could not find the members of its structs, and names itself:
+    its version is ``variant:NAME``, but for `rebuilt`, which stays the same source.
+
+    :return: the module, kept in BUILT.
+    :raises UserError: if the kernel's source is not there or it does not compile.
+    """
+    check(driver, variant)
+    module = BUILT / file_name(driver, variant)
+    if module.exists():
+        return module
+    release = os.uname().release
+    headers = Path("/lib/modules", release, "build")
+    source = _source(driver)
+    work = BUILT / "work" / driver
+    shutil.rmtree(work, ignore_errors=True)
+    if source.is_dir():
+        shutil.copytree(source, work)
+    else:
+        work.mkdir(parents=True)
+        shutil.copy(source, work)
+    patch = HERE / driver / f"{variant}.patch"
+    if patch.exists():
+        inside = source.relative_to(SOURCES) if source.is_dir() else source.parent.relative_to(SOURCES)
+        strip = len(inside.parts) + 1
+        _run(["patch", "--directory", work, f"--strip={strip}", "--fuzz=0", "--input", patch])
+        _name_itself(work, variant)
+    shutil.copy(HERE / driver / "Kbuild", work / "Kbuild")
+    # pahole reads the kernel's types from here, to lay the module's own over them; raw BTF will do.
+    shutil.copyfile("/sys/kernel/btf/vmlinux", headers / "vmlinux")
+    # Debian ships no resolve_btfids, and these modules have nothing for it to resolve.
+    _run(["make", "-C", headers, f"M={work}", f"-j{os.cpu_count()}", "RESOLVE_BTFIDS=true", "modules"])
+    _run(["strip", "--strip-debug", work / f"{driver}.ko"])
+    shutil.move(work / f"{driver}.ko", module)
+    shutil.rmtree(work)
+    return module
+
+
+def load(driver: str, variant: str) -> None:
+    """Puts a variant in the place of the module that is loaded, in a testbed machine, as root.
+
+    Its devices are back and up when this returns.
+
+    :raises UserError: if that fails.
+    """
+    check(driver, variant)
+    module = None if variant == "stock" else build(driver, variant)
+    before = {device["name"] for device in devices(driver)}
+    if Path("/sys/module", driver).exists():
+        _run(["rmmod", driver])
+    _run(["modprobe", driver] if module is None else ["insmod", module])
+    deadline = time.monotonic() + BACK_SECONDS
+    while missing := before - {device["name"] for device in devices(driver) if _is_up(device["name"])}:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{driver} {variant} is loaded, but {', '.join(sorted(missing))} did not come up."
+            )
+        time.sleep(0.1)
+
+
+def _is_up(device: str) -> bool:
+    """Whether a device was brought up and has its link."""
+    return Path("/sys/class/net", device, "operstate").read_text().strip() == "up"
+
+
+def _source(driver: str) -> Path:
+    """:return: the driver's source: a file, or a directory of them."""
+    found = [*SOURCES.glob(f"drivers/**/{driver}.c"), *SOURCES.glob(f"drivers/**/{driver.replace('_', '-')}")]
+    if not found:
+        raise UserError(
+            f"{SOURCES} has no source of {driver}; is this a testbed machine whose kernel has it?"
+        )
+    return found[0]
+
+
+def _name_itself(work: Path, variant: str) -> None:
+    """Gives the module a version that says which variant it is; an own version of the driver goes."""
+    main = next(path for path in sorted(work.glob("*.c")) if "MODULE_LICENSE" in path.read_text())
+    text = re.sub(r"^MODULE_VERSION\(.*\);\n", "", main.read_text(), flags=re.MULTILINE)
+    main.write_text(f'{text}MODULE_VERSION("variant:{variant}");\n')
+
+
+def _run(words: Sequence[str | Path]) -> None:
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        said = [line for line in done.stdout.splitlines() if "rror" in line] or done.stdout.splitlines()
+        raise UserError(f"{words[0]} failed with status {done.returncode}: {' | '.join(said[-3:])}")

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Variants of a driver under one scenario, run after run, and what comes of comparing them.
+
+An experiment is a directory: manifest.json says what was asked for, runs/VARIANT/NUMBER holds a trial each,
+set-aside those that no verdict may rest on, verdict.json the comparison of every pair of variants. A run that
+is there is not repeated: the same command goes on where it was interrupted, and a larger number adds runs.
+"""
+
+import json
+import random
+import shutil
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import toolkit
+from toolkit.errors import UserError
+from toolkit.report import comparison as report
+from toolkit.stalls import comparison
+from toolkit.stalls.runs import read_runs
+from vm import drivers, guest, image, machines, trial, variants
+from vm.cmd import cmd
+
+#: How often a run that cannot be used is repeated.
+REPEATS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment is to do.
+
+    :param driver: one with variants.
+    :param machine: its entry in ``machines.yaml``.
+    :param variants: builds of the driver, each compared with every one before it.
+    :param scenario: a module under vm.scenarios, and its options.
+    :param seed: of the order of the runs.
+    """
+
+    driver: str
+    machine: str
+    variants: tuple[str, ...]
+    scenario: tuple[str, ...]
+    seed: int
+
+
+def plan(
+    driver: str,
+    *,
+    machine: str | None = None,
+    builds: Sequence[str] = (),
+    scenario: Sequence[str] = (),
+    seed: int | None = None,
+) -> Plan:
+    """An experiment, with the driver's own choice (experiment.toml) for what is not given.
+
+    :raises UserError: if there is no such driver, machine or variant.
+    """
+    known = drivers.variants(driver)
+    usual = tomllib.loads((drivers.HERE / driver / "experiment.toml").read_text())
+    chosen = tuple(builds or usual["variants"])
+    for each in chosen:
+        drivers.check(driver, each)
+    if len(set(chosen)) != len(chosen) or not set(chosen) <= set(known):
+        raise UserError("name each variant once.")
+    kind = machines.find(machine or usual["machine"])
+    if kind.driver != driver:
+        raise UserError(f"{kind.name} is a machine of {kind.driver}, not of {driver}.")
+    words = tuple(scenario or usual["scenario"].split())
+    if not (drivers.HERE.parent / "scenarios" / f"{words[0]}.py").exists() or words[0] == "testbed":
+        raise UserError(f"there is no scenario {words[0]}.")
+    chance = random.SystemRandom().getrandbits(32) if seed is None else seed
+    return Plan(driver, kind.name, chosen, words, chance)
+
+
+def seed_of(out: Path) -> int | None:
+    """:return: the seed of the experiment that is in a directory; None if there is none."""
+    try:
+        return int(json.loads((out / "manifest.json").read_text())["plan"]["seed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def order(plan: Plan, runs: int) -> list[tuple[str, int]]:
+    """The runs in their order: in blocks of one run of each variant, each block shuffled.
+
+    A slow change of the host then falls on all variants alike, and more runs of the same seed only append.
+
+    :return: variant and number of each, numbers from 1.
+    """
+    found = []
+    for number in range(1, runs + 1):
+        block = list(plan.variants)
+        random.Random(f"{plan.seed} {number}").shuffle(block)
+        found += [(variant, number) for variant in block]
+    return found
+
+
+def run(
+    plan: Plan,
+    runs: int,
+    out: Path,
+    *,
+    accel: str | None = None,
+    say: Callable[[str], object] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> dict[str, Any]:
+    """Does what is missing of an experiment, and compares.
+
+    :param runs: of each variant.
+    :param out: the experiment's directory.
+    :param say: is told of progress.
+    :return: the JSON object of verdict.json.
+    :raises UserError: if the directory is of another experiment, or a run fails again and again.
+    """
+    _open(plan, out, say)
+    missing = [each for each in order(plan, runs) if not _place(out, *each).exists()]
+    began, asked = time.monotonic(), runs * len(plan.variants)
+    for done, (variant, number) in enumerate(missing):
+        left = f", {_left(began, done, len(missing))} left" if done else ""
+        say(f"[{asked - len(missing) + done + 1}/{asked}] {variant} {number}{left}")
+        _until_usable(plan, variant, number, out, accel, say)
+    return judge(plan, out, say)
+
+
+def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]:
+    """Compares every pair of variants of an experiment.
+
+    Writes verdict.json, and a directory with tables, plots and a page for each pair.
+
+    :return: {driver, scenario, seed, comparisons: [{base, candidate, verdict, metrics, ...}]}.
+    """
+    sets = {variant: read_runs(out / "runs" / variant) for variant in plan.variants}
+    found = []
+    for base, candidate in combinations(plan.variants, 2):
+        compared = comparison.compare(sets[base], sets[candidate])
+        folder = out / f"{base}-{candidate}"
+        folder.mkdir(exist_ok=True)
+        report.save(compared, folder)
+        found.append(comparison.summary(compared))
+        say(f"{base} -> {candidate}: {compared.sentence}")
+    verdict = {
+        "driver": plan.driver,
+        "scenario": " ".join(plan.scenario),
+        "seed": plan.seed,
+        "comparisons": found,
+    }
+    _write(out / "verdict.json", verdict)
+    return verdict
+
+
+def _open(plan: Plan, out: Path, say: Callable[[str], object]) -> None:
+    """Begins an experiment, or makes sure that it is this one that goes on."""
+    manifest = out / "manifest.json"
+    if manifest.exists():
+        asked, old = json.loads(json.dumps(asdict(plan))), json.loads(manifest.read_text())["plan"]
+        if wrong := [name for name in asked if asked[name] != old[name]]:
+            raise UserError(
+                f"{out} holds another experiment: its {wrong[0]} is {old[wrong[0]]}, not {asked[wrong[0]]}."
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no experiment; give another directory.")
+    built = image.ensure(machines.find(plan.machine))
+    out.mkdir(parents=True, exist_ok=True)
+    made_of = {
+        "plan": asdict(plan),
+        "toolkit": toolkit.__version__,
+        "image": built.key,
+        "machine": asdict(machines.find(plan.machine)),
+        "modules": {each: drivers.file_name(plan.driver, each) for each in plan.variants if each != "stock"},
+        "qemu": cmd(["qemu-system-x86_64", "--version"]).stdout.splitlines()[0],
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    _write(manifest, made_of)
+    say(f"experiment in {out}, seed {plan.seed}")
+
+
+def _until_usable(
+    plan: Plan, variant: str, number: int, out: Path, accel: str | None, say: Callable[[str], object]
+) -> None:
+    """Does one run, again if its machine died or if no verdict may rest on it; the last of them stays."""
+    for attempt in range(1, REPEATS + 2):
+        work = out / f".{variant}-{number}"
+        shutil.rmtree(work, ignore_errors=True)
+        last = attempt > REPEATS
+        try:
+            _once(plan, variant, work, accel, say)
+        except UserError as error:
+            if last:
+                raise
+            say(f"  failed, once more: {error}")
+            continue
+        runs = read_runs(work)
+        why = comparison.set_aside(runs).iloc[0]
+        say(f"  {_in_words(runs.iloc[0])}" + ("" if pd.isna(why) else f"; not usable: {why}"))
+        place = _place(out, variant, number)
+        if pd.notna(why) and not last:
+            place = out / "set-aside" / f"{variant}-{number}-{attempt}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        work.rename(place)
+        if pd.isna(why) or last:
+            return
+
+
+def _once(plan: Plan, variant: str, work: Path, accel: str | None, say: Callable[[str], object]) -> None:
+    """One trial in a machine of its own."""
+    with guest.machine(plan.machine, accel=accel) as machine:
+        variants.load(machine, variant, say=say)
+        files = trial.run(
+            machine,
+            plan.driver,
+            work,
+            scenario=plan.scenario,
+            traffic=trial.Traffic(),
+            say=lambda _: None,
+        )
+    seen = read_runs(files.trace)["variant"].iloc[0]
+    if seen != variant:
+        raise UserError(f"the trace is of {plan.driver} {seen}, not {variant}.")
+
+
+def _in_words(run: pd.Series) -> str:
+    """:return: what a run was like."""
+    refused = "" if pd.isna(run["refused"]) else f", {run['refused']:.1%} of the frames refused"
+    return (
+        f"{run['stalls']} stall(s), {run['stalled_ns'] / 1e9:.3f} s in sum, "
+        f"the longest {run['longest_ns'] / 1e9:.3f} s{refused}"
+    )
+
+
+def _place(out: Path, variant: str, number: int) -> Path:
+    return out / "runs" / variant / f"{number:03}"
+
+
+def _left(began: float, done: int, runs: int) -> str:
+    """:return: how long the rest will take."""
+    seconds = (time.monotonic() - began) / done * (runs - done)
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    path.write_text(json.dumps(found, indent=1) + "\n")
