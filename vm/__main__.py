@@ -16,7 +16,7 @@ from toolkit.errors import UserError
 from vm import box as boxes
 from vm import experiment as experiments
 from vm import guest as guests
-from vm import image, machines, variants
+from vm import image, machines, results, variants
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -154,6 +154,16 @@ def experiment(
     verdict = experiments.run(plan, runs, out, accel=accel)
     if as_json:
         print(json.dumps(verdict))
+
+
+@app.command("results")
+def results_(
+    driver: Annotated[str, typer.Argument(help="A driver with variants, such as virtio_net.")],
+    experiments_: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Finished experiments.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the page goes.")],
+) -> None:
+    """Write a driver's page of results: the claim of its patch, and what experiments found."""
+    print(results.write(driver, experiments_, output))
 
 
 @app.command()

@@ -133,7 +133,8 @@ def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]
 
     Writes verdict.json, and a directory with tables, plots and a page for each pair.
 
-    :return: {driver, scenario, seed, comparisons: [{base, candidate, verdict, metrics, ...}]}.
+    :return: {driver, scenario, seed, repeated: runs that could not be used, by variant, comparisons: [{base,
+        candidate, verdict, metrics, ...}]}.
     """
     sets = {variant: read_runs(out / "runs" / variant) for variant in plan.variants}
     found = []
@@ -148,6 +149,7 @@ def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]
         "driver": plan.driver,
         "scenario": " ".join(plan.scenario),
         "seed": plan.seed,
+        "repeated": {each: len(list((out / "set-aside").glob(f"{each}-*"))) for each in plan.variants},
         "comparisons": found,
     }
     _write(out / "verdict.json", verdict)
@@ -211,6 +213,7 @@ def _until_usable(
 def _once(plan: Plan, variant: str, work: Path, accel: str | None, say: Callable[[str], object]) -> None:
     """One trial in a machine of its own."""
     with guest.machine(plan.machine, accel=accel) as machine:
+        _note(work.parent / "manifest.json", accel=machine.accel)
         variants.load(machine, variant, say=say)
         files = trial.run(
             machine,
@@ -223,6 +226,13 @@ def _once(plan: Plan, variant: str, work: Path, accel: str | None, say: Callable
     seen = read_runs(files.trace)["variant"].iloc[0]
     if seen != variant:
         raise UserError(f"the trace is of {plan.driver} {seen}, not {variant}.")
+
+
+def _note(manifest: Path, **facts: str) -> None:
+    """Adds what is only known once a machine runs."""
+    found = json.loads(manifest.read_text())
+    if not facts.items() <= found.items():
+        _write(manifest, found | facts)
 
 
 def _in_words(run: pd.Series) -> str:

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The page of a driver under docs/results: its patch's claim, and what experiments found."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from toolkit.errors import UserError
+from toolkit.stalls.comparison import set_aside
+from toolkit.stalls.metrics import METRICS, number
+from toolkit.stalls.runs import read_runs
+from vm import drivers
+
+_UNITS = {"ns": " [s]", "share": " [%]"}
+
+
+def write(driver: str, experiments: Sequence[Path], folder: Path) -> Path:
+    """Writes DRIVER.md and the pictures beside it, in DRIVER/.
+
+    :param driver: one with variants; its results/ has claim.md, and SCENARIO.md for the findings.
+    :param experiments: finished ones (vm.experiment), in the order of the page.
+    :param folder: for the page; it is made.
+    :raises UserError: if one of them is not a finished experiment of that driver.
+    """
+    words = drivers.HERE / driver / "results"
+    pictures = folder / driver
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir(parents=True)
+    found = [_experiment(driver, each, words, pictures) for each in experiments]
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(drivers.HERE),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template("results.md.j2")
+    page = folder / f"{driver}.md"
+    page.write_text(template.render(driver=driver, claim=_words(words / "claim.md"), experiments=found))
+    return page
+
+
+def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[str, Any]:
+    """:return: what the template says of one experiment."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        verdict = json.loads((path / "verdict.json").read_text())
+    except (OSError, ValueError):
+        raise UserError(f"{path} holds no finished experiment.") from None
+    plan = manifest["plan"]
+    if plan["driver"] != driver:
+        raise UserError(f"{path} is an experiment with {plan['driver']}, not {driver}.")
+    runs = {variant: read_runs(path / "runs" / variant) for variant in plan["variants"]}
+    scenario = plan["scenario"][0]
+    return {
+        "scenario": scenario,
+        "path": path,
+        "about": _about(manifest, runs, path),
+        "table": _table(runs),
+        "comparisons": verdict["comparisons"],
+        "pictures": [_picture(path, each, scenario, pictures) for each in verdict["comparisons"]],
+        "findings": _words(words / f"{scenario}.md"),
+        "command": _command(plan, max(len(each) for each in runs.values()), path),
+    }
+
+
+def _about(manifest: dict[str, Any], runs: dict[str, pd.DataFrame], path: Path) -> str:
+    """:return: what was run, in sentences."""
+    every = pd.concat(runs.values())
+    machine = manifest["machine"]
+    counts = ", ".join(f"{len(frame)} of {variant}" for variant, frame in runs.items())
+    repeated = len(list(path.glob("set-aside/*")))
+    aside = int(set_aside(every).notna().sum())
+    return (
+        f"{len(every)} runs, each in a fresh machine: {counts}. {machine['description'][0].upper()}"
+        f"{machine['description'][1:]}; {machine['memory_mb']} MiB, {machine['cpus']} CPUs"
+        f"{', ' + manifest['accel'] if 'accel' in manifest else ''}; kernel {every['kernel'].iloc[0]}. "
+        f"{repeated} run(s) could not be used and were repeated, {aside} of those that stayed are set aside. "
+        f"Events dropped: {every['dropped'].sum()}."
+    )
+
+
+def _table(runs: dict[str, pd.DataFrame]) -> str:
+    """:return: the medians of each variant in Markdown."""
+    table = pd.DataFrame(
+        {
+            "variant": variant,
+            **{
+                f"{metric.title}{_UNITS.get(metric.unit, '')}": _range(frame[metric.name], metric.unit)
+                for metric in METRICS
+            },
+        }
+        for variant, frame in ((name, each[set_aside(each).isna()]) for name, each in runs.items())
+    )
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _range(values: pd.Series, unit: str) -> str:
+    known = values.dropna()
+    if known.empty:
+        return "-"
+    middle, least, most = (number(float(each), unit) for each in (known.median(), known.min(), known.max()))
+    return middle if least == most else f"{middle} ({least} to {most})"
+
+
+def _picture(path: Path, comparison: dict[str, Any], scenario: str, pictures: Path) -> dict[str, str]:
+    """:return: path and title of a comparison's plot, which is copied."""
+    names = [comparison[side]["name"] for side in ("base", "candidate")]
+    target = pictures / f"{scenario}-{'-'.join(names)}.png"
+    shutil.copy(path / "-".join(names) / "distributions.png", target)
+    return {
+        "path": f"{pictures.name}/{target.name}",
+        "title": f"{names[0]} and {names[1]} under {scenario}: every run, by metric",
+    }
+
+
+def _command(plan: dict[str, Any], runs: int, path: Path) -> str:
+    words = ["python", "-m", "vm", "experiment", plan["driver"], "--scenario", " ".join(plan["scenario"])]
+    words += ["--variants", ",".join(plan["variants"]), "--runs", str(runs), "--seed", str(plan["seed"])]
+    return shlex.join([*words, "--out", str(path)])
+
+
+def _words(path: Path) -> str:
+    """:return: a text without its licence line."""
+    if not path.exists():
+        return ""
+    return "\n".join(line for line in path.read_text().splitlines() if "SPDX" not in line).strip() + "\n"
