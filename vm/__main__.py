@@ -3,6 +3,7 @@
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -207,7 +208,8 @@ def _facts(guest: guests.Guest) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence."""
+    """Run the command line; a mistake is one sentence, and a machine of the command's own is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(prog_name="python -m vm")
     except UserError as error:

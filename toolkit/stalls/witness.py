@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import Analysis, records
+from toolkit.stalls.states import belonging
+from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import NOT_KNOWN
 
 STALL_NOTICED_NS = 100_000_000
@@ -140,20 +142,30 @@ def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np
 
     :return: for each gap, whether the trace, too, saw nothing received in it although there were buffers.
     """
-    scan, queues = analysis.scan, analysis.queues
-    used = np.flatnonzero((queues["device"] == device) & (queues["packets"] > 0))
-    used = queues.index.to_numpy()[used]
-    seen = scan.posted[used] != NOT_KNOWN
-    # What ends the gap looks at the ring before the sender hears of it, and so may what began it.
-    within = gaps[["start", "end"]].to_numpy() + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
-    edges = within - scan.began >> scan.shift
     found = np.zeros(len(gaps), np.bool_)
-    for number, (first, last) in enumerate(np.clip(edges, 0, seen.shape[1] - 1)):
-        silent = ~seen[:, first + 1 : last].any(axis=1)
-        for queue in np.flatnonzero(silent):
-            looks = np.flatnonzero(seen[queue, : first + 1])
-            found[number] |= len(looks) > 0 and scan.posted[used[queue], looks[-1]] > 0
+    if gaps.empty:
+        return found
+    queues, scan = analysis.queues, analysis.scan
+    # What ends a gap ends before the sender hears of it, and so may what began it.
+    inside = gaps[["start", "end"]].to_numpy() + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
+    steps = np.maximum(gaps["start"].to_numpy() - scan.began >> scan.shift, 0)
+    for queue in queues[(queues["device"] == device) & (queues["packets"] > 0)].index:
+        places = np.searchsorted(_poll_ends(analysis, queue), inside)
+        silent = places[:, 0] == places[:, 1]
+        for number, step in enumerate(steps):
+            looks = scan.posted[queue, : step + 1]
+            looks = looks[looks != NOT_KNOWN]
+            found[number] |= silent[number] and len(looks) > 0 and looks[-1] > 0
     return found
+
+
+def _poll_ends(analysis: Analysis, queue: int) -> NDArray[np.int64]:
+    """:return: [ns] when polls of a queue (index in scan.queues) ended, or their windows did; sorted."""
+    found = [np.empty(0, np.int64)]
+    for columns, _ in TraceReader(analysis.path):
+        at = belonging(analysis.scan.queues[queue], columns)
+        found.append(columns["ts"][at[columns["polls"][at] > 0]].astype(np.int64))
+    return np.sort(np.concatenate(found))
 
 
 def _sentence(own: pd.DataFrame, explained: int, busy: int, unexplained: int, unseen: int) -> str:
