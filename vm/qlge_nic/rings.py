@@ -187,13 +187,16 @@ class BufferQueue:
         """Buffers that a frame could be put into."""
         return ((self.doorbells[self.producer] & -BQ_ALIGN) - self.consumer) % self.length
 
-    def take(self) -> int:
-        """:return: the guest's address of the next buffer, of which there must be one."""
-        at = self.consumer
-        self.consumer = (at + 1) % self.length
+    def next(self, ahead: int = 0) -> int:
+        """:return: the guest's address of the next buffer, or of one behind it; it must be posted."""
+        at = (self.consumer + ahead) % self.length
+        return self.pages[at // _ENTRIES_PER_PAGE][at % _ENTRIES_PER_PAGE]
+
+    def take(self, count: int = 1) -> None:
+        """So many buffers are filled."""
+        self.consumer = (self.consumer + count) % self.length
         if self.starvation.began:
             self.starvation.end()
-        return self.pages[at // _ENTRIES_PER_PAGE][at % _ENTRIES_PER_PAGE]
 
 
 class CompletionQueue:
@@ -263,14 +266,16 @@ class CompletionQueue:
                 if not sbq.posted():
                     sbq.starvation.drop()
                     return False
-                address, where = sbq.take(), IB_DS
+                address, where = sbq.next(), IB_DS
                 self.memory.write(address, frame)
+                sbq.take()
             elif size <= lbq.size:
                 if not lbq.posted():
                     lbq.starvation.drop()
                     return False
-                address, where = lbq.take(), IB_DL
+                address, where = lbq.next(), IB_DL
                 self.memory.write(address, frame)
+                lbq.take()
             else:
                 chain = self._chain(frame, lbq, sbq)
                 if chain is None:
@@ -307,15 +312,17 @@ class CompletionQueue:
         if not sbq.posted():
             sbq.starvation.drop()
             return None
-        if lbq.posted() < -(-len(frame) // lbq.size):
+        needed = -(-len(frame) // lbq.size)
+        if lbq.posted() < needed:
             lbq.starvation.drop()
             return None
-        parts = []
-        for at in range(0, len(frame), lbq.size):
-            parts.append(lbq.take())
-            self.memory.write(parts[-1], frame[at : at + lbq.size])
-        address = sbq.take()
+        parts = [lbq.next(number) for number in range(needed)]
+        for number, part in enumerate(parts):
+            self.memory.write(part, frame[number * lbq.size : (number + 1) * lbq.size])
+        address = sbq.next()
         self.memory.write(address, b"".join(part.to_bytes(8, "little") for part in parts))
+        lbq.take(needed)
+        sbq.take()
         return address
 
     def _publish(self) -> None:

@@ -125,8 +125,11 @@ def test_buffer_out_of_reach(up: Bench) -> None:
     ring = up.driver.rx[0]
     assert ring.lbq
     up.driver.poke(ring.lbq.base, pack("<Q", 0xDEAD0000))
-    up.arrive(to(MAC, 1000), to(MAC, 1000))
-    assert up.ring()["dropped_dma"] == 1 and up.ring()["accepted"] == 1
+    up.arrive(to(MAC, 1000), to(MAC, 3000))
+    assert up.ring()["dropped_dma"] == 2 and up.ring()["posted_lbq"] == up.ring()["posted_sbq"] == 496
+    assert up.driver.interrupts() == 0
+    up.arrive(to(MAC, 100))
+    assert len(up.driver.poll()) == 1
 
 
 def test_rings_do_not_touch_each_other(up: Bench) -> None:
