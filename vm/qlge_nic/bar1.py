@@ -50,6 +50,15 @@ log = logging.getLogger(__name__)
 
 _WORD = Struct("<I")
 _STATISTICS = range(0x200, 0x5C0)
+#: What lies behind an address register is there at once.
+_ALWAYS_READY: dict[int, int] = {
+    Register.PROC_ADDR: ADDR_RDY,
+    Register.FLASH_ADDR: ADDR_RDY,
+    Register.XGMAC_ADDR: ADDR_RDY,
+    Register.XG_SERDES_ADDR: ADDR_RDY,
+    Register.MAC_ADDR_IDX: IDX_MW | IDX_MR,
+    Register.RT_IDX: IDX_MW | IDX_MR,
+}
 
 
 class Adapter(Protocol):
@@ -74,15 +83,7 @@ class Registers:
         self.values: dict[int, int] = {}
         self._xgmac: dict[int, int] = {}
         self._load_failed = False
-        ready: Callable[[], int] = lambda: ADDR_RDY  # noqa: E731
-        both: Callable[[], int] = lambda: IDX_MW | IDX_MR  # noqa: E731
         self._readers: dict[int, Callable[[], int]] = {
-            Register.PROC_ADDR: ready,
-            Register.FLASH_ADDR: ready,
-            Register.XGMAC_ADDR: ready,
-            Register.XG_SERDES_ADDR: ready,
-            Register.MAC_ADDR_IDX: both,
-            Register.RT_IDX: both,
             Register.CFG: self._load_status,
             Register.STS: self._status,
             Register.INTR_EN: lambda: adapter.interrupts.read(),
@@ -117,6 +118,8 @@ class Registers:
             self.write_word(offset + 4 * at, value)
 
     def read_word(self, register: int) -> int:
+        if register in _ALWAYS_READY:
+            return _ALWAYS_READY[register]
         reader = self._readers.get(register)
         return reader() if reader else self.values.get(register, 0)
 

@@ -103,36 +103,23 @@ class Nic:
             return
         address = bytes(frame[:6])
         self.statistics.rx.count(address, size)
-        vlan, tagged = 0, 0
+        vlan, tagged = -1, 0
         if frame[12] == 0x81 and frame[13] == 0 and size >= _ETHERNET + _TAG:
-            vlan = frame[14] << 8 | frame[15]
-            tagged = IB_V
-        if not self.steering.accepts_vlan(vlan & 0xFFF if tagged else None):
-            self.filtered += 1
-            return
-        if tagged and self.steering.receive_config & NIC_RCV_CFG_RV:
-            frame[4:16] = bytes(frame[:12])
-            frame = frame[4:]
+            vlan, tagged = frame[14] << 8 | frame[15], IB_V
+            if self.steering.receive_config & NIC_RCV_CFG_RV:
+                frame[4:16] = bytes(frame[:12])
+                frame = frame[4:]
         headers = examine(frame)
-        destination = self.steering.find(address, headers)
+        destination = self.steering.find(address, headers) if self.steering.accepts_vlan(vlan) else None
         if destination is None:
             self.filtered += 1
-            return
-        if self.device.memory.generation != self._generation:
-            self._bind_anew()
-        queue = self._queues.get(destination.queue)
-        if queue is None or queue.lbq is None:
-            self.unrouted += 1
             return
         flags = (
             headers.flags1 | destination.flags1,
             headers.flags2 | destination.flags2 | tagged,
             headers.flags3 | destination.flags3,
         )
-        if queue.receive(frame, flags, destination.rss, vlan):
-            self._fresh.add(queue.vector)
-        else:
-            self.statistics.fifo_drops += 1
+        self._deliver(destination.queue, frame, flags, destination.rss, max(vlan, 0))
 
     def announce(self) -> None:
         """Signal the vectors of the rings that took frames. A frame that was dropped signals nothing."""
@@ -209,6 +196,19 @@ class Nic:
     def busy_queues(self) -> int:
         """ISR1: a bit for each completion queue with something to consume."""
         return sum(1 << queue.number for queue in self._queues.values() if queue.waiting()) & 0xFFFFFFFF
+
+    def _deliver(
+        self, number: int, frame: memoryview, flags: tuple[int, int, int], rss: int, vlan: int
+    ) -> None:
+        if self.device.memory.generation != self._generation:
+            self._bind_anew()
+        queue = self._queues.get(number)
+        if queue is None or queue.lbq is None:
+            self.unrouted += 1
+        elif queue.receive(frame, flags, rss, vlan):
+            self._fresh.add(queue.vector)
+        else:
+            self.statistics.fifo_drops += 1
 
     def _load_completions(self, number: int, control: CompletionControl) -> None:
         if not control.loads_ring:

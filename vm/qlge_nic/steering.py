@@ -153,13 +153,13 @@ class Steering:
         self._slots[index] = (mask if control & IDX_E else 0, control >> 20 & 7)
         self._used = [slot for slot in self._slots if slot[0]]
 
-    def accepts_vlan(self, vlan: int | None) -> bool:
-        """:param vlan: of the frame's tag; None without one."""
+    def accepts_vlan(self, tag: int) -> bool:
+        """:param tag: of the frame, with its priority; -1 without one."""
         mode = self.receive_config & NIC_RCV_CFG_VLAN_MASK
-        if vlan is None:
+        if tag < 0:
             return mode != NIC_RCV_CFG_VLAN_MATCH_ONLY
         if mode in (NIC_RCV_CFG_VLAN_MATCH_ONLY, NIC_RCV_CFG_VLAN_MATCH_AND_NON):
-            return vlan in self._vlans
+            return tag & 0xFFF in self._vlans
         return mode != NIC_RCV_CFG_VLAN_NONE_AND_NON
 
     def find(self, address: bytes, headers: Headers) -> Destination | None:
