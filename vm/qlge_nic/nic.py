@@ -11,6 +11,7 @@ from typing import Any
 
 from vm.qlge_nic import flash, transmit
 from vm.qlge_nic.bar1 import Registers
+from vm.qlge_nic.counts import RingCounts
 from vm.qlge_nic.headers import examine
 from vm.qlge_nic.interrupts import Interrupts
 from vm.qlge_nic.mailbox import Mailbox
@@ -34,7 +35,6 @@ from vm.qlge_nic.rings import (
     WORK_CONTROL_SIZE,
     CompletionControl,
     CompletionQueue,
-    RingCounts,
     WorkControl,
     WorkQueue,
 )

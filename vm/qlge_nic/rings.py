@@ -8,12 +8,10 @@ it needs them, and is not told of a change.
 from __future__ import annotations
 
 import logging
-import time
-from collections import deque
-from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from vm.qlge_nic.counts import RingCounts, Starvation
 from vm.qlge_nic.registers import (
     BQ_ALIGN,
     CQICB_LC,
@@ -40,8 +38,6 @@ _SENT = Struct("<BBxxII52x")
 #: Words of a doorbell page (struct rx_doorbell_context).
 _CONSUMER, _LBQ_PRODUCER, _SBQ_PRODUCER = 0, 6, 7
 _PAGE_WORDS, _ENTRIES_PER_PAGE = DB_PAGE_SIZE // 4, DB_PAGE_SIZE // 8
-#: A shorter gap is not logged; all are in the account (ns).
-_GAP_TOLD = 10_000_000
 
 
 class CompletionControl(NamedTuple):
@@ -91,65 +87,6 @@ class WorkControl(NamedTuple):
 def entries(length: int) -> int:
     """How many a ring has, by the length in its control block: QLGE_FIT16 makes 65536 a 0."""
     return length & ~LEN_FLAGS or 1 << 16
-
-
-@dataclass
-class Starvation:
-    """Frames that were dropped because a buffer queue was empty.
-
-    A gap begins with the first of them and ends with the next frame that finds a buffer there; times are
-    CLOCK_MONOTONIC, ns. The latest thousand gaps are kept.
-    """
-
-    name: str
-    dropped: int = 0
-    forgotten: int = 0
-    gaps: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=1000))
-    began: int = 0
-    before: int = 0
-
-    def drop(self) -> None:
-        if not self.began:
-            self.began, self.before = time.monotonic_ns(), self.dropped
-        self.dropped += 1
-
-    def end(self) -> None:
-        if not self.began:
-            return
-        self.forgotten += len(self.gaps) == self.gaps.maxlen
-        self.gaps.append(self._gap(time.monotonic_ns()))
-        self.began = 0
-        if self.gaps[-1]["duration_ns"] >= _GAP_TOLD:
-            last = self.gaps[-1]
-            seconds = last["duration_ns"] / 1e9
-            log.info("%s was empty for %.3f s: %d frames dropped", self.name, seconds, last["refused"])
-
-    def as_json(self) -> list[dict[str, Any]]:
-        """:return: gaps as the wire's sender gives them; one that has not ended is marked `open`."""
-        now = time.monotonic_ns()
-        return [*self.gaps, *([self._gap(now) | {"open": True}] if self.began else [])]
-
-    def _gap(self, end: int) -> dict[str, Any]:
-        return {
-            "start_ns": self.began,
-            "duration_ns": end - self.began,
-            "refused": self.dropped - self.before,
-        }
-
-
-@dataclass
-class RingCounts:
-    """What became of the frames of a ring; outlives the ring, which every ifup makes anew."""
-
-    ring: int
-    accepted: int = 0
-    dropped_cq_full: int = 0
-    dropped_dma: int = 0
-    lbq: Starvation = field(init=False)
-    sbq: Starvation = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lbq, self.sbq = (Starvation(f"ring {self.ring}: {name}") for name in ("lbq", "sbq"))
 
 
 class BufferQueue:
