@@ -12,7 +12,7 @@ import pytest
 
 from toolkit import cli
 from toolkit.stalls.runs import COLUMNS
-from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NOT_KNOWN, Events
+from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NO_ORDER, NOT_KNOWN, Events
 from toolkit.trace.writer import TraceWriter
 
 S = 1_000_000_000
@@ -63,6 +63,7 @@ def event(kind: str, at: float, **members: Any) -> Events:
     row = np.zeros(1, EVENT)
     row["ifindex"], row["kind"], row["ts"] = 3, KIND[kind], BEGAN + round(at * S)
     row["posted_before"] = row["posted_after"] = NOT_KNOWN
+    row["order"] = NO_ORDER if kind == "refill" else 0
     row["flags"] = sum(FLAG[name] for name in members.pop("flags", "").split("|") if name)
     for name, value in members.items():
         row[name] = value

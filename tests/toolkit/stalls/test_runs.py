@@ -58,7 +58,7 @@ def test_a_witness_beside_two_traces_belongs_to_neither(make_trace: Trace, tmp_p
 
 
 def test_a_witness_that_disagrees(make_trace: Trace, tmp_path: Path) -> None:
-    make_trace([window(1)])
+    make_trace([window(1), window(4)])
     _beside(tmp_path)
     run = _only(tmp_path)
     assert not run.witness_agrees

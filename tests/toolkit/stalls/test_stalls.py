@@ -73,8 +73,8 @@ def test_a_worker_that_is_called_again_and_again_spins(make_trace: Trace) -> Non
     runs = event("window", 2.5, dur=8 * MS, flags="process|in_worker", refills=200, failed=200)
     analysis = analyze(make_trace([failed(2), event("worker_in", 2.1), runs, refilled(3)]))
     stall = analysis.stalls.iloc[0]
-    assert (stall["spin_ns"], stall["retries"], stall["failed"]) == (8 * MS, 200, 201)
-    assert analysis.queues["workers"].tolist() == [201]
+    assert (stall["spin_ns"], stall["retries"], stall["failed"]) == (8 * MS, 201, 201)
+    assert analysis.queues["workers"].tolist() == [201, 0]
 
 
 def test_a_worker_that_another_queue_called(make_trace: Trace) -> None:
