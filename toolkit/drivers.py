@@ -57,7 +57,10 @@ class State:
 
 @dataclass(frozen=True)
 class Driver:
-    """One driver as its driver.toml describes it."""
+    """One driver as its driver.toml describes it.
+
+    :param rings: where an rx queue has several rings of buffers, what each is called; each is a queue.
+    """
 
     name: str
     module: str
@@ -69,6 +72,21 @@ class Driver:
     fields: tuple[Field, ...]
     regimes: tuple[Regime, ...]
     states: tuple[State, ...]
+    rings: tuple[str, ...] = ()
+
+    def queues_of(self, rx: int) -> range:
+        """:return: the numbers of the queues that an rx queue of the device has, one for each ring."""
+        rings = len(self.rings) or 1
+        return range(rx * rings, (rx + 1) * rings)
+
+    def queue_name(self, number: int) -> str:
+        """:return: what a queue is called: its rx queue, as sysfs has it, and which of its rings it is."""
+        rx, ring = divmod(number, len(self.rings) or 1)
+        return f"rx-{rx} {self.rings[ring]}" if self.rings else f"rx-{rx}"
+
+    def queue_label(self, number: int) -> str:
+        """:return: what a queue is called in a sentence: by its number, where an rx queue has one ring."""
+        return self.queue_name(number) if self.rings else f"queue {number}"
 
 
 def names() -> list[str]:
@@ -107,6 +125,7 @@ def load(name: str) -> Driver:
             )
             for entry in table["state"]
         ),
+        rings=tuple(table.get("rings", [])),
     )
 
 

@@ -36,6 +36,14 @@ def test_condition_names_become_numbers() -> None:
     assert states["starved"].end == ({"posted_after": {"gt": 0, "ne": 0xFFFF}},)
 
 
+def test_an_rx_queue_is_one_queue_or_as_many_as_it_has_rings() -> None:
+    one, two = drivers.load("virtio_net"), drivers.load("qlge")
+    assert [one.queue_name(number) for number in one.queues_of(1)] == ["rx-1"]
+    assert [two.queue_name(number) for number in two.queues_of(1)] == ["rx-1 sbq", "rx-1 lbq"]
+    assert list(two.queues_of(0)) == [0, 1]
+    assert (one.queue_label(3), two.queue_label(3)) == ("queue 3", "rx-1 lbq")
+
+
 def test_unknown_driver_is_told_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"unknown driver 'e1001'; known are: .*virtio_net"):
         drivers.load("e1001")

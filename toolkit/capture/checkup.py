@@ -63,7 +63,7 @@ def check(driver: Driver) -> list[Finding]:
             findings.append(_hook(attached))
     finally:
         bpf.cleanup()
-    devices = kernel.devices(driver.name)
+    devices = kernel.devices(driver)
     if devices:
         names = ", ".join(f"{device['name']} ({len(device['queues'])} queues)" for device in devices)
         findings.append(Finding("ok", "devices", names))

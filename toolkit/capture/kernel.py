@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from toolkit.drivers import Driver
 from toolkit.errors import UserError
 
 TRACEFS = Path("/sys/kernel/tracing")
@@ -87,30 +88,35 @@ def _variant(version: str, taint: str) -> str:
     return "rebuilt" if "O" in taint else "stock"
 
 
-def devices(driver: str) -> list[dict[str, Any]]:
+def devices(driver: Driver) -> list[dict[str, Any]]:
     """The network devices that a driver has bound.
 
     :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
     """
     found = []
-    for path in sorted(NET.iterdir()):
-        link = path / "device" / "driver"
-        if not link.exists() or link.resolve().name != driver:
-            continue
+    for path in bound(driver.name):
         size = ring_size(path.name)
-        queues = sorted((path / "queues").glob("rx-*"), key=lambda queue: int(queue.name[3:]))
+        rx_queues = sorted(int(queue.name[3:]) for queue in (path / "queues").glob("rx-*"))
         found.append(
             {
                 "ifindex": int((path / "ifindex").read_text()),
                 "name": path.name,
-                "driver": driver,
+                "driver": driver.name,
                 "bus": (path / "device").resolve().name,
                 "queues": [
-                    {"queue": int(queue.name[3:]), "name": queue.name, "size": size} for queue in queues
+                    {"queue": number, "name": driver.queue_name(number), "size": size}
+                    for rx in rx_queues
+                    for number in driver.queues_of(rx)
                 ],
             }
         )
     return found
+
+
+def bound(driver: str) -> list[Path]:
+    """:return: the directories in sysfs of the network devices that a driver has bound."""
+    links = ((path, path / "device" / "driver") for path in sorted(NET.iterdir()))
+    return [path for path, link in links if link.exists() and link.resolve().name == driver]
 
 
 def ring_size(name: str) -> int | None:

@@ -98,7 +98,7 @@ def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Pro
         raise UserError(f"{options.output} exists; give another name, or --force to replace it.")
     facts = [kernel.module_facts(driver.module) for driver in options.drivers]
     identities = [kernel.module_identity(driver.module) for driver in options.drivers]
-    devices = [device for driver in options.drivers for device in kernel.devices(driver.name)]
+    devices = [device for driver in options.drivers for device in kernel.devices(driver)]
     ifindexes = _choose(devices, options)
 
     macros = program.defines(

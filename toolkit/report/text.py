@@ -44,7 +44,8 @@ def _nothing(analysis: Analysis, length: float) -> str:
 def _deaf(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> str:
     count, queues = len(stalls), stalls["queue"].nunique()
     times = "once" if count == 1 else f"{count:,} times"
-    where = f"queue {stalls['queue'].iloc[0]}" if queues == 1 else f"{queues} queues"
+    (one, *_) = _queues(stalls)
+    where = f"{queues} queues" if queues > 1 else f"queue {one}" if one.isdecimal() else one
     much = seconds(longest["duration_ns"])
     also = [
         f"{column.removesuffix('_ns').replace('_', '-')} {seconds(longest[column])} s"
@@ -63,6 +64,12 @@ def _deaf(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> st
     return sentence
 
 
+def _queues(frame: pd.DataFrame) -> list[str]:
+    """:return: the queue of each row: its number, or its name where that says more."""
+    pairs = zip(frame["queue"], frame["name"], strict=True)
+    return [str(queue) if name == f"rx-{queue}" else str(name) for queue, name in pairs]
+
+
 def state_columns(stalls: pd.DataFrame) -> list[str]:
     """:return: the columns [ns] that say how long a stall was in each state."""
     names = list(stalls.columns)
@@ -79,7 +86,7 @@ def stall_table(analysis: Analysis) -> pd.DataFrame:
     stalls = analysis.stalls.nlargest(LISTED, "duration_ns").sort_values("start_ns")
     table = pd.DataFrame(index=stalls.index)
     table["device"] = stalls["device"]
-    table["queue"] = stalls["queue"]
+    table["queue"] = _queues(stalls)
     table["start [s]"] = [f"{(start - analysis.scan.began) / 1e9:.3f}" for start in stalls["start_ns"]]
     table["duration [s]"] = stalls["duration_ns"].map(seconds)
     table["state"] = stalls["state"]
@@ -102,7 +109,7 @@ def stall_table(analysis: Analysis) -> pd.DataFrame:
 def queue_table(analysis: Analysis) -> pd.DataFrame:
     """:return: the queues, as strings under headings with units."""
     queues = analysis.queues
-    table = queues[["device", "queue", "stalls"]].copy()
+    table = queues[["device", "queue", "stalls"]].assign(queue=_queues(queues))
     table["stalled [s]"] = queues["stalled_ns"].map(seconds)
     table["longest [s]"] = queues["longest_ns"].map(seconds)
     for name in (

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit import drivers
+from toolkit.drivers import Driver
 from toolkit.errors import UserError
 from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
@@ -52,7 +53,7 @@ def analyze(path: Path | str) -> Analysis:
     found = scan(reader, known)
     states = intervals(reader, known, found)
     table = stalls(reader, known, found, states)
-    names = _names(reader.meta, found)
+    names = _names(reader.meta, known, found)
     return Analysis(
         path=Path(path),
         meta=reader.meta,
@@ -117,27 +118,28 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _names(meta: Mapping[str, Any], scan: Scan) -> pd.DataFrame:
+def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.DataFrame:
     """:return: device, queue, name, driver and size of each of scan.queues."""
     devices = {device["ifindex"]: device for device in [*meta.get("devices", []), *scan.devices]}
     return pd.DataFrame(
-        [_name(queue, devices, meta["drivers"]) for queue in scan.queues],
+        [_name(queue, devices, known) for queue in scan.queues],
         columns=["device", "queue", "name", "driver", "size"],
     ).astype({"size": "Int64"})
 
 
 def _name(
-    queue: Queue, devices: Mapping[int, Mapping[str, Any]], traced: Sequence[Mapping[str, Any]]
+    queue: Queue, devices: Mapping[int, Mapping[str, Any]], traced: Sequence[Driver]
 ) -> tuple[str, int, str, str | None, int | None]:
     device = devices.get(queue.ifindex, {})
     known: Mapping[str, Any] = next(
         (each for each in device.get("queues", []) if each["queue"] == queue.queue), {}
     )
+    driver = traced[queue.driver] if queue.driver < len(traced) else None
     return (
         device.get("name", f"if{queue.ifindex}"),
         queue.queue,
-        known.get("name", f"rx-{queue.queue}"),
-        traced[queue.driver]["name"] if queue.driver < len(traced) else None,
+        known.get("name", driver.queue_name(queue.queue) if driver else f"rx-{queue.queue}"),
+        driver.name if driver else None,
         known.get("size"),
     )
 

@@ -30,7 +30,7 @@ def stalls(
     """
     frame = _join(intervals, [state.name for driver in drivers for state in driver.states])
     frame["uncertain"] = _touches(frame, scan.losses)
-    frame = frame.join(_cause(frame, scan, reader.meta.get("gfp_flags", {})))
+    frame = frame.join(_cause(frame, scan, drivers, reader.meta.get("gfp_flags", {})))
     frame = frame.join(_spent(frame, scan)).join(_count(reader, frame, scan))
     frame.insert(4, "duration_ns", frame["end_ns"] - frame["start_ns"])
     return frame
@@ -59,7 +59,9 @@ def _touches(frame: pd.DataFrame, windows: Sequence[tuple[int, int]]) -> NDArray
     return np.asarray(np.append(start, np.iinfo(np.int64).max)[following] <= frame["end_ns"])
 
 
-def _cause(frame: pd.DataFrame, scan: Scan, flags: Mapping[str, int]) -> pd.DataFrame:
+def _cause(
+    frame: pd.DataFrame, scan: Scan, drivers: Sequence[Driver], flags: Mapping[str, int]
+) -> pd.DataFrame:
     """Looks for the failed refill that started each stall: the last one of the device until then.
 
     :return: cause, order, gfp, gfp_names, context, posted.
@@ -82,7 +84,7 @@ def _cause(frame: pd.DataFrame, scan: Scan, flags: Mapping[str, int]) -> pd.Data
     names = {mask: gfp.names(int(mask), flags) for mask in cause["gfp"].dropna().unique()}
     cause["gfp_names"] = cause["gfp"].map(names)
     cause["cause"] = [
-        _sentence(row, scan, int(queue))
+        _sentence(row, scan, drivers, int(queue))
         for row, queue in zip(cause.to_dict("records"), frame["queue"], strict=True)
     ]
     cause["posted"] = cause["posted_after"].where(
@@ -121,13 +123,14 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
     )
 
 
-def _sentence(refill: Mapping[Any, Any], scan: Scan, queue: int) -> str:
+def _sentence(refill: Mapping[Any, Any], scan: Scan, drivers: Sequence[Driver], queue: int) -> str:
     """:return: the cause in words."""
     if pd.isna(refill["queue"]):
         return "no failed refill was seen"
     where = f"{refill['context']} refill"
     if int(refill["queue"]) != queue:
-        where += f" of queue {scan.queues[int(refill['queue'])].queue}"
+        other = scan.queues[int(refill["queue"])]
+        where += f" of {drivers[other.driver].queue_label(other.queue)}"
     if pd.isna(refill["order"]):
         return f"{where} failed ({refill['gfp_names']})"
     return f"order-{int(refill['order'])} allocation failed in a {where} ({refill['gfp_names']})"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.capture.kernel import devices
+from toolkit.capture.kernel import bound
 from toolkit.errors import UserError
 
 HERE = Path(__file__).parent
@@ -107,12 +107,12 @@ def load(driver: str, variant: str) -> None:
     """
     check(driver, variant)
     module = None if variant == "stock" else build(driver, variant)
-    before = {device["name"] for device in devices(driver)}
+    before = {device.name for device in bound(driver)}
     if Path("/sys/module", driver).exists():
         _run(["rmmod", driver])
     _run(["modprobe", driver] if module is None else ["insmod", module])
     deadline = time.monotonic() + BACK_SECONDS
-    while missing := before - {device["name"] for device in devices(driver) if _is_up(device["name"])}:
+    while missing := before - {device.name for device in bound(driver) if _is_up(device.name)}:
         if time.monotonic() > deadline:
             raise UserError(
                 f"{driver} {variant} is loaded, but {', '.join(sorted(missing))} did not come up."

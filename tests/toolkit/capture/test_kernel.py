@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import os
+from pathlib import Path
 
 import pytest
 
+from toolkit import drivers
 from toolkit.capture import kernel
 from toolkit.errors import UserError
 
@@ -27,6 +29,27 @@ def test_module_that_is_not_loaded() -> None:
     assert kernel.module_identity("no_such_module") is None
     with pytest.raises(UserError, match="no_such_module is not loaded; load it"):
         kernel.module_facts("no_such_module")
+
+
+def test_devices_and_their_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "NET", tmp_path / "net")
+    monkeypatch.setattr(kernel, "ring_size", lambda _: None)
+    for number, (name, driver) in enumerate([("eth0", "e1000e"), ("eth1", "qlge")], 2):
+        bus = tmp_path / "pci" / name
+        (bus / "net").mkdir(parents=True)
+        (tmp_path / "drivers" / driver).mkdir(parents=True)
+        (bus / "driver").symlink_to(tmp_path / "drivers" / driver)
+        device = tmp_path / "net" / name
+        for rx in (0, 1):
+            (device / "queues" / f"rx-{rx}").mkdir(parents=True)
+        (device / "device").symlink_to(bus)
+        (device / "ifindex").write_text(f"{number}\n")
+    (tmp_path / "net" / "lo").mkdir()
+    (found,) = kernel.devices(drivers.load("qlge"))
+    assert (found["name"], found["ifindex"], found["bus"]) == ("eth1", 3, "eth1")
+    names = {queue["queue"]: queue["name"] for queue in found["queues"]}
+    assert names == {0: "rx-0 sbq", 1: "rx-0 lbq", 2: "rx-1 sbq", 3: "rx-1 lbq"}
+    assert kernel.devices(drivers.load("virtio_net")) == []
 
 
 def test_clocks_are_of_one_moment() -> None:

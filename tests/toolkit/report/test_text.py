@@ -22,6 +22,17 @@ def test_once(make_trace: Trace) -> None:
     )
 
 
+def test_a_queue_has_its_name_where_a_ring_has_several(make_trace: Trace) -> None:
+    traced = {**META["drivers"][0], "name": "qlge", "module": "qlge", "regime": "none"}
+    meta = {**META, "drivers": [traced], "devices": [{**META["devices"][0], "driver": "qlge", "queues": []}]}
+    napi = [event("napi_off", 3, flags="process|in_worker"), event("napi_on", 3.5, flags="process")]
+    analysis = analyze(make_trace([window(1, queue=3), failed(4, queue=3), *napi], meta=meta))
+    assert text.stall_table(analysis)["queue"].tolist() == ["rx-0 sbq", "rx-1 lbq"]
+    assert text.queue_table(analysis)["queue"].tolist() == ["rx-0 sbq", "rx-1 lbq"]
+    alone = analyze(make_trace([failed(2, posted_after=3, queue=3), *napi], meta=meta))
+    assert "on rx-0 sbq, for 0.500 s (napi-off): softirq refill of rx-1 lbq failed" in text.verdict(alone)
+
+
 def test_often_and_open(make_trace: Trace) -> None:
     verdict = text.verdict(analyze(make_trace([*worker_stall(2, 3), failed(4, queue=1)])))
     assert verdict.startswith("eth1 went deaf 2 times in 10.0 s on 2 queues, at most for 6.000 s (starved)")

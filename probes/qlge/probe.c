@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * qlge. A queue is a struct qlge_bq, and an rx ring has two: small buffers and large ones. The lbq's key is the
+ * address of the ring's struct napi_struct, which is what NAPI's hooks are given; the sbq's is its own address.
+ * What NAPI does is counted once, for one of the two. See README.md beside this file.
+ */
+
+/* QLGE_BQ_LEN, and how many buffers the device takes at once (QLGE_BQ_ALIGN), in qlge.h: not in BTF. */
+#define QLGE_BUFFERS 256
+#define QLGE_TAKEN_AT_ONCE 16
+#define QLGE_LARGE 1		/* enum { QLGE_SB, QLGE_LB } */
+
+static __always_inline u64 qlge_ring(u64 napi)
+{
+	return napi - OFF_ring_napi;
+}
+
+static __always_inline u64 qlge_lbq_key(u64 ring)
+{
+	return ring + OFF_ring_napi;
+}
+
+static __always_inline u64 qlge_sbq_key(u64 ring)
+{
+	return ring + OFF_ring_sbq;
+}
+
+/* QLGE_BQ_HW_OWNED(bq): what the device may use. The driver may have filled up to 15 more. */
+static __always_inline u16 qlge_posted(u64 bq)
+{
+	u32 use = rxt_u32(bq + OFF_bq_next_to_use) & 0xffff;
+	u32 clean = rxt_u32(bq + OFF_bq_next_to_clean) & 0xffff;
+
+	return ((use & ~(QLGE_TAKEN_AT_ONCE - 1)) - clean) & (QLGE_BUFFERS - 1);
+}
+
+static __always_inline u32 qlge_ifindex(u64 ring)
+{
+	return rxt_u32(rxt_pointer(rxt_pointer(ring + OFF_ring_qdev) + OFF_qdev_ndev) + OFF_netdev_ifindex);
+}
+
+static __always_inline struct rxt_queue *qlge_learn(u64 ring, int large)
+{
+	u16 number = 2 * (rxt_u32(ring + OFF_ring_cq_id) & 0xffff) + large;
+
+	return rxt_add_queue(large ? qlge_lbq_key(ring) : qlge_sbq_key(ring), qlge_ifindex(ring), number,
+			     DRIVER_qlge);
+}
+
+static __always_inline struct rxt_queue *qlge_queue(u64 ring, int large)
+{
+	u64 key = large ? qlge_lbq_key(ring) : qlge_sbq_key(ring);
+	struct rxt_queue *queue = queues.lookup(&key);
+
+	if (!queue)
+		queue = qlge_learn(ring, large);
+	return queue && queue->watched ? queue : 0;
+}
+
+/* int qlge_napi_poll_msix(struct napi_struct *napi, int budget) */
+int qlge_poll_in(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx), ring = qlge_ring(napi);
+
+	/* Known under both keys before a refill of either may fail. */
+	qlge_queue(ring, 0);
+	qlge_queue(ring, 1);
+	rxt_poll_in(napi, qlge_posted(ring + OFF_ring_lbq));
+	return 0;
+}
+
+/* void qlge_update_buffer_queues(struct rx_ring *rx_ring, ...): in a poll, when it has taken its packets. One that
+ * took no large buffer is a poll of the small ones. */
+int qlge_update_in(struct pt_regs *ctx)
+{
+	u64 ring = PT_REGS_PARM1(ctx);
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+
+	if (!poll || poll->key != qlge_lbq_key(ring) || poll->posted != qlge_posted(ring + OFF_ring_lbq))
+		return 0;
+	poll->key = qlge_sbq_key(ring);
+	poll->posted = qlge_posted(ring + OFF_ring_sbq);
+	return 0;
+}
+
+/* int qlge_refill_bq(struct qlge_bq *bq, gfp_t gfp): 0, or an error */
+int qlge_fill_in(struct pt_regs *ctx)
+{
+	u64 bq = PT_REGS_PARM1(ctx);
+	int large = rxt_u32(bq + OFF_bq_type) == QLGE_LARGE;
+	u64 ring = bq - (large ? OFF_ring_lbq : OFF_ring_sbq);
+
+	if (qlge_queue(ring, large))
+		rxt_fill_in(large ? qlge_lbq_key(ring) : bq, PT_REGS_PARM2(ctx), qlge_posted(bq));
+	return 0;
+}
+
+int qlge_fill_out(struct pt_regs *ctx)
+{
+	struct rxt_fill *fill = rxt_fill_here();
+	struct rxt_queue *queue;
+	u64 key, bq;
+
+	if (!fill)
+		return 0;
+	key = fill->key;
+	queue = queues.lookup(&key);
+	if (!queue)
+		return 0;
+	bq = queue->queue & 1 ? qlge_ring(key) + OFF_ring_lbq : key;
+	rxt_fill_out((int)PT_REGS_RC(ctx) == 0, qlge_posted(bq));
+	return 0;
+}
+
+static __always_inline void qlge_irq(u64 ring)
+{
+	struct rxt_queue *queue = qlge_queue(ring, 1);
+
+	if (queue)
+		rxt_irq(queue);
+}
+
+/* irqreturn_t qlge_isr(int irq, void *dev_id), which is the first rx_ring */
+int qlge_first_irq(struct pt_regs *ctx)
+{
+	qlge_irq(PT_REGS_PARM2(ctx));
+	return 0;
+}
+
+/* irqreturn_t qlge_msix_rx_isr(int irq, void *dev_id), which is an rx_ring */
+int qlge_rx_irq(struct pt_regs *ctx)
+{
+	qlge_irq(PT_REGS_PARM2(ctx));
+	return 0;
+}
+
+static __always_inline void qlge_napi(u64 ring, int large, u8 kind)
+{
+	struct rxt_queue *queue = qlge_queue(ring, large);
+
+	if (queue)
+		rxt_napi(queue, kind, qlge_posted(ring + (large ? OFF_ring_lbq : OFF_ring_sbq)));
+}
+
+/* void napi_disable(struct napi_struct *n), of any driver: its poll function tells whose. */
+int qlge_napi_off(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx);
+
+	if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
+		return 0;
+	qlge_napi(qlge_ring(napi), 0, RXT_NAPI_OFF);
+	qlge_napi(qlge_ring(napi), 1, RXT_NAPI_OFF);
+	return 0;
+}
+
+/* void napi_enable(struct napi_struct *n). Every ring that comes up passes here, so one that was given the
+ * address of a ring that is gone is told from it. */
+int qlge_napi_on(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx), ring = qlge_ring(napi);
+	struct rxt_queue *queue;
+
+	if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
+		return 0;
+	queue = queues.lookup(&napi);
+	if (queue && queue->ifindex != qlge_ifindex(ring)) {
+		qlge_learn(ring, 0);
+		qlge_learn(ring, 1);
+	}
+	qlge_napi(ring, 0, RXT_NAPI_ON);
+	qlge_napi(ring, 1, RXT_NAPI_ON);
+	return 0;
+}
+
+#ifdef OFF_ring_refill_work
+/* void qlge_slow_refill(struct work_struct *work), which is &rx_ring->refill_work.work */
+int qlge_slow_refill_in(struct pt_regs *ctx)
+{
+	rxt_worker_in(qlge_ifindex(PT_REGS_PARM1(ctx) - OFF_ring_refill_work), DRIVER_qlge);
+	return 0;
+}
+
+int qlge_slow_refill_out(struct pt_regs *ctx)
+{
+	rxt_worker_out();
+	return 0;
+}
+#endif
