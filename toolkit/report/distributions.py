@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from toolkit.report.plots import STYLE, write
 from toolkit.stalls.comparison import Comparison
@@ -95,7 +95,8 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series) -> None:
     axis.set_xlabel(_LABELS.get(unit, "{} of a run").format(metric["title"]))
     axis.set_ylabel("runs at or below [%]")
     if unit not in _SCALES:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     axis.grid(color="#e5e5e5", linewidth=0.6)
 
