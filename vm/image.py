@@ -5,23 +5,18 @@ The image is cached under a key made of everything that goes into it: a changed 
 unchanged one is never built twice.
 """
 
-import fcntl
 import hashlib
-import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 import tomllib
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UserError
+from vm import debian
 from vm.cmd import cmd
 from vm.machines import Machine
 from vm.paths import CHECKOUT, cache
@@ -82,7 +77,7 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
     :return: the image.
     :raises UserError: if it cannot be built.
     """
-    say = say or _stderr
+    say = say or debian.stderr
     name = key(machine)
     directory = cache() / "images" / name
     image = Image(name, directory / "root.qcow2", directory / "vmlinuz", directory / "initrd")
@@ -90,19 +85,13 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
         return image
     if machine.release not in PYTHON:
         raise UserError(f"Release {machine.release} is not known; {' and '.join(PYTHON)} are.")
-    with _lock(name, say):
-        if directory.exists() and not force:
-            return image
-        began = time.monotonic()
-        say(f"building the image {name}; this takes some minutes and is done once")
-        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory.parent))
-        try:
-            _build(machine, work, say)
-            shutil.rmtree(directory, ignore_errors=True)
-            work.rename(directory)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        say(f"image built in {time.monotonic() - began:.0f} s: {image.disk.stat().st_size / 1e9:.1f} GB")
+    debian.once(
+        directory,
+        lambda work: _build(machine, work, say),
+        what=f"the image {name}",
+        force=force,
+        say=say,
+    )
     return image
 
 
@@ -121,9 +110,8 @@ def prune(keep: set[str]) -> list[str]:
 
 
 def _build(machine: Machine, work: Path, say: Callable[[str], None]) -> None:
-    mode = "root" if os.geteuid() == 0 else "unshare"
     command = _command(machine, work, _wheels(machine.release, say))
-    _run(["mmdebstrap", f"--mode={mode}", *command, *_sources(machine.release)], say)
+    debian.mmdebstrap([*command, *_sources(machine.release)], say, cwd=BOX.parent)
 
 
 def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
@@ -161,15 +149,8 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
 
 def _sources(release: str) -> list[str]:
     """This system's apt sources of Debian, spelled for a release; with none, mmdebstrap has its own."""
-    listing = cmd(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"],
-        check=False,
-    )
-    uris: dict[str, str] = {}
-    for line in listing.stdout.splitlines():
-        uri, _, label = line.partition(" ")
-        uris.setdefault(label, uri)
-    archive, security = uris.get("Debian Debian"), uris.get("Debian Debian-Security")
+    uris = debian.archives()
+    archive, security = uris.get("Debian"), uris.get("Debian-Security")
     if archive is None or security is None:
         return []
     return [
@@ -199,44 +180,3 @@ def _wheels(release: str, say: Callable[[str], None]) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return directory
-
-
-def _run(argv: list[str], say: Callable[[str], None]) -> None:
-    last: deque[str] = deque(maxlen=5)
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=BOX.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    except FileNotFoundError:
-        raise UserError(f"{argv[0]} is not installed: run `make setup`.") from None
-    with process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith(("I: ", "W: ", "E: ")) and "running --" not in line:
-                say(line[3:].strip())
-            if line.strip() and not line.startswith(("I: ", "W: ")):
-                last.append(line.strip())
-    if process.returncode:
-        raise UserError(f"{argv[0]} failed with status {process.returncode}: {' | '.join(last)}")
-
-
-@contextmanager
-def _lock(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    directory = cache() / "images"
-    directory.mkdir(exist_ok=True)
-    with (directory / f"{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another build of the same image")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -105,16 +105,5 @@ def test_an_unknown_release_is_one_sentence() -> None:
         image.ensure(replace(MACHINE, release="sarge"))
 
 
-def test_a_tool_that_fails_is_quoted() -> None:
-    said: list[str] = []
-    with pytest.raises(UserError, match=r"sh failed with status 3: E: no space \| and more"):
-        image._run(
-            ["sh", "-c", "echo I: begin >&2; echo E: no space >&2; echo and more >&2; exit 3"], said.append
-        )
-    assert said == ["begin", "no space"]
-    with pytest.raises(UserError, match="make setup"):
-        image._run(["no-such-program"], said.append)
-
-
 def test_no_mirror_is_written_into_the_recipe() -> None:
     assert "://" not in " ".join(image._command(MACHINE, Path("w"), Path("w")))

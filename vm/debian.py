@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is made of Debian packages and kept in the cache: made once, whole or not at all."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from toolkit.errors import UserError
+from vm.cmd import cmd
+
+Say = Callable[[str], None]
+
+
+def once(directory: Path, make: Callable[[Path], None], *, what: str, force: bool, say: Say) -> None:
+    """Makes a directory of the cache, unless it is there; of several who ask at a time one makes it.
+
+    :param make: is given an empty directory to fill, which then takes the directory's place.
+    :param what: it is, in words.
+    :param force: make it anew.
+    :param say: is told of progress, a line at a time.
+    """
+    if directory.exists() and not force:
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(directory, say):
+        if directory.exists() and not force:
+            return
+        began = time.monotonic()
+        say(f"building {what}; this takes a while and is done once")
+        work = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        try:
+            make(work)
+            shutil.rmtree(directory, ignore_errors=True)
+            work.rename(directory)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        say(f"built {what} in {time.monotonic() - began:.0f} s")
+
+
+def archives() -> dict[str, str]:
+    """:return: the URI of each archive of this system's apt sources by its label; none on another system."""
+    words = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"]
+    uris: dict[str, str] = {}
+    if shutil.which(words[0]):
+        for line in cmd(words, check=False).stdout.splitlines():
+            uri, _, label = line.partition(" ")
+            uris.setdefault(label, uri)
+    return {
+        label: uris[f"Debian {label}"] for label in ("Debian", "Debian-Security") if f"Debian {label}" in uris
+    }
+
+
+def mmdebstrap(words: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:
+    """Runs mmdebstrap, as root or in a user namespace.
+
+    :param say: is told of progress.
+    :raises UserError: if it fails, with what it said last.
+    """
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    run(["mmdebstrap", f"--mode={mode}", *words], say, cwd=cwd)
+
+
+def run(argv: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:
+    """Runs a program that speaks as mmdebstrap does, and passes its words on."""
+    last: deque[str] = deque(maxlen=5)
+    try:
+        process = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    except FileNotFoundError:
+        raise UserError(f"{argv[0]} is not installed: run `make setup`.") from None
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(("I: ", "W: ", "E: ")) and "running --" not in line:
+                say(line[3:].strip())
+            if line.strip() and not line.startswith(("I: ", "W: ")):
+                last.append(line.strip())
+    if process.returncode:
+        raise UserError(f"{argv[0]} failed with status {process.returncode}: {' | '.join(last)}")
+
+
+def stderr(line: str) -> None:
+    """Tells a person who waits."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _lock(directory: Path, say: Say) -> Iterator[None]:
+    with directory.with_name(f"{directory.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another build of {directory.name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
