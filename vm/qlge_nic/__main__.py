@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import selectors
 import signal
 import socket
@@ -49,8 +50,11 @@ def serve(
     ] = 8,
     steer: Annotated[
         list[str] | None,
-        typer.Option(metavar="PORT=RING", help="Put frames to a UDP or TCP port on a ring; may be repeated."),
+        typer.Option(
+            metavar="PORT[-LAST]=RING", help="Put frames to UDP or TCP ports on a ring; may be repeated."
+        ),
     ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when the first machine has gone.")] = False,
     link: Annotated[bool, typer.Option("--link/--no-link", help="Whether the link is up at first.")] = True,
     log: Annotated[Path | None, typer.Option(help="Also write the log here.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log mailbox commands, too.")] = False,
@@ -75,11 +79,11 @@ def serve(
             _clear(each)
     with ExitStack() as stack:
         try:
-            loop = _assemble(stack, path, wire, peer, control, _ports(steer or []), nic)
+            loop, server = _assemble(stack, path, wire, peer, control, _ports(steer or []), nic)
         except OSError as error:
             raise UserError(f"a socket cannot be made: {error}.") from None
         logging.info("ready: %s as %s", path, device)
-        while True:
+        while not (once and server.served):
             for key, _ in loop.select():
                 key.data()
 
@@ -110,11 +114,11 @@ def _assemble(
     control: Path | None,
     ports: dict[int, int],
     options: dict[str, Any],
-) -> selectors.BaseSelector:
+) -> tuple[selectors.BaseSelector, Server]:
     """Everything that a NIC is, taken apart again at the end of the stack.
 
     :param options: of the :class:`Nic`.
-    :return: the loop that runs it.
+    :return: the loop that runs it, and what QEMU connects to.
     :raises OSError: if a socket cannot be made.
     """
     loop = stack.enter_context(selectors.DefaultSelector())
@@ -128,8 +132,9 @@ def _assemble(
         cable.serve(nic)
     if control:
         stack.callback(Control(control, nic, cable, loop).close)
-    stack.callback(Server(path, nic.device, loop).close)
-    return loop
+    server = Server(path, nic.device, loop)
+    stack.callback(server.close)
+    return loop, server
 
 
 def _address(text: str) -> bytes:
@@ -140,12 +145,13 @@ def _address(text: str) -> bytes:
 
 
 def _ports(texts: list[str]) -> dict[int, int]:
-    ports = {}
+    ports: dict[int, int] = {}
     for text in texts:
-        port, _, ring = text.partition("=")
-        if not (port.isdecimal() and ring.isdecimal()):
-            raise UserError(f"--steer {text} is not PORT=RING.")
-        ports[int(port)] = int(ring)
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?=(\d+)", text)
+        if not found:
+            raise UserError(f"--steer {text} is not PORT=RING, nor FIRST-LAST=RING.")
+        first, last, ring = int(found[1]), int(found[2] or found[1]), int(found[3])
+        ports |= dict.fromkeys(range(first, last + 1), ring)
     return ports
 
 

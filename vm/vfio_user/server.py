@@ -38,6 +38,8 @@ class Server:
     def __init__(self, path: Path, device: Device, loop: selectors.BaseSelector) -> None:
         self.path, self.device, self.loop = path, device, loop
         self.connection: Connection | None = None
+        #: Clients that came and have gone.
+        self.served = 0
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self.listener.bind(str(path))
@@ -67,6 +69,7 @@ class Server:
 
     def _gone(self, why: str) -> None:
         self.connection = None
+        self.served += 1
         self.loop.register(self.listener, selectors.EVENT_READ, self._accept)
         log.info("the client is gone: %s", why)
 

@@ -25,6 +25,10 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def test_ports_go_to_rings() -> None:
+    assert main._ports(["9001=1", "9003-9005=2"]) == {9001: 1, 9003: 2, 9004: 2, 9005: 2}
+
+
 def test_runs_answers_and_ends(tmp_path: Path) -> None:
     names = {"path": "nic.sock", "wire": "nic0", "control": "control", "log": "log"}
     paths = {key: tmp_path / name for key, name in names.items()}
@@ -55,6 +59,7 @@ def test_runs_answers_and_ends(tmp_path: Path) -> None:
         (["--device", "8013"], "--device is one of 8000, 8012"),
         (["--mac", "nonsense"], "is no Ethernet address"),
         (["--steer", "9001"], "is not PORT=RING"),
+        (["--steer", "9001-=1"], "nor FIRST-LAST=RING"),
         (["--peer", "peer"], "--peer goes with --wire"),
         (["--wire", "w" * 120], "too long for a socket's path"),
         (["--wire", "/nonexistent/wire"], "a socket cannot be made"),
