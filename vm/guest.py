@@ -17,14 +17,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from toolkit.errors import UserError
-from vm import image, machines, qemu, tap
+from vm import emulator, image, machines, model, qemu, tap
 from vm.cmd import cmd
 from vm.paths import CHECKOUT, of_checkout
 
@@ -56,6 +56,7 @@ class Guest:
     :param port: the port of 127.0.0.1 that leads to its ssh.
     :param accel: ``tcg`` or ``kvm``.
     :param started: seconds since the epoch.
+    :param models: the processes that are NICs of its own.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Guest:
     port: int
     accel: str
     started: float
+    models: tuple[int, ...] = ()
 
     @property
     def files(self) -> qemu.Files:
@@ -163,6 +165,14 @@ class Guest:
             return tap.wire(namespace(self.name), number)
         return self.files.nic(number)
 
+    def ask(self, *words: str, nic: int = 0) -> dict[str, Any]:
+        """Ask a NIC of our own for its counts (``stats``), or tell it something (``link down``): vm/qlge_nic.
+
+        :param nic: which, from 0.
+        :raises UserError: if there is no such NIC, or it knows no such words.
+        """
+        return model.ask(self.files, nic, *words)
+
     def clock_offset(self, rounds: int = 20) -> Clock:
         """Compare the machine's CLOCK_MONOTONIC with the host's.
 
@@ -234,8 +244,16 @@ def command_line(name: str, kind: str, accel: str | None = None) -> list[str]:
     machine = machines.find(kind)
     built = image.ensure(machine)
     files = qemu.Files(run_directory(name))
+    program = emulator.ensure(machine)
     return qemu.argv(
-        machine, built, files, accel=_accel(accel, built), port=_free_port(), key=_public_key(), taps={}
+        machine,
+        built,
+        files,
+        accel=_accel(accel, built, program),
+        port=_free_port(),
+        key=_public_key(),
+        taps={},
+        emulator=program,
     )
 
 
@@ -254,13 +272,16 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
         )
     machine = machines.find(kind or name)
     built = image.ensure(machine)
-    chosen = _accel(accel, built)
+    program = emulator.ensure(machine)
+    chosen = _accel(accel, built, program)
     with ExitStack() as stack:
         stack.enter_context(_lock(name))
         files = qemu.Files(run_directory(name))
         old = _read(files.state)
         if old is not None and old.alive():
             raise UserError(f"{name} is already running; stop it with `python -m vm down {name}`.")
+        if old is not None:
+            _stop(old)
         _forget(name)
         files.directory.mkdir(mode=0o700, parents=True)
         if machine.swap:
@@ -268,9 +289,17 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
                 swap.truncate(machine.swap.gib << 30)
         taps = _taps(name, machine)
         port = _free_port()
-        words = qemu.argv(machine, built, files, accel=chosen, port=port, key=_public_key(), taps=taps)
+        words = qemu.argv(
+            machine, built, files, accel=chosen, port=port, key=_public_key(), taps=taps, emulator=program
+        )
         began = time.monotonic()
         _say(f"{name}: starting with {chosen}")
+        failed = stack.enter_context(ExitStack())
+        models = []
+        for number, nic in enumerate(machine.nics):
+            if nic.ours:
+                models.append(model.start(number, nic, files))
+                failed.callback(model.stop, models[-1], files)
         passed = [descriptor for queues in taps.values() for descriptor in queues]
         with files.log.open("wb") as log:
             process = subprocess.Popen(
@@ -283,8 +312,7 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
             )
         for descriptor in passed:
             os.close(descriptor)
-        guest = Guest(name, machine.name, process.pid, port, chosen, time.time())
-        failed = stack.enter_context(ExitStack())
+        guest = Guest(name, machine.name, process.pid, port, chosen, time.time(), tuple(models))
         failed.callback(_stop, guest)
         files.state.write_text(json.dumps(asdict(guest)))
         _wait_for_ssh(guest, process)
@@ -362,7 +390,8 @@ def _answers(port: int) -> bool:
 
 def _last_words(guest: Guest) -> str:
     lines = []
-    for path in (guest.files.log, guest.files.console):
+    files = guest.files
+    for path in (*map(files.model, range(len(guest.models))), files.log, files.console):
         with contextlib.suppress(OSError):
             said = path.read_text(errors="replace").strip().splitlines()
             # What follows the reason is a page of registers.
@@ -371,7 +400,7 @@ def _last_words(guest: Guest) -> str:
 
 
 def _stop(guest: Guest) -> None:
-    """End exactly this QEMU: by its monitor, then by signals."""
+    """End exactly this QEMU, by its monitor, then by signals; and after it the NICs that are our own."""
     files = guest.files
     _close_ssh(guest)
     ends: list[Callable[[], None]] = [
@@ -381,13 +410,15 @@ def _stop(guest: Guest) -> None:
     ]
     for end in ends:
         if not guest.alive():
-            return
+            break
         end()
         deadline = time.monotonic() + GRACE_SECONDS
         while guest.alive() and time.monotonic() < deadline:
             time.sleep(0.05)
     if guest.alive():
         raise UserError(f"{guest.name} cannot be stopped (pid {guest.pid}).")
+    for pid in guest.models:
+        model.stop(pid, files)
 
 
 def _close_ssh(guest: Guest) -> None:
@@ -421,14 +452,15 @@ def _is_qemu(pid: int, files: qemu.Files) -> bool:
 
 def _read(state: Path) -> Guest | None:
     try:
-        return Guest(**json.loads(state.read_text()))
+        found = json.loads(state.read_text())
+        return Guest(**{**found, "models": tuple(found.get("models", ()))})
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _accel(wanted: str | None, built: image.Image) -> qemu.Accel:
+def _accel(wanted: str | None, built: image.Image, program: Sequence[str]) -> qemu.Accel:
     if wanted is None:
-        return qemu.choose_accel(built, _say)
+        return qemu.choose_accel(built, _say, program)
     if wanted in get_args(qemu.Accel):
         return cast(qemu.Accel, wanted)
     raise UserError(f"{wanted} is no accelerator; tcg and kvm are.")

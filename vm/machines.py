@@ -13,6 +13,9 @@ from toolkit.errors import UserError
 
 FILE = Path(__file__).parent / "machines.yaml"
 
+#: NICs that are processes of ours, not devices of QEMU's: vm/NAME_nic.
+OWN_MODELS = frozenset({"qlge"})
+
 T = TypeVar("T")
 
 
@@ -20,14 +23,20 @@ T = TypeVar("T")
 class Nic:
     """A NIC under test.
 
-    :param model: QEMU's device name.
+    :param model: QEMU's device name, or one of OWN_MODELS.
     :param queues: receive queues; more than one needs a tap device, and so root.
-    :param options: further properties of the device; YAML's on and off are kept as such.
+    :param options: further properties of the device, or options of our own model's command; YAML's on and off
+        are kept as such.
     """
 
     model: str
     queues: int = 1
     options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a process of ours, which QEMU reaches over vfio-user."""
+        return self.model in OWN_MODELS
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,11 @@ class Machine:
     swap: Swap | None = None
     packages: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether its memory has to be open to other processes: a NIC of our own reads and writes it."""
+        return any(nic.ours for nic in self.nics)
 
 
 def load(path: Path = FILE) -> dict[str, Machine]:

@@ -6,7 +6,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ Accel = Literal["tcg", "kvm"]
 BINARY = "qemu-system-x86_64"
 TRIAL_SECONDS = 20
 UNIX_PATH_MAX = 107
+VFIO_USER_TIMEOUT_MS = 60_000
 
 # PCI slots are pinned: the guest finds its root disk and names its NICs by their order on the bus.
 ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5, 0x6, 0x8
@@ -61,6 +62,18 @@ class Files:
         """The socket from which the machine's NIC takes frames."""
         return self.directory / f"nic{number}"
 
+    def device(self, number: int) -> Path:
+        """The socket on which a NIC of our own is a PCI device."""
+        return self.directory / f"device{number}"
+
+    def control(self, number: int) -> Path:
+        """The socket on which a NIC of our own answers questions."""
+        return self.directory / f"control{number}"
+
+    def model(self, number: int) -> Path:
+        """The log of a NIC of our own."""
+        return self.directory / f"nic{number}.log"
+
     def peer(self, number: int) -> Path:
         """The socket to which the machine's NIC sends frames; whoever wants them binds it."""
         return self.directory / f"peer{number}"
@@ -75,6 +88,7 @@ def argv(
     port: int,
     key: str,
     taps: dict[int, list[int]],
+    emulator: Sequence[str] = (),
 ) -> list[str]:
     """The whole command line of a machine.
 
@@ -85,10 +99,11 @@ def argv(
     :param port: the port of 127.0.0.1 that leads to the machine's ssh.
     :param key: the public key that may log in.
     :param taps: by number of the NIC, for those with more than one queue: the tap's descriptors, one a queue.
+    :param emulator: the words that start QEMU; by default the system's.
     :return: the arguments, beginning with the program.
     """
     words = [
-        BINARY,
+        *(emulator or [BINARY]),
         "-name",
         machine.name,
         "-nodefaults",
@@ -97,7 +112,10 @@ def argv(
         "none",
         "-no-reboot",
     ]
-    words += ["-machine", "q35", "-m", str(machine.memory_mb), "-smp", str(machine.cpus)]
+    words += ["-machine", "q35,memory-backend=memory" if machine.shares_memory else "q35"]
+    words += ["-m", str(machine.memory_mb), "-smp", str(machine.cpus)]
+    if machine.shares_memory:
+        words += ["-object", f"memory-backend-memfd,id=memory,size={machine.memory_mb}M,share=on"]
     words += [
         "-accel",
         "tcg,thread=multi" if accel == "tcg" else "kvm",
@@ -141,23 +159,25 @@ def kernel_command_line(machine: Machine) -> str:
     return " ".join(["root=/dev/vda", "rw", "console=ttyS0", "net.ifnames=0", *machine.cmdline])
 
 
-def choose_accel(image: Image, say: Callable[[str], None]) -> Accel:
+def choose_accel(image: Image, say: Callable[[str], None], emulator: Sequence[str] = ()) -> Accel:
     """KVM if a trial boot of the image's kernel proves it, else TCG; remembered per kernel and QEMU.
 
     A /dev/kvm that opens proves little: in some nested setups a guest hangs without a byte on its console.
 
     :param image: whose kernel to try.
     :param say: is told of the trial.
+    :param emulator: the words that start QEMU; by default the system's.
     """
     if not Path("/dev/kvm").exists():
         return "tcg"
-    version = re.search(r"version (\S+)", cmd([BINARY, "--version"]).stdout)
+    program = emulator or [BINARY]
+    version = re.search(r"version (\S+)", cmd([*program, "--version"]).stdout)
     place = f"{platform.release()} qemu {version.group(1) if version else 'unknown'}"
     memory = cache() / "accel.json"
     known: dict[str, Accel] = json.loads(memory.read_text()) if memory.exists() else {}
     if place not in known:
         say(f"trying KVM for at most {TRIAL_SECONDS} s")
-        known[place] = "kvm" if _kvm_boots(image) else "tcg"
+        known[place] = "kvm" if _kvm_boots(image, program) else "tcg"
         say(f"KVM {'works' if known[place] == 'kvm' else 'boots no guest'} here; the answer is remembered")
         temporary = memory.with_suffix(".new")
         temporary.write_text(json.dumps(known, indent=2) + "\n")
@@ -165,12 +185,12 @@ def choose_accel(image: Image, say: Callable[[str], None]) -> Accel:
     return known[place]
 
 
-def _kvm_boots(image: Image) -> bool:
+def _kvm_boots(image: Image, program: Sequence[str]) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         console = Path(directory) / "console"
         # Without a root disk the kernel panics; with panic=-1 and -no-reboot that ends QEMU within seconds.
         words = [
-            BINARY,
+            *program,
             "-nodefaults",
             "-no-user-config",
             "-display",
@@ -195,13 +215,11 @@ def _disk(name: str, path: Path, form: str, slot: int, more: str) -> list[str]:
 
 def _nic(number: int, nic: Nic, files: Files, descriptors: list[int]) -> list[str]:
     name = f"nic{number}"
+    if nic.ours:
+        return ["-device", _vfio_user(number, files)]
     if nic.queues == 1:
         local, remote = files.nic(number), files.peer(number)
-        for path in (local, remote):
-            if len(str(path).encode()) > UNIX_PATH_MAX:
-                raise UserError(
-                    f"{path} is too long for a unix socket: set XDG_CACHE_HOME to a shorter directory."
-                )
+        _check_length(local, remote)
         backend = f"dgram,id={name},local.type=unix,local.path={_escape(str(local))}"
         backend += f",remote.type=unix,remote.path={_escape(str(remote))}"
         extra = []
@@ -212,6 +230,28 @@ def _nic(number: int, nic: Nic, files: Files, descriptors: list[int]) -> list[st
     device = [nic.model, f"netdev={name}", f"addr={FIRST_NIC_SLOT + number:#x}", f"mac={mac(number)}", *extra]
     device += [f"{option}={value}" for option, value in nic.options.items()]
     return ["-netdev", backend, "-device", ",".join(device)]
+
+
+def _vfio_user(number: int, files: Files) -> str:
+    """:return: the device that is a NIC of our own; only JSON can spell a socket."""
+    path = files.device(number)
+    _check_length(path, files.nic(number), files.peer(number), files.control(number))
+    device = {
+        "driver": "vfio-user-pci",
+        "socket": {"type": "unix", "path": str(path)},
+        # A busy host may keep the other side waiting, and QEMU gives a late device up for good.
+        "x-msg-timeout": VFIO_USER_TIMEOUT_MS,
+        "addr": f"{FIRST_NIC_SLOT + number:#x}",
+    }
+    return json.dumps(device)
+
+
+def _check_length(*paths: Path) -> None:
+    for path in paths:
+        if len(str(path).encode()) > UNIX_PATH_MAX:
+            raise UserError(
+                f"{path} is too long for a unix socket: set XDG_CACHE_HOME to a shorter directory."
+            )
 
 
 def _escape(value: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm import guest, image, machines, qemu
+from vm import emulator, guest, image, machines, qemu
 
 Play = Callable[[str], None]
 
@@ -48,6 +48,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     )
     monkeypatch.setattr(guest, "_public_key", lambda: "key")
     monkeypatch.setattr(guest.Guest, "sync", lambda _: None)
+    monkeypatch.setattr(emulator, "ensure", lambda _: [qemu.BINARY])
 
     def put(body: str) -> None:
         program = tmp_path / "qemu"
@@ -110,6 +111,34 @@ def test_a_machine_that_never_answers_is_ended(play: Play, monkeypatch: pytest.M
         guest.up("one", "virtio-net", accel="tcg")
     state = json.loads((guest.run_directory("one") / "state.json").read_text())
     assert not Path(f"/proc/{state['pid']}").exists() or "Z" in Path(f"/proc/{state['pid']}/stat").read_text()
+
+
+@pytest.mark.usefixtures("booted")
+@pytest.mark.parametrize("body", [OBEDIENT, STUBBORN], ids=["by its monitor", "by force"])
+def test_a_nic_of_ours_ends_with_its_machine(body: str, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(body)
+    monkeypatch.setattr(guest, "GRACE_SECONDS", 0.3)
+    started = guest.up("one", "qlge", accel="tcg")
+    (pid,) = started.models
+    assert started.wire(0).is_socket()
+    assert started.ask("stats")["received"] == 0
+    assert guest.find("one") == started
+    guest.down(started)
+    assert not _runs(pid)
+
+
+def test_a_nic_of_ours_ends_with_a_machine_that_does_not_start(play: Play) -> None:
+    play(DYING)
+    with pytest.raises(UserError, match="no such device"):
+        guest.up("one", "qlge", accel="tcg")
+    (dead,) = guest.known()
+    assert not any(_runs(pid) for pid in dead.models)
+    assert "ready" in dead.files.model(0).read_text()
+
+
+def _runs(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and "Z" not in stat.read_text()
 
 
 @pytest.mark.usefixtures("play")

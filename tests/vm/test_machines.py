@@ -22,6 +22,8 @@ def read(directory: Path, text: str) -> dict[str, machines.Machine]:
 def test_the_projects_own_file_is_valid() -> None:
     found = machines.load()
     assert found["virtio-net"].driver == "virtio_net"
+    assert found["qlge"].shares_memory and found["qlge"].nics[0].ours
+    assert not found["virtio-net"].shares_memory
     for machine in found.values():
         assert machine.management != machine.nics[0].model, "the driver under test must be free to be swapped"
 

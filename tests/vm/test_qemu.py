@@ -87,6 +87,27 @@ def test_options_reach_the_device() -> None:
     assert values(argv(replace(MACHINE, nics=(nic,))), "-device")[-1].endswith(",mrg_rxbuf=off")
 
 
+def test_a_nic_of_ours_is_a_socket_and_reaches_the_machines_memory() -> None:
+    words = argv(replace(MACHINE, nics=(Nic("virtio-net-pci"), Nic("qlge"))))
+    device = json.loads(values(words, "-device")[-1])
+    assert device["driver"] == "vfio-user-pci"
+    assert device["socket"] == {"type": "unix", "path": "/run/m/device1"}
+    assert int(device["addr"], 16) == qemu.FIRST_NIC_SLOT + 1
+    (machine,) = values(words, "-machine")
+    name = machine.partition("memory-backend=")[2]
+    (memory,) = [each for each in values(words, "-object") if "memory" in each]
+    assert f"id={name},size=1024M,share=on" in memory
+    assert "memory-backend" not in " ".join(argv())
+
+
+def test_the_emulators_words_come_first() -> None:
+    words = qemu.argv(
+        MACHINE, IMAGE, FILES, accel="tcg", port=1, key="k", taps={}, emulator=["env", "A=b", "/other/qemu"]
+    )
+    assert words[:3] == ["env", "A=b", "/other/qemu"]
+    assert qemu.BINARY not in words
+
+
 def test_queues_take_the_taps_descriptors() -> None:
     words = argv(replace(MACHINE, nics=(Nic("virtio-net-pci", queues=2),)), taps={0: [7, 9]})
     assert "tap,id=nic0,fds=7:9,vhost=off" in values(words, "-netdev")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The process beside a machine that is one of its NICs (vm/qlge_nic): started, asked, and ended with it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import UserError
+from vm import qemu
+from vm.machines import Nic
+from vm.paths import CHECKOUT
+from vm.qlge_nic.control import ask as _ask
+
+READY_SECONDS = 30
+GRACE_SECONDS = 5.0
+
+
+def command(number: int, nic: Nic, files: qemu.Files) -> list[str]:
+    """The command that runs a NIC's model.
+
+    :param number: of the NIC, from 0.
+    :param nic: whose options are the model's.
+    """
+    words = [sys.executable, "-m", "vm.qlge_nic", "serve", str(files.device(number)), "--once"]
+    words += ["--wire", str(files.nic(number)), "--peer", str(files.peer(number))]
+    words += ["--control", str(files.control(number)), "--mac", qemu.mac(number)]
+    for option, value in nic.options.items():
+        words += [f"--{option}", value]
+    return words
+
+
+def start(number: int, nic: Nic, files: qemu.Files) -> int:
+    """Start a NIC's model, and wait until a machine may connect to it.
+
+    :return: its process.
+    :raises UserError: if it does not start, with what it said last.
+    """
+    log = files.model(number)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(number, nic, files),
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + READY_SECONDS
+    # The device's socket is the last that it makes.
+    while not files.device(number).exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            said = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise UserError(f"the model of NIC {number} did not start: {' | '.join(said) or 'no message'}")
+        time.sleep(0.05)
+    return process.pid
+
+
+def stop(pid: int, files: qemu.Files) -> None:
+    """End exactly this model, if it has not ended with its machine."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not _is_model(pid, files):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while _is_model(pid, files) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def ask(files: qemu.Files, number: int, *words: str) -> dict[str, Any]:
+    """Ask the model of a NIC for its counts, or tell it something: ``stats``, ``link down`` (vm/qlge_nic).
+
+    :raises UserError: if it does not run, or knows no such words.
+    """
+    answer: dict[str, Any] = _ask(files.control(number), *words)
+    return answer
+
+
+def _is_model(pid: int, files: qemu.Files) -> bool:
+    """Whether the process is a model of that run directory, not another of the same number, nor a zombie."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(word.startswith(os.fsencode(files.directory / "device")) for word in words)
