@@ -14,6 +14,10 @@ def test_variants_say_what_they_are() -> None:
     assert known["unfixed"].startswith("The refill worker does not wait for memory")
 
 
+def test_each_driver_says_what_its_unfixed_variant_lacks() -> None:
+    assert drivers.variants("qlge")["unfixed"].startswith("A refill that failed is tried again by the next")
+
+
 def test_a_driver_without_variants() -> None:
     with pytest.raises(UserError, match=r"no variants of e1000e; there are some of .*virtio_net"):
         drivers.variants("e1000e")
