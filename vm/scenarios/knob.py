@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--settle", type=float, default=2.0, help="seconds of rest before and after each hold"
     )
+    parser.add_argument("--after", type=float, default=0.0, help="seconds to go on after the last hold")
     arguments = parser.parse_args()
 
     log = testbed.begin("knob")
@@ -47,6 +48,9 @@ def main() -> None:
                     time.sleep(arguments.hold)
                 with log.phase("recover"):
                     time.sleep(arguments.settle)
+        if arguments.after:
+            with log.phase("after"):
+                time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
 

@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument(
         "--recycle", type=float, default=20.0, help="seconds after which the sockets are emptied"
     )
+    parser.add_argument("--after", type=float, default=5.0, help="seconds to go on when memory is free again")
     arguments = parser.parse_args()
     first, _, last = arguments.ports.partition("-")
     ports = range(int(first), int(last or first) + 1)
@@ -54,7 +55,7 @@ def main() -> None:
                     for each in unread:
                         each.close()
         with log.phase("recover"):
-            time.sleep(5)
+            time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
 

@@ -14,15 +14,24 @@ SOURCE_MAC = "52:54:00:ff:ff:01"
 SOURCE_PORT = 9
 
 
-def udp(size: int, *, dst_mac: str, port: int, src: str = SOURCE, dst: str = DESTINATION) -> bytes:
+def udp(
+    size: int,
+    *,
+    dst_mac: str,
+    port: int,
+    src: str = SOURCE,
+    dst: str = DESTINATION,
+    content: bytes = b"rx-stall ",
+) -> bytes:
     """One frame of `size` bytes, without the frame check sequence.
 
+    :param content: of the datagram, as often as it fits.
     :raises ValueError: if the size is too small for the headers or too large for IPv4, or an address is none.
     """
     if not HEADERS <= size <= 14 + 0xFFFF:
         raise ValueError(f"a frame has {HEADERS} to {14 + 0xFFFF} bytes, not {size}")
     addresses = ipaddress.IPv4Address(src).packed + ipaddress.IPv4Address(dst).packed
-    payload = (b"rx-stall " * (size // 9 + 1))[: size - HEADERS]
+    payload = (content * (size // len(content) + 1))[: size - HEADERS]
     length = 8 + len(payload)
     header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0x4000, 64, 17, 0) + addresses
     header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
