@@ -2,7 +2,7 @@
 /*
  * qlge. A queue is a struct qlge_bq, and an rx ring has two: small buffers and large ones. The lbq's key is the
  * address of the ring's struct napi_struct, which is what NAPI's hooks are given; the sbq's is its own address.
- * What NAPI does is counted once, for one of the two. See README.md beside this file.
+ * What NAPI does is counted once, for one of the two: see README.md beside this file.
  */
 
 /* QLGE_BQ_LEN, and how many buffers the device takes at once (QLGE_BQ_ALIGN), in qlge.h: not in BTF. */
@@ -62,8 +62,6 @@ int qlge_poll_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM1(ctx), ring = qlge_ring(napi);
 
-	/* Known under both keys before a refill of either may fail. */
-	qlge_queue(ring, 0);
 	qlge_queue(ring, 1);
 	rxt_poll_in(napi, qlge_posted(ring + OFF_ring_lbq));
 	return 0;
@@ -135,42 +133,37 @@ int qlge_rx_irq(struct pt_regs *ctx)
 	return 0;
 }
 
-static __always_inline void qlge_napi(u64 ring, int large, u8 kind)
+/* Every ring that comes up passes here, so one that was given the address of a ring that is gone is told from it. */
+static __always_inline void qlge_napi(u64 napi, u8 kind)
 {
-	struct rxt_queue *queue = qlge_queue(ring, large);
+	u64 ring = qlge_ring(napi);
+	struct rxt_queue *queue;
 
-	if (queue)
-		rxt_napi(queue, kind, qlge_posted(ring + (large ? OFF_ring_lbq : OFF_ring_sbq)));
+	if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
+		return;
+	queue = queues.lookup(&napi);
+	if (!queue || queue->ifindex != qlge_ifindex(ring)) {
+		u64 sbq = qlge_sbq_key(ring);
+
+		/* Its next refill makes it known again. */
+		queues.delete(&sbq);
+		queue = qlge_learn(ring, 1);
+	}
+	if (queue && queue->watched)
+		rxt_napi(queue, kind, qlge_posted(ring + OFF_ring_lbq));
 }
 
 /* void napi_disable(struct napi_struct *n), of any driver: its poll function tells whose. */
 int qlge_napi_off(struct pt_regs *ctx)
 {
-	u64 napi = PT_REGS_PARM1(ctx);
-
-	if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
-		return 0;
-	qlge_napi(qlge_ring(napi), 0, RXT_NAPI_OFF);
-	qlge_napi(qlge_ring(napi), 1, RXT_NAPI_OFF);
+	qlge_napi(PT_REGS_PARM1(ctx), RXT_NAPI_OFF);
 	return 0;
 }
 
-/* void napi_enable(struct napi_struct *n). Every ring that comes up passes here, so one that was given the
- * address of a ring that is gone is told from it. */
+/* void napi_enable(struct napi_struct *n) */
 int qlge_napi_on(struct pt_regs *ctx)
 {
-	u64 napi = PT_REGS_PARM1(ctx), ring = qlge_ring(napi);
-	struct rxt_queue *queue;
-
-	if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
-		return 0;
-	queue = queues.lookup(&napi);
-	if (queue && queue->ifindex != qlge_ifindex(ring)) {
-		qlge_learn(ring, 0);
-		qlge_learn(ring, 1);
-	}
-	qlge_napi(ring, 0, RXT_NAPI_ON);
-	qlge_napi(ring, 1, RXT_NAPI_ON);
+	qlge_napi(PT_REGS_PARM1(ctx), RXT_NAPI_ON);
 	return 0;
 }
 
