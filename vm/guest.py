@@ -205,6 +205,13 @@ class Guest:
         return _is_qemu(self.pid, self.files)
 
 
+def join(one: Guest, other: Guest) -> None:
+    """Plug the first NIC under test of one machine into that of another."""
+    for here, there in ((one, other), (other, one)):
+        here.files.peer(0).unlink(missing_ok=True)
+        here.files.peer(0).symlink_to(there.wire(0))
+
+
 def run_directory(name: str) -> Path:
     """Where a machine of this checkout keeps its files while it runs."""
     return of_checkout() / "run" / name

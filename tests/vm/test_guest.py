@@ -210,6 +210,17 @@ def test_each_nic_has_its_wire(here: guest.Guest) -> None:
         here.wire(1)
 
 
+def test_two_machines_are_plugged_into_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one, two = (guest.Guest(name, "virtio-net", 1, 1, "tcg", 0) for name in ("one", "two"))
+    for each in (one, two):
+        each.files.directory.mkdir(parents=True)
+    for _ in range(2):
+        guest.join(one, two)
+    assert one.files.peer(0).readlink() == two.wire(0)
+    assert two.files.peer(0).readlink() == one.wire(0)
+
+
 def test_ssh_asks_nothing_and_remembers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(guest, "_key", lambda: Path("/key"))

@@ -7,8 +7,6 @@ failures" (2019).
 
 from __future__ import annotations
 
-import mmap
-import random
 import socket
 import time
 from contextlib import ExitStack
@@ -27,7 +25,6 @@ def main() -> None:
     parser.add_argument("--address", default="192.0.2.1/24", help="its address meanwhile")
     parser.add_argument("--ports", default="9000-9047", help="UDP ports to receive on, and never to read")
     parser.add_argument("--buffer", type=int, default=6, help="MiB that each socket may hold")
-    # The kernel's own formula (calculate_min_free_kbytes, mm/page_alloc.c), which khugepaged raises tenfold.
     parser.add_argument("--min-free", type=int, default=4096, help="vm.min_free_kbytes meanwhile")
     parser.add_argument(
         "--recycle", type=float, default=20.0, help="seconds after which the sockets are emptied"
@@ -43,9 +40,7 @@ def main() -> None:
             with log.phase("prepare"):
                 stack.enter_context(testbed.address(arguments.device, arguments.address))
                 stack.enter_context(testbed.sysctl("net.ipv4.udp_mem", "2000000 2000000 2000000"))
-                stack.enter_context(testbed.without_zone_dma())
-                stack.enter_context(testbed.sysctl("vm.min_free_kbytes", str(arguments.min_free)))
-                stack.enter_context(testbed.child(lambda: _dirty(arguments.dirty * MIB)))
+                stack.enter_context(testbed.pressure(arguments.dirty * MIB, arguments.min_free))
             testbed.stay()
             end = time.monotonic() + arguments.duration
             with log.phase("pressure", shortage=True):
@@ -66,14 +61,6 @@ def _socket(port: int, size: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
     found.bind(("", port))
     return found
-
-
-def _dirty(size: int) -> None:
-    """Writes to random pages of `size` bytes, for ever."""
-    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages = size // mmap.PAGESIZE
-    while True:
-        memory[random.randrange(pages) * mmap.PAGESIZE] = random.randrange(256)
 
 
 if __name__ == "__main__":

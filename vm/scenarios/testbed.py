@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import mmap
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -107,6 +109,26 @@ def without_zone_dma() -> Iterator[None]:
 
 
 @contextmanager
+def pressure(dirty: int, min_free: int) -> Iterator[None]:
+    """Memory that is dirtied faster than it can be swapped, for the length of the block.
+
+    :param dirty: bytes that are written over and over.
+    :param min_free: vm.min_free_kbytes meanwhile. The kernel's own formula (calculate_min_free_kbytes,
+        mm/page_alloc.c) gives some 4000 for 1 GiB, and khugepaged raises that tenfold.
+    """
+    with without_zone_dma(), sysctl("vm.min_free_kbytes", str(min_free)), child(lambda: _dirty(dirty)):
+        yield
+
+
+def _dirty(size: int) -> None:
+    """Writes to random pages of `size` bytes, for ever."""
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = size // mmap.PAGESIZE
+    while True:
+        memory[random.randrange(pages) * mmap.PAGESIZE] = random.randrange(256)
+
+
+@contextmanager
 def address(device: str, network: str) -> Iterator[None]:
     """Gives a device an address for the time of the scenario."""
     subprocess.run(["ip", "address", "replace", network, "dev", device], check=True)
@@ -126,8 +148,11 @@ def meminfo(name: str) -> int:
 
 
 @contextmanager
-def child(run: Callable[[], None]) -> Iterator[None]:
-    """Runs a function in a child process, which may be swapped out, until the end."""
+def child(run: Callable[[], None]) -> Iterator[int]:
+    """Runs a function in a child process, which may be swapped out, until the end.
+
+    :return: its process id.
+    """
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -136,7 +161,7 @@ def child(run: Callable[[], None]) -> Iterator[None]:
         finally:
             os._exit(0)
     try:
-        yield
+        yield pid
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
