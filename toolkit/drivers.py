@@ -40,10 +40,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Regime:
-    """How a failed refill is retried, told by which hooks this kernel has."""
+    """How a failed refill is retried, told by the hooks that were attached and the functions that are there."""
 
     name: str
     hooks: tuple[str, ...]
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,10 @@ def load(name: str) -> Driver:
             Field(entry["name"], tuple(entry["of"]), entry.get("required", False))
             for entry in table.get("field", [])
         ),
-        regimes=tuple(Regime(entry["name"], tuple(entry["hooks"])) for entry in table["regime"]),
+        regimes=tuple(
+            Regime(entry["name"], tuple(entry["hooks"]), tuple(entry.get("functions", [])))
+            for entry in table["regime"]
+        ),
         states=tuple(
             State(
                 entry["name"],

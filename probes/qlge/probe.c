@@ -10,6 +10,9 @@
 #define QLGE_TAKEN_AT_ONCE 16
 #define QLGE_LARGE 1		/* enum { QLGE_SB, QLGE_LB } */
 
+/* Posted small buffers when this CPU's poll began. */
+BPF_PERCPU_ARRAY(qlge_small, u32, 1);
+
 static __always_inline u64 qlge_ring(u64 napi)
 {
 	return napi - OFF_ring_napi;
@@ -61,24 +64,28 @@ static __always_inline struct rxt_queue *qlge_queue(u64 ring, int large)
 int qlge_poll_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM1(ctx), ring = qlge_ring(napi);
+	u32 zero = 0, small = qlge_posted(ring + OFF_ring_sbq);
 
 	qlge_queue(ring, 1);
+	qlge_small.update(&zero, &small);
 	rxt_poll_in(napi, qlge_posted(ring + OFF_ring_lbq));
 	return 0;
 }
 
 /* void qlge_update_buffer_queues(struct rx_ring *rx_ring, ...): in a poll, when it has taken its packets. One that
- * took no large buffer is a poll of the small ones. */
+ * took small buffers only is a poll of theirs. */
 int qlge_update_in(struct pt_regs *ctx)
 {
 	u64 ring = PT_REGS_PARM1(ctx);
-	u32 zero = 0;
+	u32 zero = 0, *small = qlge_small.lookup(&zero);
 	struct rxt_poll *poll = polls.lookup(&zero);
 
-	if (!poll || poll->key != qlge_lbq_key(ring) || poll->posted != qlge_posted(ring + OFF_ring_lbq))
+	if (!small || !poll || poll->key != qlge_lbq_key(ring))
+		return 0;
+	if (poll->posted != qlge_posted(ring + OFF_ring_lbq) || *small == qlge_posted(ring + OFF_ring_sbq))
 		return 0;
 	poll->key = qlge_sbq_key(ring);
-	poll->posted = qlge_posted(ring + OFF_ring_sbq);
+	poll->posted = *small;
 	return 0;
 }
 

@@ -172,6 +172,22 @@ def _attach_one(bpf: Any, hook: Hook) -> Attached:
     return Attached(hook, None, why)
 
 
+def regime(driver: Driver, programs: Collection[str]) -> str:
+    """How this kernel's driver retries a failed refill.
+
+    :param programs: those that were attached.
+    """
+    return next(
+        (
+            each.name
+            for each in driver.regimes
+            if set(each.hooks) <= set(programs)
+            and all(bcc().BPF.ksymname(function) != -1 for function in each.functions)
+        ),
+        "not known",
+    )
+
+
 def set_filters(bpf: Any, ifindexes: Collection[int], queues: Collection[int]) -> None:
     """Tells the program which devices and queues to send events of; empty means all."""
     for name, numbers in (("only_devices", ifindexes), ("only_queues", queues)):

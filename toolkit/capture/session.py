@@ -180,14 +180,11 @@ def _meta(
             entry for entry in attached if entry.hook in driver.hooks or entry.hook.program.startswith("rxt_")
         ]
         present = {entry.hook.program for entry in hooks if entry.at}
-        regime = next(
-            (regime.name for regime in driver.regimes if present.issuperset(regime.hooks)), "not known"
-        )
         drivers.append(
             {
                 "name": driver.name,
                 **fact,
-                "regime": regime,
+                "regime": program.regime(driver, present),
                 "hooks": [
                     {
                         "program": entry.hook.program,
