@@ -40,7 +40,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Regime:
-    """How a failed refill is retried, told by the hooks that were attached and the functions that are there."""
+    """How a failed refill is retried: told by hooks that were attached, and functions that are there."""
 
     name: str
     hooks: tuple[str, ...]
