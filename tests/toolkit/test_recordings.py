@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is said of traces that were recorded on real machines (tests/data)."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Run
 from toolkit.report import text
+from toolkit.stalls import comparison
 from toolkit.stalls.analysis import analyze, summary
 from toolkit.stalls.runs import read_runs
+from toolkit.stalls.verdict import IMPROVED
 from toolkit.stalls.witness import compare, read_phases, read_witness
 
 DATA = Path(__file__).parent.parent / "data"
@@ -42,3 +46,38 @@ def test_a_recording_is_a_run() -> None:
     assert run["refused"] == 113441 / (201915 + 113441)
     assert run["recovery_ns"] == 0  # the stall ended 16 s before the shortage did
     assert run["witness_agrees"]
+
+
+def test_recorded_variants_compare_as_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DATA / "virtio_net_variants")
+    found = comparison.summary(comparison.compare(read_runs("stock"), read_runs("paced")))
+    committed = json.loads(Path("comparison.json").read_text())
+    assert found["verdict"] == committed["verdict"] == IMPROVED
+    assert found["sentence"] == committed["sentence"]
+    metrics, expected = found.pop("metrics"), committed.pop("metrics")
+    assert [row["name"] for row in metrics] == [row["name"] for row in expected]
+    for row, old in zip(metrics, expected, strict=True):
+        assert row == pytest.approx(old)
+    assert found == committed | {"toolkit": found["toolkit"]}
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate", "code", "sentence"),
+    [
+        (
+            "virtio_net_variants/stock/001",
+            "virtio_net_variants/paced/001",
+            3,
+            "1 run(s) of stock and 1 of paced",
+        ),
+        ("virtio_net_variants/stock", "virtio_net_variants/stock/001", 1, "is in both sets"),
+        ("virtio_net_variants", "virtio_net_pressure", 1, "the base mixes builds of the driver"),
+    ],
+)
+def test_recordings_that_cannot_be_compared(
+    run: Run, monkeypatch: pytest.MonkeyPatch, base: str, candidate: str, code: int, sentence: str
+) -> None:
+    monkeypatch.chdir(DATA)
+    exit_code, out, err = run("compare", base, candidate)
+    assert exit_code == code
+    assert sentence in " ".join((out + err).split())
