@@ -6,7 +6,7 @@
  */
 
 /* QLGE_BQ_LEN, and how many buffers the device takes at once (QLGE_BQ_ALIGN), in qlge.h: not in BTF. */
-#define QLGE_BUFFERS 256
+#define QLGE_BUFFERS 512
 #define QLGE_TAKEN_AT_ONCE 16
 #define QLGE_LARGE 1		/* enum { QLGE_SB, QLGE_LB } */
 
