@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,16 @@ def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[st
         raise UserError(f"{path} is an experiment with {plan['driver']}, not {driver}.")
     runs = {variant: read_runs(path / "runs" / variant) for variant in plan["variants"]}
     scenario = plan["scenario"][0]
+    # Of all pairs only neighbours are drawn; the rest is in the words.
+    neighbours = list(pairwise(plan["variants"]))
+    drawn = [each for each in verdict["comparisons"] if _names(each) in neighbours]
     return {
         "scenario": scenario,
         "path": path,
         "about": _about(manifest, runs, path),
         "table": _table(runs),
         "comparisons": verdict["comparisons"],
-        "pictures": [_picture(path, each, scenario, pictures) for each in verdict["comparisons"]],
+        "pictures": [_picture(path, each, scenario, pictures) for each in drawn],
         "findings": _words(words / f"{scenario}.md"),
         "command": _command(plan, max(len(each) for each in runs.values()), path),
     }
@@ -110,13 +114,18 @@ def _range(values: pd.Series, unit: str) -> str:
 
 def _picture(path: Path, comparison: dict[str, Any], scenario: str, pictures: Path) -> dict[str, str]:
     """:return: path and title of a comparison's plot, which is copied."""
-    names = [comparison[side]["name"] for side in ("base", "candidate")]
+    names = _names(comparison)
     target = pictures / f"{scenario}-{'-'.join(names)}.png"
     shutil.copy(path / "-".join(names) / "distributions.png", target)
     return {
         "path": f"{pictures.name}/{target.name}",
         "title": f"{names[0]} and {names[1]} under {scenario}: every run, by metric",
     }
+
+
+def _names(comparison: dict[str, Any]) -> tuple[str, str]:
+    """:return: of base and candidate."""
+    return comparison["base"]["name"], comparison["candidate"]["name"]
 
 
 def _command(plan: dict[str, Any], runs: int, path: Path) -> str:
