@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""qlge, with a NIC of our own: Debian's driver takes it for the adapter, and stalls as it did."""
+
+import json
+import random
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.conftest import Boot
+from tests.machine.peer import Peer, peer
+from tests.machine.test_virtio_net import received, result
+from toolkit.stalls.analysis import Analysis, analyze, summary
+from vm import guest, qemu, trial, variants
+from vm.wire import frames
+
+ECHO = """
+import socket
+port = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+port.bind(("", 9000))
+print("ready", flush=True)
+while True:
+    data, who = port.recvfrom(1 << 16)
+    port.sendto(data, who)
+"""
+
+
+@pytest.fixture
+def machine(boot: Boot) -> guest.Guest:
+    return boot("qlge")
+
+
+def load(machine: guest.Guest, variant: str) -> None:
+    variants.load(machine, variant, say=print)
+
+
+def address(machine: guest.Guest, mtu: int = 1500) -> None:
+    """Gives eth1 an address, and lets it ask for others'."""
+    words = f"link set eth1 arp on mtu {mtu}", f"address replace {frames.DESTINATION}/24 dev eth1"
+    machine.ssh(" && ".join(f"sudo ip {each}" for each in words), check=True)
+    carrier(machine, "1")
+
+
+def carrier(machine: guest.Guest, wanted: str) -> None:
+    deadline = time.monotonic() + 30
+    while machine.ssh("cat /sys/class/net/eth1/carrier").stdout.strip() != wanted:
+        assert time.monotonic() < deadline, f"the link did not become {wanted}"
+        time.sleep(0.3)
+
+
+def ping(machine: guest.Guest) -> None:
+    done = machine.ssh(f"ping -c 5 -i 0.2 -W 5 {frames.SOURCE}")
+    assert " 0% packet loss" in done.stdout, done.stdout + done.stderr
+
+
+def log_is_clean(machine: guest.Guest) -> None:
+    log = machine.ssh("sudo dmesg", check=True).stdout
+    assert not re.search(r"BUG:|WARNING:|general protection|unable to handle|corruption", log), log[-4000:]
+
+
+def test_eth1_is_under_debians_own_driver(machine: guest.Guest) -> None:
+    facts = machine.ssh(
+        "readlink -f /sys/class/net/eth1/device/driver/module; cat /sys/class/net/eth1/address; "
+        "modinfo -F intree qlge; cat /sys/class/net/eth1/operstate",
+        check=True,
+    ).stdout.split()
+    assert facts == ["/sys/module/qlge", qemu.mac(0), "Y", "up"]
+    assert machine.ask("stats")["link"] == "up"
+
+
+def test_it_is_fully_observable(machine: guest.Guest) -> None:
+    load(machine, "stock")
+    done = machine.ssh("sudo toolkit doctor qlge")
+    assert done.returncode == 0, done.stdout
+    assert "qlge: fully observable" in done.stdout, done.stdout
+    assert "eth1 (4 queues)" in done.stdout
+
+
+def test_ping_and_link(machine: guest.Guest) -> None:
+    load(machine, "stock")
+    with peer(machine.wire(0), machine.files.peer(0)):
+        address(machine)
+        ping(machine)
+        machine.ask("link", "down")
+        carrier(machine, "0")
+        machine.ask("link", "up")
+        carrier(machine, "1")
+        ping(machine)
+
+
+def test_module_is_loaded_again_and_again(machine: guest.Guest) -> None:
+    with peer(machine.wire(0), machine.files.peer(0)):
+        for _ in range(3):
+            load(machine, "stock")
+            address(machine)
+            ping(machine)
+    log_is_clean(machine)
+
+
+def test_large_frames_arrive_as_they_were(machine: guest.Guest) -> None:
+    """There and back: 8000 bytes fit into a large buffer, 9014 are chained."""
+    load(machine, "stock")
+    chance = random.Random(1)
+    with (
+        peer(machine.wire(0), machine.files.peer(0)) as other,
+        machine.popen(f"exec python3 -u -c '{ECHO}'") as echo,
+    ):
+        assert echo.stdout is not None
+        assert echo.stdout.readline() == "ready\n"
+        address(machine, mtu=9000)
+        ping(machine)
+        for size in [100, 1000, *[8000] * 20, *[9014] * 20]:
+            content = chance.randbytes(size - frames.HEADERS)
+            assert _echoed(other, content) == content, f"{size} bytes"
+        echo.kill()
+    address(machine, mtu=1500)
+    log_is_clean(machine)
+
+
+def _echoed(other: Peer, content: bytes) -> bytes:
+    size = frames.HEADERS + len(content)
+    other.send(frames.udp(size, dst_mac=qemu.mac(0), port=9000, content=content))
+    return other.datagrams.get(timeout=20)
+
+
+def test_packets_are_all_counted_on_the_queue_that_held_them(machine: guest.Guest, tmp_path: Path) -> None:
+    load(machine, "stock")
+    for size, name in ((1000, "rx-1 lbq"), (200, "rx-1 sbq")):
+        before = received(machine, "eth1")
+        traffic = trial.Traffic(rate=3000, size=size)
+        files = trial.run(machine, "qlge", tmp_path / name, seconds=6, traffic=traffic)
+        analysis, found = result(files)
+        assert found["regime"] == "workqueue fallback"
+        assert analysis.stalls.empty
+        packets = analysis.queues.set_index("name")["packets"]
+        assert packets[name] > 6 * 1500
+        assert packets.sum() == received(machine, "eth1") - before
+        assert packets[name] > 0.99 * packets.sum()
+
+
+@pytest.mark.parametrize(("mtu", "size", "order"), [(1500, 1000, 0), (9000, 8000, 1)])
+def test_stock_recovers(machine: guest.Guest, tmp_path: Path, mtu: int, size: int, order: int) -> None:
+    load(machine, "stock")
+    machine.ssh(f"sudo ip link set eth1 mtu {mtu}", check=True)
+    carrier(machine, "1")
+    traffic = trial.Traffic(rate=3000, size=size)
+    # Larger buffers last longer: memory has to be short for longer, too.
+    short = ["--min-free", "650000", "--hold", "2"] if order else []
+    files = trial.run(machine, "qlge", tmp_path, scenario=["knob", "--after", "5", *short], traffic=traffic)
+    machine.ssh("sudo ip link set eth1 mtu 1500", check=True)
+    analysis, found = result(files)
+    assert found["variant"] == "stock"
+    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
+    assert longest["name"] == "rx-1 lbq"
+    assert longest["order"] == order
+    assert longest["duration_ns"] > 300_000_000
+    assert longest["retries"] >= 1
+    assert not analysis.stalls["open"].any()
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+
+
+def test_unfixed_stays_deaf(machine: guest.Guest, tmp_path: Path) -> None:
+    load(machine, "unfixed")
+    files = trial.run(
+        machine,
+        "qlge",
+        tmp_path,
+        scenario=["knob", "--after", "60"],
+        traffic=trial.Traffic(rate=3000, size=1000),
+    )
+    analysis, found = result(files)
+    assert (found["variant"], found["regime"]) == ("unfixed", "none")
+    starved = analysis.stalls[analysis.stalls["name"] == "rx-1 lbq"].sort_values("duration_ns").iloc[-1]
+    assert (starved["state"], bool(starved["open"])) == ("starved", True)
+    phases = {phase["name"]: phase for phase in json.loads(files.phases.read_text())["phases"]}
+    since = phases["hold"]["end_ns"]
+    assert starved["start_ns"] < since
+    assert starved["start_ns"] + starved["duration_ns"] - since > 60_000_000_000
+    # Nothing came that could wake it: no interrupt, and no poll but the one that found no memory.
+    assert (starved["irqs"], starved["polls"]) == (0, 1)
+    assert starved["packets"] <= 64
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+    rings = json.loads(files.witness.read_text())["nic"]["rings"]
+    (gap,) = [gap for gap in rings[1]["gaps_lbq"] if gap.get("open")]
+    assert gap["refused"] > 60 * 2000
+
+
+def test_a_small_frame_wakes_an_unfixed_ring(machine: guest.Guest, tmp_path: Path) -> None:
+    """Why the scenarios' frames have a ring of their own: any ARP request would end the stall."""
+    load(machine, "unfixed")
+    large = trial.Traffic(rate=3000, size=1000)
+    with trial.tracing(machine, "qlge", "/var/tmp/small.rxt"):
+        with trial.wire(machine, large, tmp_path / "witness.json"):
+            python = "cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python"
+            machine.ssh(f"{python} -m vm.scenarios.knob --after 3 -o /dev/null", check=True, timeout=120)
+        with trial.wire(machine, trial.Traffic(rate=1, size=100), tmp_path / "small.json"):
+            time.sleep(3)
+    machine.ssh("sudo chown $(id -u) /var/tmp/small.rxt", check=True)
+    machine.copy_from("/var/tmp/small.rxt", tmp_path / "small.rxt")
+    stalls = analyze(tmp_path / "small.rxt").stalls
+    longest = stalls.sort_values("duration_ns").iloc[-1]
+    assert (longest["name"], longest["state"]) == ("rx-1 lbq", "starved")
+    assert longest["duration_ns"] > 3_000_000_000
+    assert not longest["open"]
+
+
+@pytest.mark.slow
+def test_tcp_whose_receiver_is_stopped(boot: Boot, machine: guest.Guest, tmp_path: Path) -> None:
+    """The sender is another machine: its window probes are small frames, which wake the ring."""
+    load(machine, "stock")
+    other = boot("virtio-net")
+    guest.join(machine, other)
+    for each, ip, far, mac in (
+        (machine, frames.DESTINATION, frames.SOURCE, other),
+        (other, frames.SOURCE, frames.DESTINATION, machine),
+    ):
+        lladdr = mac.ssh("cat /sys/class/net/eth1/address", check=True).stdout.strip()
+        each.ssh(
+            f"sudo ip address replace {ip}/24 dev eth1 && "
+            f"sudo ip neigh replace {far} lladdr {lladdr} dev eth1 nud permanent",
+            check=True,
+        )
+    python = "cd /opt/toolkit/src && exec sudo /opt/toolkit/venv/bin/python"
+    with other.popen(f"{python} -m vm.scenarios.stopped --send {frames.DESTINATION}") as sender:
+        files = trial.run(machine, "qlge", tmp_path, scenario=["stopped"])
+        other.ssh("sudo pkill -f -- '--send 192[.]'")
+        sender.communicate(timeout=60)
+    analysis, _ = result_without_witness(files)
+    assert not analysis.stalls["open"].any()
+    assert analysis.queues["failed"].sum() > 0
+    assert analysis.queues["packets"].sum() > 5000
+
+
+def result_without_witness(files: trial.Files) -> tuple[Analysis, dict[str, Any]]:
+    analysis = analyze(files.trace)
+    found = summary(analysis)
+    assert found["complete"], found["damage"]
+    return analysis, found
