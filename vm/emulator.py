@@ -26,9 +26,10 @@ RELEASE, BACKPORTS = "trixie", "trixie-backports"
 _TREE = "usr/lib/x86_64-linux-gnu"
 
 
-def ensure(machine: Machine, *, say: debian.Say = debian.stderr) -> list[str]:
+def ensure(machine: Machine, *, copy: Path | None = None, say: debian.Say = debian.stderr) -> list[str]:
     """The words that start a QEMU for a machine; one that is missing is built first.
 
+    :param copy: where a QEMU of the cache is copied to first, for another user, who may not enter the cache.
     :param say: is told of progress, a line at a time.
     :return: the program, with all that goes before the machine's own arguments.
     :raises UserError: if it cannot be built.
@@ -45,7 +46,23 @@ def ensure(machine: Machine, *, say: debian.Say = debian.stderr) -> list[str]:
         force=False,
         say=say,
     )
-    return _inside(directory)
+    if copy is None:
+        return _inside(directory)
+    if not copy.exists():
+        cmd(["cp", "--archive", "--reflink=auto", directory, copy])
+        _shadow(copy)
+    return _inside(copy)
+
+
+def _shadow(tree: Path) -> None:
+    """Stand in the way of the system's modules, as a libvirt that asks for all of them would find those.
+
+    QEMU looks for what the tree lacks in the system's directory, and ends when a module is of another build.
+    """
+    for module in (Path("/") / _TREE / "qemu").glob("*.so"):
+        own = tree / _TREE / "qemu" / module.name
+        if own.parent.is_dir() and not own.exists():
+            own.touch()
 
 
 def _packages() -> list[str]:

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The process beside a machine that is one of its NICs (vm/qlge_nic): started, asked, and ended with it."""
+"""The process beside a machine that is one of its NICs (vm/qlge_nic): started, asked, and ended with it.
+
+``python -m vm.model up MACHINE DIRECTORY`` and ``down DIRECTORY`` are for the Vagrantfile, where libvirt
+starts QEMU.
+"""
 
 import contextlib
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
-from vm import qemu
+from vm import emulator, machines, qemu
 from vm.machines import Nic
 from vm.paths import CHECKOUT
 from vm.qlge_nic.control import ask as _ask
@@ -90,3 +96,53 @@ def _is_model(pid: int, files: qemu.Files) -> bool:
     except OSError:
         return False
     return any(word.startswith(os.fsencode(files.directory / "device")) for word in words)
+
+
+def up(machine: machines.Machine, files: qemu.Files) -> None:
+    """Start a machine's own NICs, unless they run, and leave ``qemu``, a command that starts its QEMU.
+
+    :param files: a directory through which others may pass.
+    """
+    if any(_is_model(pid, files) for pid in _started(files)):
+        return
+    words = emulator.ensure(machine, copy=files.directory / "tree")
+    program = shutil.which(words[0]) or words[0]
+    wrapper = files.directory / "qemu"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.join([program, *words[1:]])} "$@"\n')
+    wrapper.chmod(0o755)
+    pids = {number: start(number, nic, files) for number, nic in enumerate(machine.nics) if nic.ours}
+    (files.directory / "models").write_text(" ".join(map(str, pids.values())))
+    for number in pids:
+        # libvirt's QEMU is another user.
+        files.device(number).chmod(0o666)
+
+
+def down(files: qemu.Files) -> None:
+    """End the NICs that :func:`up` started, as far as they have not ended with their machine."""
+    for pid in _started(files):
+        stop(pid, files)
+
+
+def _started(files: qemu.Files) -> list[int]:
+    try:
+        return [int(pid) for pid in (files.directory / "models").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def main() -> None:
+    try:
+        match sys.argv[1:]:
+            case ["up", name, directory]:
+                up(machines.find(name), qemu.Files(Path(directory)))
+            case ["down", directory]:
+                down(qemu.Files(Path(directory)))
+            case _:
+                raise UserError("usage: python -m vm.model up MACHINE DIRECTORY | down DIRECTORY")
+    except UserError as error:
+        print(f"vm.model: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`vagrant up virtio-net`, with a libvirtd of its own: a machine as in machines.yaml, which can trace."""
+"""`vagrant up`, with a libvirtd of its own: machines as in machines.yaml, which can trace."""
 
 import base64
 import contextlib
@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from toolkit.trace.reader import TraceReader
-from vm import machines
+from vm import emulator, machines
 from vm.paths import CHECKOUT, cache
 
 NAME = "virtio-net"
@@ -113,9 +114,14 @@ class Vagrant:
             )
         return text
 
-    def ssh(self, command: str, *, seconds: float = SSH_SECONDS) -> str:
-        """Run a command in the machine."""
-        return self.run("vagrant", "ssh", NAME, "-c", command, seconds=seconds)
+    def ssh(self, command: str, *, name: str = NAME, seconds: float = SSH_SECONDS) -> str:
+        """Run a command in a machine."""
+        return self.run("vagrant", "ssh", name, "-c", command, seconds=seconds)
+
+    def facts(self, name: str = NAME) -> Any:
+        """What a machine says of itself."""
+        script = base64.b64encode(FACTS.encode()).decode()
+        return json.loads(self.ssh(f"echo {script} | base64 -d | python3 -", name=name))
 
     def _tail(self, text: str) -> str:
         lines = [line for line in text.replace("\r", "\n").splitlines() if "Progress:" not in line]
@@ -221,19 +227,13 @@ def _frames(vagrant: Vagrant) -> Iterator[None]:
     assert sender.returncode == 0, said
 
 
-def _under_vagrant(machine: machines.Machine) -> bool:
-    return all(nic.queues == 1 and not nic.ours for nic in machine.nics)
-
-
 def test_up_trace_destroy(vagrant: Vagrant, tmp_path: Path) -> None:
     machine = machines.find(NAME)
     listed = vagrant.run("vagrant", "status", seconds=60)
-    assert all(name in listed for name, each in machines.load().items() if _under_vagrant(each)), listed
+    assert all(name in listed for name, each in machines.load().items() if each.nics[0].queues == 1), listed
     vagrant.run("vagrant", "up", NAME, seconds=UP_SECONDS)
 
-    facts = json.loads(
-        vagrant.ssh(f"echo {base64.b64encode(FACTS.encode()).decode()} | base64 -d | python3 -")
-    )
+    facts = vagrant.facts()
     assert facts["drivers"] == [machine.management, machine.driver]
     assert facts["cpus"] == machine.cpus
     assert 0.85 < facts["memory"] / (machine.memory_mb << 20) <= 1
@@ -257,5 +257,17 @@ def test_up_trace_destroy(vagrant: Vagrant, tmp_path: Path) -> None:
     assert packets > 1000
 
     vagrant.run("vagrant", "destroy", "--force", NAME, seconds=60)
+    assert not vagrant.run(*VIRSH, "list", "--all", "--name", seconds=20).strip()
+    assert not list((vagrant.work / "tmp").glob("*/*"))
+
+
+def test_up_with_a_nic_of_ours(vagrant: Vagrant) -> None:
+    machine = machines.find("qlge")
+    # There is no network where vagrant runs.
+    emulator.ensure(machine)
+    vagrant.run("vagrant", "up", machine.name, seconds=UP_SECONDS)
+    assert vagrant.facts(machine.name)["drivers"] == [machine.management, machine.driver]
+    assert "qlge: fully observable" in vagrant.ssh("sudo toolkit doctor qlge", name=machine.name)
+    vagrant.run("vagrant", "destroy", "--force", machine.name, seconds=60)
     assert not vagrant.run(*VIRSH, "list", "--all", "--name", seconds=20).strip()
     assert not list((vagrant.work / "tmp").glob("*/*"))

@@ -8,6 +8,7 @@ import pytest
 from tests.vm.test_qemu import MACHINE, script
 from toolkit.errors import UserError
 from vm import debian, emulator, qemu
+from vm.cmd import cmd as real_cmd
 from vm.machines import Nic
 
 OURS = replace(MACHINE, nics=(Nic("qlge"),))
@@ -68,6 +69,18 @@ def test_else_a_newer_one_is_unpacked_once(
     assert words[0] == "env"
     assert words[2].startswith(str(cache / "qemu" / "trixie-"))
     assert not list((cache / "qemu").glob("*/tar"))
+
+
+def test_a_copy_is_for_those_who_may_not_enter_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    system("7.2.22", tmp_path, monkeypatch)
+    unpacks("11.1.3", monkeypatch)
+    emulator.ensure(OURS, say=print)
+    monkeypatch.setattr(emulator, "cmd", real_cmd)
+    words = emulator.ensure(OURS, copy=tmp_path / "copy", say=print)
+    assert str(cache) not in " ".join(words)
+    assert Path(words[2]).exists()
 
 
 def test_one_that_is_too_old_is_not_kept(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm import model, qemu
+from vm import emulator, machines, model, qemu
 from vm.machines import Nic
 
 
@@ -54,6 +54,27 @@ def test_one_that_is_stubborn_is_killed(files: qemu.Files, monkeypatch: pytest.M
         stubborn.stdout.readline()
         model.stop(stubborn.pid, files)
         assert stubborn.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_for_a_libvirt_it_leaves_a_command(
+    files: qemu.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        emulator, "ensure", lambda _, copy: ["env", f"AT={copy}", "sh", "-c", 'echo "$AT $1"']
+    )
+    machine = machines.find("qlge")
+    model.up(machine, files)
+    pids = (tmp_path / "models").read_text()
+    try:
+        assert files.device(0).stat().st_mode & 0o777 == 0o666
+        said = subprocess.run([tmp_path / "qemu", "0", "a b"], capture_output=True, text=True, check=True)
+        assert said.stdout == f"{tmp_path}/tree a b\n"
+        model.up(machine, files)
+        assert (tmp_path / "models").read_text() == pids
+    finally:
+        model.down(files)
+    assert not files.device(0).exists()
+    model.down(qemu.Files(tmp_path / "nothing"))
 
 
 def test_it_ends_with_its_machine(files: qemu.Files) -> None:
