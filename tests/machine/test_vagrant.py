@@ -246,9 +246,16 @@ def test_up_trace_destroy(vagrant: Vagrant, tmp_path: Path) -> None:
     assert f"total_bytes_sec: {machine.swap.bytes_per_second}\n" in slow
 
     assert "virtio_net: fully observable" in vagrant.ssh("sudo toolkit doctor virtio_net")
-    tracing = "sudo toolkit trace virtio_net --duration 5 -o /tmp/x.rxt && toolkit drivers"
+    tracing = "echo $$ >/tmp/pid; exec toolkit trace virtio_net -o /tmp/x.rxt"
+    vagrant.ssh(
+        f"sudo setsid sh -c '{tracing}' >/tmp/said 2>&1 </dev/null & "
+        "for i in $(seq 200); do grep -q ^tracing /tmp/said && exit; sleep 0.5; done; cat /tmp/said; exit 1"
+    )
+    # Not while probes are put on or off: an emulated CPU may crash when code is patched under its feet.
     with _frames(vagrant):
-        encoded = vagrant.ssh(f"{{ {tracing}; }} >&2 && sudo base64 /tmp/x.rxt")
+        time.sleep(4)
+    ended = "sudo kill -TERM $(cat /tmp/pid); while sudo kill -0 $(cat /tmp/pid); do sleep 0.5; done"
+    encoded = vagrant.ssh(f"{{ {ended}; toolkit drivers; }} >&2 && sudo base64 /tmp/x.rxt")
     trace = tmp_path / "x.rxt"
     trace.write_bytes(base64.b64decode(encoded))
     reader = TraceReader(trace)
