@@ -25,7 +25,7 @@ from toolkit.errors import UserError
 from toolkit.report import comparison as report
 from toolkit.stalls import comparison
 from toolkit.stalls.runs import read_runs
-from vm import drivers, guest, image, machines, trial, variants
+from vm import drivers, emulator, guest, image, machines, trial, variants
 from vm.cmd import cmd
 
 #: How often a run that cannot be used is repeated.
@@ -176,7 +176,7 @@ def _open(plan: Plan, out: Path, say: Callable[[str], object]) -> None:
         "image": built.key,
         "machine": asdict(machines.find(plan.machine)),
         "modules": {each: drivers.file_name(plan.driver, each) for each in plan.variants if each != "stock"},
-        "qemu": cmd(["qemu-system-x86_64", "--version"]).stdout.splitlines()[0],
+        "qemu": cmd([*emulator.ensure(machines.find(plan.machine)), "--version"]).stdout.splitlines()[0],
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     _write(manifest, made_of)
