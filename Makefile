@@ -48,7 +48,7 @@ check: setup ## lint, types and unit tests, in a minute
 	.venv/bin/mypy
 	$(PYTHON) -m pytest -q -m 'not machine'
 
-test: setup-vagrant check ## everything, with machines: half an hour without KVM
+test: setup-vagrant check ## everything, with machines: three quarters of an hour without KVM
 	$(PYTHON) -m pytest -v -m 'machine and not slow' $(AGAIN)
 
 test-all: setup-vagrant check ## also the trials that take long

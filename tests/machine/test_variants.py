@@ -12,7 +12,11 @@ from toolkit.stalls.analysis import analyze
 from toolkit.stalls.runs import read_runs
 from vm import drivers, guest, trial, variants
 
-PATHS = ["virtio-net", "virtio-net-small", "virtio-net-big"]
+PATHS = [
+    "virtio-net",
+    pytest.param("virtio-net-small", marks=pytest.mark.slow),
+    pytest.param("virtio-net-big", marks=pytest.mark.slow),
+]
 
 
 def load(machine: guest.Guest, variant: str) -> None:
