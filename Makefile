@@ -58,6 +58,7 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.drain
 	$(PYTHON) -m bench.analyze
 	$(PYTHON) -m bench.overhead
+	$(PYTHON) -m bench.qlge_nic
 
 clean: ## remove .venv and out; images stay in the cache (python -m vm build --prune)
 	rm -rf .venv out

@@ -24,10 +24,10 @@ from vm import guest, trial
 from vm.paths import CHECKOUT
 
 
-def frames_per_s(machine: guest.Guest, rate: int, seconds: float) -> float:
-    """What the NIC's own counter says while the sender offers `rate` frames a second."""
+def frames_per_s(machine: guest.Guest, rate: int, seconds: float, size: int = 60) -> float:
+    """What the NIC's own counter says while the sender offers `rate` frames of `size` bytes a second."""
     words = [sys.executable, "-m", "vm.wire", "--socket", str(machine.wire(0)), "--rate", str(rate)]
-    words += ["--size", "60", "--duration", str(seconds + 3)]
+    words += ["--size", str(size), "--duration", str(seconds + 3)]
     counter = "date +%s.%N; cat /sys/class/net/eth1/statistics/rx_packets"
     with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.DEVNULL):
         time.sleep(1)
