@@ -8,12 +8,15 @@ than that (mm/page_alloc.c, __zone_watermark_ok: min - min/2 - a quarter of that
 from __future__ import annotations
 
 import mmap
+import sys
 import time
 from pathlib import Path
 
 from vm.scenarios import testbed
+from vm.scenarios.testbed import MIB
 
-MIB = 1 << 20
+#: How long filling the memory may take; a machine that was starved before swaps meanwhile.
+FILL_SECONDS = 120
 
 
 def main() -> None:
@@ -35,8 +38,7 @@ def main() -> None:
                 with log.phase("fill memory"):
                     # Page cache would be given back at once and soften the shortage.
                     Path("/proc/sys/vm/drop_caches").write_text("1")
-                    while testbed.meminfo("MemFree") > (arguments.free + 2) * MIB:
-                        time.sleep(0.1)
+                    _wait_for(arguments.free + 2)
                 testbed.stay()
                 with log.phase("rest"):
                     time.sleep(arguments.settle)
@@ -55,11 +57,25 @@ def main() -> None:
         log.write(arguments.output)
 
 
+def _spare() -> int:
+    """:return: bytes that are free, or would be at once: what swap holds already needs no writing."""
+    return testbed.meminfo("MemFree") + testbed.meminfo("SwapCached")
+
+
+def _wait_for(free: int) -> None:
+    """Returns when no more than `free` MiB are spare."""
+    deadline = time.monotonic() + FILL_SECONDS
+    while _spare() > free * MIB:
+        if time.monotonic() > deadline:
+            sys.exit(f"reclaim keeps more than {free} MiB free; give --free a larger number.")
+        time.sleep(0.1)
+
+
 def _fill(free: int) -> None:
-    """Takes anonymous memory, which swap may have, until no more than `free` bytes are left, and keeps it."""
+    """Takes anonymous memory, which swap may have, until at most `free` bytes are spare, and keeps it."""
     taken = []
     while True:
-        spare = testbed.meminfo("MemFree") - free
+        spare = _spare() - free
         if spare < MIB:
             time.sleep(0.05)
             continue

@@ -15,30 +15,22 @@ import time
 from contextlib import ExitStack
 
 from vm.scenarios import testbed
-from vm.scenarios.pressure import MIB, SO_RCVBUFFORCE
+from vm.scenarios.testbed import MIB, SO_RCVBUFFORCE
 
 CHUNK = 1 << 20
 
 
 def main() -> None:
     parser = testbed.options(__doc__ or "")
+    testbed.pressure_options(parser)
     parser.add_argument("--send", metavar="ADDRESS", help="be the sender, until killed")
-    parser.add_argument("--duration", type=float, default=40.0, help="seconds of pressure")
     parser.add_argument("--before", type=float, default=5.0, help="seconds in which the receiver reads")
     parser.add_argument(
         "--after", type=float, default=20.0, help="seconds to go on when memory is free again"
     )
-    parser.add_argument("--dirty", type=int, default=750, help="MiB that are written over and over")
-    parser.add_argument("--device", default="eth1", help="the device that receives")
-    parser.add_argument("--address", default="192.0.2.1/24", help="its address meanwhile")
-    parser.add_argument("--ports", default="9000-9047", help="TCP ports, one connection each")
-    parser.add_argument("--buffer", type=int, default=6, help="MiB that each connection may hold")
-    parser.add_argument("--min-free", type=int, default=4096, help="vm.min_free_kbytes meanwhile")
     arguments = parser.parse_args()
-    first, _, last = arguments.ports.partition("-")
-    ports = range(int(first), int(last or first) + 1)
     if arguments.send:
-        _send(arguments.send, ports)
+        _send(arguments.send, arguments.ports)
 
     log = testbed.begin("stopped")
     try:
@@ -46,7 +38,7 @@ def main() -> None:
             with log.phase("prepare"):
                 stack.enter_context(testbed.address(arguments.device, arguments.address))
                 stack.enter_context(testbed.sysctl("net.ipv4.tcp_mem", "2000000 2000000 2000000"))
-                listeners = [_listen(port, arguments.buffer * MIB) for port in ports]
+                listeners = [_listen(port, arguments.buffer * MIB) for port in arguments.ports]
                 reader = stack.enter_context(testbed.child(lambda: _read(listeners)))
             testbed.stay()
             with log.phase("read"):

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2  # include/uapi/asm-generic/mman.h
+SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
+MIB = 1 << 20
 
 MARKER = Path("/etc/rx-stall-testbed")
 
@@ -30,6 +32,23 @@ def options(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", type=Path, help="write the phases to this file, as JSON")
     return parser
+
+
+def pressure_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what a scenario takes that receives while :func:`pressure` lasts."""
+    parser.add_argument("--duration", type=float, default=40.0, help="seconds of pressure")
+    parser.add_argument("--dirty", type=int, default=750, help="MiB that are written over and over")
+    parser.add_argument("--min-free", type=int, default=4096, help="vm.min_free_kbytes meanwhile")
+    parser.add_argument("--device", default="eth1", help="the device that receives")
+    parser.add_argument("--address", default="192.0.2.1/24", help="its address meanwhile")
+    parser.add_argument("--ports", type=_ports, default="9000-9047", help="ports to receive on")
+    parser.add_argument("--buffer", type=int, default=6, help="MiB that each socket may hold")
+
+
+def _ports(text: str) -> range:
+    """:return: the ports of FIRST-LAST, or the one given."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 def begin(scenario: str) -> Phases:
