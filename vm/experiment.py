@@ -62,12 +62,12 @@ def plan(
 
     :raises UserError: if there is no such driver, machine or variant.
     """
-    known = drivers.variants(driver)
+    drivers.variants(driver)  # or there is no such driver
     usual = tomllib.loads((drivers.HERE / driver / "experiment.toml").read_text())
     chosen = tuple(builds or usual["variants"])
     for each in chosen:
         drivers.check(driver, each)
-    if len(set(chosen)) != len(chosen) or not set(chosen) <= set(known):
+    if len(set(chosen)) != len(chosen):
         raise UserError("name each variant once.")
     kind = machines.find(machine or usual["machine"])
     if kind.driver != driver:
@@ -193,12 +193,14 @@ def _until_usable(
         last = attempt > REPEATS
         try:
             _once(plan, variant, work, accel, say)
+            runs = read_runs(work)
+            if (seen := runs["variant"].iloc[0]) != variant:
+                raise UserError(f"the trace is of {plan.driver} {seen}, not {variant}.")
         except UserError as error:
             if last:
                 raise
             say(f"  failed, once more: {error}")
             continue
-        runs = read_runs(work)
         why = comparison.set_aside(runs).iloc[0]
         say(f"  {_in_words(runs.iloc[0])}" + ("" if pd.isna(why) else f"; not usable: {why}"))
         place = _place(out, variant, number)
@@ -215,7 +217,7 @@ def _once(plan: Plan, variant: str, work: Path, accel: str | None, say: Callable
     with guest.machine(plan.machine, accel=accel) as machine:
         _note(work.parent / "manifest.json", accel=machine.accel)
         variants.load(machine, variant, say=say)
-        files = trial.run(
+        trial.run(
             machine,
             plan.driver,
             work,
@@ -223,9 +225,6 @@ def _once(plan: Plan, variant: str, work: Path, accel: str | None, say: Callable
             traffic=trial.Traffic(),
             say=lambda _: None,
         )
-    seen = read_runs(files.trace)["variant"].iloc[0]
-    if seen != variant:
-        raise UserError(f"the trace is of {plan.driver} {seen}, not {variant}.")
 
 
 def _note(manifest: Path, **facts: str) -> None:

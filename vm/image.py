@@ -80,9 +80,6 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
     say = say or debian.stderr
     name = key(machine)
     directory = cache() / "images" / name
-    image = Image(name, directory / "root.qcow2", directory / "vmlinuz", directory / "initrd")
-    if directory.exists() and not force:
-        return image
     if machine.release not in PYTHON:
         raise UserError(f"Release {machine.release} is not known; {' and '.join(PYTHON)} are.")
     debian.once(
@@ -92,7 +89,7 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
         force=force,
         say=say,
     )
-    return image
+    return Image(name, directory / "root.qcow2", directory / "vmlinuz", directory / "initrd")
 
 
 def prune(keep: set[str]) -> list[str]:

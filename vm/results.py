@@ -14,11 +14,9 @@ import pandas as pd
 
 from toolkit.errors import UserError
 from toolkit.stalls.comparison import set_aside
-from toolkit.stalls.metrics import METRICS, number
+from toolkit.stalls.metrics import METRICS, heading, number
 from toolkit.stalls.runs import read_runs
 from vm import drivers
-
-_UNITS = {"ns": " [s]", "share": " [%]"}
 
 
 def write(driver: str, experiments: Sequence[Path], folder: Path) -> Path:
@@ -63,7 +61,7 @@ def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[st
     return {
         "scenario": scenario,
         "path": path,
-        "about": _about(manifest, runs, path),
+        "about": _about(manifest, runs, sum(verdict["repeated"].values())),
         "table": _table(runs),
         "comparisons": verdict["comparisons"],
         "pictures": [_picture(path, each, scenario, pictures) for each in drawn],
@@ -72,12 +70,11 @@ def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[st
     }
 
 
-def _about(manifest: dict[str, Any], runs: dict[str, pd.DataFrame], path: Path) -> str:
+def _about(manifest: dict[str, Any], runs: dict[str, pd.DataFrame], repeated: int) -> str:
     """:return: what was run, in sentences."""
     every = pd.concat(runs.values())
     machine = manifest["machine"]
     counts = ", ".join(f"{len(frame)} of {variant}" for variant, frame in runs.items())
-    repeated = len(list(path.glob("set-aside/*")))
     aside = int(set_aside(every).notna().sum())
     return (
         f"{len(every)} runs, each in a fresh machine: {counts}. {machine['description'][0].upper()}"
@@ -94,7 +91,7 @@ def _table(runs: dict[str, pd.DataFrame]) -> str:
         {
             "variant": variant,
             **{
-                f"{metric.title}{_UNITS.get(metric.unit, '')}": _range(frame[metric.name], metric.unit)
+                heading(metric.title, metric.unit): _range(frame[metric.name], metric.unit)
                 for metric in METRICS
             },
         }

@@ -22,8 +22,8 @@ def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
     drivers.check(driver, variant)
     kept = cache() / "modules" / image.key(guest.machine) / drivers.file_name(driver, variant)
     there = drivers.BUILT / kept.name
-    guest.ssh(f"sudo install -d -o $(id -u) {there.parent}", check=True, timeout=60)
     if variant != "stock":
+        guest.ssh(f"sudo install -d -o $(id -u) {there.parent}", check=True, timeout=60)
         if kept.exists():
             guest.copy_to(kept, str(there))
         else:

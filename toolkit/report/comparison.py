@@ -11,7 +11,7 @@ import pandas as pd
 from toolkit.report import distributions, page
 from toolkit.report.text import show
 from toolkit.stalls.comparison import Comparison, summary
-from toolkit.stalls.metrics import number
+from toolkit.stalls.metrics import heading, number
 
 NAMES = ("comparison.json", "runs.csv", "report.html", "distributions.png", "distributions.svg")
 """What `compare -o` writes."""
@@ -55,7 +55,7 @@ def metric_table(found: Comparison) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "metric": f"{row['title']}{ {'ns': ' [s]', 'share': ' [%]'}.get(row['unit'], '') }",
+                "metric": heading(row["title"], row["unit"]),
                 found.base.name: _number(row["base_median"], row["unit"]),
                 found.candidate.name: _number(row["candidate_median"], row["unit"]),
                 "difference (95 %)": _number(row["difference"], row["unit"])

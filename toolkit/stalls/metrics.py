@@ -31,6 +31,11 @@ METRICS = (
 )
 
 
+def heading(title: str, unit: str) -> str:
+    """:return: a metric's title over numbers of :func:`number`, with their unit."""
+    return title + {"ns": " [s]", "share": " [%]"}.get(unit, "")
+
+
 def number(value: float, unit: str) -> str:
     """:return: a value without its unit: in s for ns, in % for a share."""
     if unit == "ns":

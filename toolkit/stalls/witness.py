@@ -2,7 +2,7 @@
 """The sender's own account of when its frames were refused, held against the stalls."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,9 @@ def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np
     # What ends a gap ends before the sender hears of it, and so may what began it.
     inside = gaps[["start", "end"]].to_numpy() + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
     steps = np.maximum(gaps["start"].to_numpy() - scan.began >> scan.shift, 0)
-    for queue in queues[(queues["device"] == device) & (queues["packets"] > 0)].index:
-        places = np.searchsorted(_poll_ends(analysis, queue), inside)
+    receiving = queues[(queues["device"] == device) & (queues["packets"] > 0)].index
+    for queue, ends in _poll_ends(analysis, receiving).items():
+        places = np.searchsorted(ends, inside)
         silent = places[:, 0] == places[:, 1]
         for number, step in enumerate(steps):
             looks = scan.posted[queue, : step + 1]
@@ -159,13 +160,14 @@ def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np
     return found
 
 
-def _poll_ends(analysis: Analysis, queue: int) -> NDArray[np.int64]:
-    """:return: [ns] when polls of a queue (index in scan.queues) ended, or their windows did; sorted."""
-    found = [np.empty(0, np.int64)]
+def _poll_ends(analysis: Analysis, queues: Iterable[int]) -> dict[int, NDArray[np.int64]]:
+    """:return: by queue (index in scan.queues), [ns] when its polls, or their windows, ended; sorted."""
+    found = {queue: [np.empty(0, np.int64)] for queue in queues}
     for columns, _ in TraceReader(analysis.path):
-        at = belonging(analysis.scan.queues[queue], columns)
-        found.append(columns["ts"][at[columns["polls"][at] > 0]].astype(np.int64))
-    return np.sort(np.concatenate(found))
+        for queue, ends in found.items():
+            at = belonging(analysis.scan.queues[queue], columns)
+            ends.append(columns["ts"][at[columns["polls"][at] > 0]].astype(np.int64))
+    return {queue: np.sort(np.concatenate(ends)) for queue, ends in found.items()}
 
 
 def _sentence(own: pd.DataFrame, explained: int, busy: int, unexplained: int, unseen: int) -> str:
