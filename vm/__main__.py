@@ -122,7 +122,7 @@ def sync(name: Name) -> None:
 @app.command()
 def variant(
     name: Name,
-    which: Annotated[str, typer.Argument(metavar="VARIANT", help="stock, rebuilt, unfixed, patched, ...")],
+    which: Annotated[str, typer.Argument(metavar="VARIANT", help="NAME, or NAME:PARAMETER=VALUE.")],
 ) -> None:
     """Put another build of its driver into a running machine (vm/drivers)."""
     variants.load(guests.find(name), which, say=lambda line: print(line, file=sys.stderr, flush=True))
@@ -134,7 +134,7 @@ def experiment(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The experiment; one that is there goes on.")],
     runs: Annotated[int, typer.Option(min=1, help="Of each variant.")] = 5,
     builds: Annotated[
-        str, typer.Option("--variants", metavar="NAMES", help="Comma between them, base first.")
+        str, typer.Option("--variants", metavar="NAMES", help="NAME or NAME:PARAMETER=VALUE, base first.")
     ] = "",
     scenario: Annotated[
         str,

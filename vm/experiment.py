@@ -136,7 +136,8 @@ def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]
     :return: {driver, scenario, seed, repeated: runs that could not be used, by variant, comparisons: [{base,
         candidate, verdict, metrics, ...}]}.
     """
-    sets = {variant: read_runs(out / "runs" / variant) for variant in plan.variants}
+    # One build with two values of a parameter is two variants here, of one name in the traces.
+    sets = {each: read_runs(out / "runs" / each).assign(variant=each) for each in plan.variants}
     found = []
     for base, candidate in combinations(plan.variants, 2):
         compared = comparison.compare(sets[base], sets[candidate])
@@ -194,7 +195,7 @@ def _until_usable(
         try:
             _once(plan, variant, work, accel, say)
             runs = read_runs(work)
-            if (seen := runs["variant"].iloc[0]) != variant:
+            if (seen := runs["variant"].iloc[0]) != drivers.split(variant)[0]:
                 raise UserError(f"the trace is of {plan.driver} {seen}, not {variant}.")
         except UserError as error:
             if last:

@@ -28,6 +28,17 @@ def test_an_unknown_variant() -> None:
         drivers.check("virtio_net", "fixed")
 
 
+def test_a_parameter_is_not_part_of_the_build() -> None:
+    assert drivers.split("timer:refill_interval_ms=10") == ("timer", ["refill_interval_ms=10"])
+    drivers.check("qlge", "timer:refill_interval_ms=10")
+    assert drivers.file_name("qlge", "timer:refill_interval_ms=10") == drivers.file_name("qlge", "timer")
+
+
+def test_a_parameter_without_a_value() -> None:
+    with pytest.raises(UserError, match="refill_interval_ms is no PARAMETER=VALUE"):
+        drivers.check("qlge", "timer:refill_interval_ms")
+
+
 def test_another_patch_is_another_file() -> None:
     names = {drivers.file_name("virtio_net", variant) for variant in ("rebuilt", "unfixed", "patched")}
     assert len({name.rpartition("-")[2] for name in names}) == 3

@@ -45,17 +45,27 @@ def variants(driver: str) -> dict[str, str]:
     return _WITHOUT_PATCH | patches
 
 
+def split(variant: str) -> tuple[str, list[str]]:
+    """:return: of NAME:PARAMETER=VALUE:... the name of the build, and what its module is loaded with."""
+    name, *parameters = variant.split(":")
+    return name, parameters
+
+
 def check(driver: str, variant: str) -> None:
     """:raises UserError: if there is no such build of the driver."""
-    if variant not in (known := variants(driver)):
-        raise UserError(f"{driver} has no variant {variant}; it has {', '.join(known)}.")
+    name, parameters = split(variant)
+    if name not in (known := variants(driver)):
+        raise UserError(f"{driver} has no variant {name}; it has {', '.join(known)}.")
+    if wrong := [each for each in parameters if "=" not in each]:
+        raise UserError(f"{wrong[0]} is no PARAMETER=VALUE; a variant is NAME or NAME:PARAMETER=VALUE.")
 
 
 def file_name(driver: str, variant: str) -> str:
     """:return: a name for a built module that changes with all that it is built from, but for the kernel."""
-    parts = [HERE / driver / "Kbuild", HERE / driver / f"{variant}.patch", Path(__file__)]
+    name, _ = split(variant)
+    parts = [HERE / driver / "Kbuild", HERE / driver / f"{name}.patch", Path(__file__)]
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in parts if path.exists())).hexdigest()
-    return f"{driver}-{variant}-{digest[:12]}.ko"
+    return f"{driver}-{name}-{digest[:12]}.ko"
 
 
 def build(driver: str, variant: str) -> Path:
@@ -68,7 +78,8 @@ def build(driver: str, variant: str) -> Path:
     :raises UserError: if the kernel's source is not there or it does not compile.
     """
     check(driver, variant)
-    module = BUILT / file_name(driver, variant)
+    name, _ = split(variant)
+    module = BUILT / file_name(driver, name)
     if module.exists():
         return module
     release = os.uname().release
@@ -81,12 +92,12 @@ def build(driver: str, variant: str) -> Path:
     else:
         work.mkdir(parents=True)
         shutil.copy(source, work)
-    patch = HERE / driver / f"{variant}.patch"
+    patch = HERE / driver / f"{name}.patch"
     if patch.exists():
         inside = source.relative_to(SOURCES) if source.is_dir() else source.parent.relative_to(SOURCES)
         strip = len(inside.parts) + 1
         _run(["patch", "--directory", work, f"--strip={strip}", "--fuzz=0", "--input", patch])
-        _name_itself(work, variant)
+        _name_itself(work, name)
     shutil.copy(HERE / driver / "Kbuild", work / "Kbuild")
     # pahole reads the kernel's types from here, to lay the module's own over them; raw BTF will do.
     shutil.copyfile("/sys/kernel/btf/vmlinux", headers / "vmlinux")
@@ -106,11 +117,16 @@ def load(driver: str, variant: str) -> None:
     :raises UserError: if that fails.
     """
     check(driver, variant)
-    module = None if variant == "stock" else build(driver, variant)
+    name, parameters = split(variant)
+    words = ["modprobe", driver] if name == "stock" else ["insmod", build(driver, name)]
     before = {device.name for device in bound(driver)}
     if Path("/sys/module", driver).exists():
         _run(["rmmod", driver])
-    _run(["modprobe", driver] if module is None else ["insmod", module])
+    _run([*words, *parameters])
+    # The kernel only logs that it does not know a parameter.
+    for each in parameters:
+        if not Path("/sys/module", driver, "parameters", each.partition("=")[0]).exists():
+            raise UserError(f"{driver} {name} has no parameter {each.partition('=')[0]}.")
     deadline = time.monotonic() + BACK_SECONDS
     while missing := before - {device.name for device in bound(driver) if _is_up(device.name)}:
         if time.monotonic() > deadline:

@@ -17,7 +17,7 @@ def main() -> int:
         prog="variant", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("driver")
-    parser.add_argument("variant", nargs="?", help="stock, rebuilt, unfixed, ...; without it they are listed")
+    parser.add_argument("variant", nargs="?", help="NAME or NAME:PARAMETER=VALUE; without it they are listed")
     parser.add_argument("--build-only", action="store_true", help="build it, and print where the module is")
     arguments = parser.parse_args()
     try:
