@@ -74,6 +74,20 @@ def test_eth1_is_under_debians_own_driver(machine: guest.Guest) -> None:
     assert machine.ask("stats")["link"] == "up"
 
 
+@pytest.mark.slow
+def test_the_8012_is_under_the_same_driver(boot: Boot) -> None:
+    machine = boot("qlge-8012")
+    facts = machine.ssh(
+        "cat /sys/class/net/eth1/device/device; readlink -f /sys/class/net/eth1/device/driver/module",
+        check=True,
+    ).stdout.split()
+    assert facts == ["0x8012", "/sys/module/qlge"]
+    with peer(machine.wire(0), machine.files.peer(0)):
+        address(machine)
+        ping(machine)
+    log_is_clean(machine)
+
+
 def test_it_is_fully_observable(machine: guest.Guest) -> None:
     load(machine, "stock")
     done = machine.ssh("sudo toolkit doctor qlge")
@@ -193,8 +207,21 @@ def test_unfixed_stays_deaf(machine: guest.Guest, tmp_path: Path) -> None:
     assert gap["refused"] > 60 * 2000
 
 
-# One hold in two did not empty the ring on a machine that had been starved before.
 @pytest.mark.slow
+def test_timer_retries_at_its_interval(machine: guest.Guest, tmp_path: Path) -> None:
+    load(machine, "timer:refill_interval_ms=50")
+    traffic = trial.Traffic(rate=3000, size=1000)
+    files = trial.run(machine, "qlge", tmp_path, scenario=["knob", "--after", "3"], traffic=traffic)
+    analysis, found = result(files)
+    assert (found["variant"], found["regime"]) == ("timer", "timer")
+    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
+    assert (longest["name"], longest["state"]) == ("rx-1 lbq", "starved")
+    # Nothing else asks for memory meanwhile.
+    assert longest["polls"] == pytest.approx(longest["duration_ns"] / 50e6, rel=0.5)
+    assert not analysis.stalls["open"].any()
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+
+
 def test_a_small_frame_wakes_an_unfixed_ring(machine: guest.Guest, tmp_path: Path) -> None:
     """Why the scenarios' frames have a ring of their own: any ARP request would end the stall."""
     load(machine, "unfixed")

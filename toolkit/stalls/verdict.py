@@ -45,7 +45,7 @@ def decide(metrics: pd.DataFrame, base: int, candidate: int) -> str:
     :return: IMPROVED, WORSE, NO_DIFFERENCE or CANNOT_SAY.
     """
     gains, harms = _gains(metrics), _harms(metrics)
-    if not enough(base, candidate, metrics) or (len(gains) and len(harms)):
+    if _too_few_to_tell(metrics, base, candidate) or (len(gains) and len(harms)):
         return CANNOT_SAY
     if len(harms):
         return WORSE
@@ -57,13 +57,30 @@ def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]
     if selected := [side for side in (base, candidate) if _lost(side) > LOST]:
         return CANNOT_SAY, _selected(selected)
     verdict = decide(metrics, base.runs, candidate.runs)
-    if not enough(base.runs, candidate.runs, metrics):
+    if _too_few_to_tell(metrics, base.runs, candidate.runs):
         return verdict, _too_few(metrics, base, candidate)
     if verdict == CANNOT_SAY:
         return verdict, _traded(metrics, base, candidate)
     if verdict == NO_DIFFERENCE:
         return verdict, f"{_not_excluded(metrics, base, candidate)} {_stalled(base, candidate)}"
     return verdict, f"{_changed(metrics, base, candidate)} {_stalled(base, candidate)}"
+
+
+def _too_few_to_tell(metrics: pd.DataFrame, base: int, candidate: int) -> bool:
+    """Whether more runs could change the verdict.
+
+    :return: false for few runs, too, that differ in whether they end deaf, if in nothing else that decides or
+        guards there is a sign of the contrary.
+    """
+    if enough(base, candidate, metrics):
+        return False
+    gains, harms = _gains(metrics), _harms(metrics)
+    ruling = metrics[metrics["role"] != "informs"]
+    contrary = {"lower": "higher", "higher": "lower"}
+    return not any(
+        len(found) and not (ruling["direction"] == contrary[found["direction"].iloc[0]]).any()
+        for found in (gains, harms)
+    )
 
 
 def _gains(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -52,6 +52,21 @@ def test_no_difference_where_nothing_stalled() -> None:
     assert "nothing to cure; up to 52% of the runs may stall all the same" in sentence
 
 
+def test_few_runs_are_enough_where_all_end_deaf_or_none() -> None:
+    deaf, cured = runs_of(HIGH[:3], open=[1] * 3), runs_of(LOW[:3], open=[0] * 3)
+    verdict, sentence = _judge(deaf, cured)
+    assert verdict == IMPROVED
+    assert sentence.startswith(
+        "From stock to patched (3 and 3 runs) open stalls fell from a median of 1 to 0 ("
+    )
+    assert _judge(cured, deaf)[0] == WORSE
+
+
+def test_few_runs_cannot_exclude_that_a_cure_spins() -> None:
+    deaf, spinning = runs_of(HIGH[:3], open=[1] * 3), runs_of(LOW[:3], open=[0] * 3, spin_ns=SPIN[:3])
+    assert _judge(deaf, spinning)[0] == CANNOT_SAY
+
+
 def test_too_few_runs_say_how_many_would_do() -> None:
     verdict, sentence = _judge(runs_of(HIGH[:3]), runs_of(LOW[:3]))
     assert verdict == CANNOT_SAY
