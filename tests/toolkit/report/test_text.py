@@ -70,4 +70,17 @@ def test_render(make_trace: Trace, terminal: bool, capsys: pytest.CaptureFixture
     assert "Not attached: b; this trace lacks receive interrupts." in out
     assert "9 attempted, 9 delivered, 0 dropped" in out
     assert out.rstrip().endswith("The witness agrees.")
-    assert ("│" in out) == terminal
+    assert ("─" in out) == terminal
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_terminal_shows_whole_numbers_with_units_or_none(
+    make_trace: Trace, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text.render(analyze(make_trace(worker_stall(2, 6))), None, terminal=True)
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "duration" in out and "[s]" in out and "4.000" in out
+    assert max(map(len, out.splitlines()[2:])) <= width
+    assert ("A wider terminal shows also: waiting [s]" in out) == (width < 200)
