@@ -49,7 +49,7 @@ check: setup ## lint, types and unit tests, in a minute
 	$(PYTHON) -m pytest -q -m 'not machine'
 
 test: setup-vagrant check ## everything, with machines: three quarters of an hour without KVM
-	$(PYTHON) -m pytest -v -m 'machine and not slow' $(AGAIN)
+	$(PYTHON) -m pytest -v --durations=15 -m 'machine and not slow' $(AGAIN)
 
 test-all: setup-vagrant check ## also the trials that take long
 	$(PYTHON) -m pytest -v -m machine $(AGAIN)
