@@ -1,14 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A comparison as one HTML page that needs nothing else."""
+"""Pages of HTML that need nothing else."""
 
 import shlex
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import toolkit
+from toolkit.report.text import WORDS
 from toolkit.stalls.comparison import Comparison
 from toolkit.stalls.statistics import RESAMPLES, SEED
+
+
+def fill(template: str, **values: Any) -> str:
+    """:return: a template of this directory, filled in; all values are escaped."""
+    environment = Environment(
+        loader=PackageLoader("toolkit.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["words"] = WORDS
+    return environment.get_template(template).render(toolkit=toolkit.__version__, **values)
+
+
+def inline(drawing: str) -> str:
+    """:return: an SVG file as part of a page: what comes before <svg> belongs to a file."""
+    return drawing[drawing.index("<svg") :]
 
 
 def render(found: Comparison, table: pd.DataFrame, drawing: str) -> str:
@@ -18,23 +38,15 @@ def render(found: Comparison, table: pd.DataFrame, drawing: str) -> str:
     :param drawing: the distributions, an SVG file of ours.
     :return: the page.
     """
-    environment = Environment(
-        loader=PackageLoader("toolkit.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     aside = found.runs[found.runs["set_aside"].notna()]
     paths = [found.base.path, found.candidate.path]
-    return environment.get_template("comparison.html").render(
+    return fill(
+        "comparison.html",
         found=found,
-        table=table,
-        # What comes before <svg> belongs to a file, not into a page.
-        drawing=drawing[drawing.index("<svg") :],
+        metrics=table,
+        drawing=inline(drawing),
         aside=aside[["trace", "set", "set_aside"]].to_dict("records"),
         command=shlex.join(["toolkit", "compare", *(path or "?" for path in paths)]),
-        toolkit=toolkit.__version__,
         seed=SEED,
         resamples=RESAMPLES,
     )

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 LISTED = 20
 """As many stalls are listed; the files have all."""
 
-_WORDS = ("device", "state", "cause", "metric", "finding")
+WORDS = ("device", "state", "cause", "metric", "finding")
+"""Columns of words, which are set to the left."""
+
 _LESS = (
     "waiting [s]",
     "refill [s]",
@@ -220,7 +222,7 @@ def _widths(table: pd.DataFrame) -> list[int]:
     return [
         max(
             max(map(len, _heading(str(name)).splitlines())),
-            *(len(part) for cell in table[name] for part in (cell.split() if name in _WORDS else [cell])),
+            *(len(part) for cell in table[name] for part in (cell.split() if name in WORDS else [cell])),
             _CAUSE if name == "cause" else 0,
         )
         for name in table
@@ -243,7 +245,7 @@ def _drawn(title: str, table: pd.DataFrame) -> Table:
     )
     for name, width in zip(map(str, table), _widths(table), strict=True):
         # A unit in brackets is no markup.
-        if name in _WORDS:
+        if name in WORDS:
             drawn.add_column(Text(name), min_width=width)
         else:
             drawn.add_column(Text(_heading(name)), justify="right", width=width)
