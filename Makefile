@@ -4,6 +4,7 @@
 PYTHON := .venv/bin/python
 APT := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
+APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # An emulated CPU may crash when probes are put on or off (code patched under its feet): once more on a fresh machine.
 AGAIN := --reruns 1 --only-rerun 'Connection (refused|reset)' --only-rerun 'last words' --only-rerun 'status 255'
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -23,7 +24,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant demo check test test-all bench clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ setup: .venv/stamp ## install what the other targets need: Debian packages and .
 setup-vagrant: .venv/stamp ## also install Vagrant and libvirt
 	$(call apt_install,$(APT_VAGRANT))
 
+setup-test: setup-vagrant ## also install the browser that looks at the pages
+	$(call apt_install,$(APT_BROWSER))
+
 demo: setup ## boot a machine, make its NIC deaf, trace it, show the stall in out/demo
 	$(PYTHON) -m vm.demo
 
@@ -46,13 +50,13 @@ check: setup ## lint, types and unit tests, in a minute
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTHON) -m pytest -q -m 'not machine'
+	$(PYTHON) -m pytest -q -m 'not machine and not browser'
 
-test: setup-vagrant check ## everything, with machines: three quarters of an hour without KVM
-	$(PYTHON) -m pytest -v --durations=15 -m 'machine and not slow' $(AGAIN)
+test: setup-test check ## everything, with machines: three quarters of an hour without KVM
+	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser) and not slow' $(AGAIN)
 
-test-all: setup-vagrant check ## also the trials that take long
-	$(PYTHON) -m pytest -v -m machine $(AGAIN)
+test-all: setup-test check ## also the trials that take long
+	$(PYTHON) -m pytest -v -m 'machine or browser' $(AGAIN)
 
 bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.drain

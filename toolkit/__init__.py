@@ -1,10 +1,49 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shows when and why a network driver stops receiving for lack of buffers."""
+"""Shows when and why a network driver stops receiving for lack of buffers.
 
+`read` opens a trace, `read_set` a directory of them: docs/python.md. Neither needs root or bcc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toolkit.reading import Trace
+    from toolkit.stalls.runs import TraceSet
 
 __version__ = "0.1.0"
 
 _HERE = Path(__file__).resolve().parent
 #: Where the probes are: inside the package when installed, beside it in a checkout.
 PROBES = _HERE / "probes" if (_HERE / "probes").is_dir() else _HERE.parent / "probes"
+
+
+def read(path: Path | str, witness: Path | str | None = None, phases: Path | str | None = None) -> Trace:
+    """Opens a trace; its parts are read when they are asked for.
+
+    :param path: a trace file.
+    :param witness: JSON of a frame sender; phases: of a scenario (docs/stalls.md). If they are not given, a
+        witness.json and a phases.json beside a trace that is the only one in its directory are taken.
+    :return: the trace: frames `events`, `stalls`, `states`, `queues`, `ledger`; also `meta` and `verdict`.
+    :raises UserError: if it is not a trace, or of a newer format.
+    """
+    # Not at the top: pandas takes a second.
+    from toolkit.reading import read
+
+    return read(path, witness, phases)
+
+
+def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) -> TraceSet:
+    """Opens several traces.
+
+    :param paths: each a trace, or a directory that is searched for them (*.rxt), also below.
+    :param say: is told of each trace before it is analysed.
+    :return: a sequence of traces, with `stalls` and `queues` of all, and `runs`, a row for each.
+    :raises UserError: if there is none, or something that is not one.
+    """
+    from toolkit.stalls.runs import read_set
+
+    return read_set(*paths, say=say)

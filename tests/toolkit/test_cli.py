@@ -41,7 +41,7 @@ def test_what_ends_a_command(
     def fail(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("toolkit.stalls.analysis.analyze", fail)
+    monkeypatch.setattr("toolkit.reading.read", fail)
     monkeypatch.setattr(sys, "argv", ["toolkit", "analyze", "a.rxt"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -6,14 +6,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.errors import UserError
 
 if TYPE_CHECKING:
-    from toolkit.stalls.analysis import Analysis
+    from toolkit.reading import Trace
 
 _DIR_HELP = "Write tables and plots here; for several traces, a table of all and a directory for each."
 
@@ -27,34 +27,46 @@ def analyze(
     phases: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON of a scenario: its phases, for the timeline.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report: one page that needs nothing else.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files in DIR.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Show when a queue could not receive for lack of buffers, why, and what the time went into.
 
+    A witness.json and a phases.json beside a trace that is the only one in its directory are used.
+
     Exits with 3 if a trace is cut off or damaged; what can be read is analysed nevertheless.
 
-    Example: toolkit analyze before.rxt -o before
+    Example: toolkit analyze before.rxt -o before --html before.html
     """
-    if len(traces) > 1 and (witness or phases):
-        raise UserError("--witness and --phases go with one trace.")
+    if len(traces) > 1 and (witness or phases or html):
+        raise UserError("--witness, --phases and --html go with one trace.")
     folders = _folders(traces, output)
 
+    import toolkit
     from toolkit.report import files
+    from toolkit.stalls.runs import TraceSet
 
+    if html and html.exists() and not force:
+        raise UserError(f"{html} exists; give another name, or --force to replace it.")
     if output and not force:
         files.refuse_existing(output, folders)
-    done = [
-        _analyze(trace, folder, witness, phases, as_json=as_json)
-        for trace, folder in zip(traces, folders, strict=True)
-    ]
+    opened = TraceSet([toolkit.read(trace, witness, phases) for trace in traces])
+    for trace, folder in zip(opened, folders, strict=True):
+        _analyze(trace, folder, as_json=as_json)
     if as_json:
-        summaries = [summary for _, summary in done]
-        print(json.dumps(summaries if len(done) > 1 else summaries[0], indent=1))
-    if output and len(done) > 1:
-        files.save_together([analysis for analysis, _ in done], output)
+        summaries = [trace.summary for trace in opened]
+        print(json.dumps(summaries if len(opened) > 1 else summaries[0], indent=1))
+    if output and len(opened) > 1:
+        files.save_stalls(opened.stalls, output)
+    if html:
+        from toolkit.report import trace_page
+
+        trace_page.save(opened[0], html, force=force)
     sys.stdout.flush()
-    if damage := [analysis.damage for analysis, _ in done if analysis.damage]:
+    if damage := [trace.damage for trace in opened if trace.damage]:
         raise UserError(" ".join(damage), exit_code=3)
 
 
@@ -67,26 +79,16 @@ def _folders(traces: list[Path], output: Path | None) -> list[Path | None]:
     return [output / trace.stem for trace in traces]
 
 
-def _analyze(
-    trace: Path, folder: Path | None, witness: Path | None, phases: Path | None, *, as_json: bool
-) -> tuple[Analysis, dict[str, Any]]:
-    """:return: the analysis of one trace and its summary, printed and written."""
+def _analyze(trace: Trace, folder: Path | None, *, as_json: bool) -> None:
+    """Prints and writes what one trace shows."""
     from toolkit.report import files, text
-    from toolkit.stalls.analysis import analyze as run
-    from toolkit.stalls.witness import compare, read_phases, read_witness
 
-    known = read_witness(witness) if witness else None
-    scenario = read_phases(phases) if phases else None
-    analysis, agreement = run(trace), None
-    if known:
-        analysis, agreement = compare(analysis, known)
-    summary = files.summary(analysis, agreement, scenario)
+    summary = trace.summary
     if folder:
         from toolkit.report import plots
 
         folder.mkdir(parents=True, exist_ok=True)
-        files.save(summary, analysis.stalls, folder)
-        plots.save(analysis, folder, known, scenario)
+        files.save(summary, trace.stalls, folder)
+        plots.save(trace.analysis, folder, trace.witness, trace.phases)
     if not as_json:
-        text.render(analysis, agreement, terminal=sys.stdout.isatty())
-    return analysis, summary
+        text.render(trace.analysis, trace.agreement, terminal=sys.stdout.isatty())

@@ -26,15 +26,15 @@ def compare(
 
     Example: toolkit compare runs/unfixed runs/patched -o out
     """
+    import toolkit
     from toolkit.report import comparison as report
     from toolkit.report.files import refuse_existing
     from toolkit.stalls import comparison
-    from toolkit.stalls.runs import read_runs
     from toolkit.stalls.verdict import CANNOT_SAY
 
     if output and not force:
         refuse_existing(output, names=report.NAMES)
-    found = comparison.compare(read_runs(base, _say), read_runs(candidate, _say))
+    found = comparison.compare(*(toolkit.read_set(path, say=_say).runs for path in (base, candidate)))
     if sys.stderr.isatty():
         _say("")
     if output:

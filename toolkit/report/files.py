@@ -58,18 +58,12 @@ def save(found: Mapping[str, Any], table: pd.DataFrame, folder: Path) -> None:
     :param table: the stalls.
     :param folder: an existing directory.
     """
-    _save_stalls(table, folder)
+    save_stalls(table, folder)
     (folder / "stalls.json").write_text(json.dumps(stalls.records(table), indent=1) + "\n")
     (folder / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def save_together(analyses: Sequence[Analysis], folder: Path) -> None:
-    """Writes the stalls of several traces as one table, with a column `trace` in front."""
-    tables = [each.stalls.assign(trace=each.path.name) for each in analyses]
-    both = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
-    _save_stalls(both[["trace", *both.columns.drop("trace")]], folder)
-
-
-def _save_stalls(table: pd.DataFrame, folder: Path) -> None:
+def save_stalls(table: pd.DataFrame, folder: Path) -> None:
+    """Writes stalls, of one trace or of several, as CSV and Parquet."""
     table.to_csv(folder / "stalls.csv", index=False)
     table.to_parquet(folder / "stalls.parquet", index=False)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What an analysis shows, as pictures."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,14 @@ def write(figure: Figure, folder: Path, name: str) -> None:
     figure.set_layout_engine("none")
     figure.savefig(folder / f"{name}.png", dpi=150)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def svg(draw: Callable[[], Figure]) -> str:
+    """:return: what `draw` makes, as the text of an SVG file."""
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        draw().savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
 def timeline(

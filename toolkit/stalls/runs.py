@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From traces, and what lies beside them, to one row of numbers for each run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
 from toolkit.errors import UserError
-from toolkit.stalls.analysis import Analysis, analyze, summary
-from toolkit.stalls.witness import compare, read_phases, read_witness
+from toolkit.reading import Trace, read
+from toolkit.stalls.analysis import Analysis, summary
 
 COLUMNS = {
     "trace": "string",
@@ -39,24 +40,76 @@ COLUMNS = {
 """Of a frame of runs (docs/comparison.md)."""
 
 
-def read_runs(path: Path | str, say: Callable[[str], object] = lambda _: None) -> pd.DataFrame:
-    """Analyses the traces of one set of runs.
+class TraceSet(Sequence[Trace]):
+    """Several traces, in order; each is analysed when it is first asked for, and kept.
 
-    A witness.json and a phases.json belong to a trace that is the only one in their directory.
-
-    :param path: a trace, or a directory that is searched for them (*.rxt), also below.
-    :param say: is told of each trace before it is read.
-    :return: COLUMNS, one row for each run, sorted by trace; attrs has the `path`.
-    :raises UserError: if there is no trace, or something that is not one.
+    :param traces: as `toolkit.read` gives them.
+    :param path: where they were looked for, if they were.
+    :param say: is told of each trace before it is analysed.
     """
-    traces = _traces(Path(path))
-    rows = []
-    for number, trace in enumerate(traces, 1):
-        say(f"reading {trace} ({number} of {len(traces)})")
-        rows.append(_run(trace))
-    runs = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    runs.attrs["path"] = str(path)
-    return runs
+
+    def __init__(
+        self, traces: Sequence[Trace], path: str = "", say: Callable[[str], object] = lambda _: None
+    ) -> None:
+        self.path = path
+        self._traces = tuple(traces)
+        self._say = say
+
+    def __len__(self) -> int:
+        return len(self._traces)
+
+    @overload
+    def __getitem__(self, index: int) -> Trace: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Trace]: ...
+    def __getitem__(self, index: int | slice) -> Trace | Sequence[Trace]:
+        return self._traces[index]
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """COLUMNS, one row for each trace; attrs has the `path`."""
+        rows = [_run(trace) for trace in self._one_by_one()]
+        runs = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+        runs.attrs["path"] = self.path
+        return runs
+
+    @cached_property
+    def stalls(self) -> pd.DataFrame:
+        """The stalls of all traces (Trace.stalls), with the path of the `trace` in front."""
+        return self._together([trace.stalls for trace in self._one_by_one()])
+
+    @cached_property
+    def queues(self) -> pd.DataFrame:
+        """The queues of all traces (Trace.queues), with the path of the `trace` in front."""
+        return self._together([trace.queues for trace in self._one_by_one()])
+
+    def _one_by_one(self) -> Iterator[Trace]:
+        for number, trace in enumerate(self, 1):
+            self._say(f"reading {trace.path} ({number} of {len(self)})")
+            yield trace
+
+    def _together(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        named = [table.assign(trace=str(trace.path)) for trace, table in zip(self, tables, strict=True)]
+        # An empty table has columns of no type, which would spoil the others'.
+        both = pd.concat([table for table in named if len(table)] or named, ignore_index=True)
+        return both[["trace", *both.columns.drop("trace")]]
+
+
+def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) -> TraceSet:
+    """Opens several traces.
+
+    :param paths: each a trace, or a directory that is searched for them (*.rxt), also below.
+    :param say: is told of each trace before it is analysed.
+    :return: the traces, those of each path sorted.
+    :raises UserError: if there is none, or something that is not one.
+    """
+    traces = [read(trace) for path in paths for trace in _traces(Path(path))]
+    return TraceSet(traces, ", ".join(map(str, paths)), say)
+
+
+def read_runs(path: Path | str) -> pd.DataFrame:
+    """:return: TraceSet.runs of a trace or a directory of them."""
+    return read_set(path).runs
 
 
 def _traces(path: Path) -> list[Path]:
@@ -69,23 +122,16 @@ def _traces(path: Path) -> list[Path]:
     return found
 
 
-def _run(trace: Path) -> dict[str, Any]:
+def _run(trace: Trace) -> dict[str, Any]:
     """:return: the row of one run, by COLUMNS."""
-    analysis = analyze(trace)
-    alone = len(list(trace.parent.glob("*.rxt"))) == 1
-    beside = {name: trace.with_name(f"{name}.json") for name in ("witness", "phases")}
-    there = {name: path for name, path in beside.items() if alone and path.is_file()}
     found: dict[str, Any] = {"scenario": None, "recovery_ns": None, "refused": None, "witness": None}
-    if "phases" in there:
-        phases = read_phases(there["phases"])
-        found["scenario"] = phases.attrs["scenario"] or None
-        found["recovery_ns"] = recovery(analysis.stalls, phases)
-    if "witness" in there:
-        witness = read_witness(there["witness"])
-        _, agreement = compare(analysis, witness)
-        found |= {"witness": agreement["sentence"], "witness_agrees": agreement["agrees"]}
-        found["refused"] = _share(witness.sent, witness.refused)
-    return {"trace": str(trace), **_said(analysis), **_counted(analysis), **found}
+    if trace.phases is not None:
+        found["scenario"] = trace.phases.attrs["scenario"] or None
+        found["recovery_ns"] = recovery(trace.stalls, trace.phases)
+    if trace.witness and trace.agreement:
+        found |= {"witness": trace.agreement["sentence"], "witness_agrees": trace.agreement["agrees"]}
+        found["refused"] = _share(trace.witness.sent, trace.witness.refused)
+    return {"trace": str(trace.path), **_said(trace.analysis), **_counted(trace.analysis), **found}
 
 
 def _said(analysis: Analysis) -> dict[str, Any]:

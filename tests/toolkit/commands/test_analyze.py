@@ -78,7 +78,7 @@ def test_several_traces(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     assert code == 0
     assert [each["trace"] for each in json.loads(out)] == ["a.rxt", "b.rxt"]
     assert (tmp_path / "out" / "b" / "summary.json").exists()
-    assert pd.read_csv(tmp_path / "out" / "stalls.csv")["trace"].tolist() == ["a.rxt", "b.rxt"]
+    assert pd.read_csv(tmp_path / "out" / "stalls.csv")["trace"].tolist() == [str(trace) for trace in traces]
 
 
 @pytest.mark.usefixtures("no_plots")

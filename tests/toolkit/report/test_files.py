@@ -37,9 +37,3 @@ def test_existing_files_are_refused_others_are_not(tmp_path: Path) -> None:
     (tmp_path / "timeline.svg").write_text("mine")
     with pytest.raises(UserError, match=r"timeline.svg exists; .*--force"):
         files.refuse_existing(tmp_path, [tmp_path])
-
-
-def test_several_traces_are_told_apart(make_trace: Trace, tmp_path: Path) -> None:
-    both = [analyze(make_trace(worker_stall(2, 6), name=name)) for name in ("a.rxt", "b.rxt")]
-    files.save_together(both, tmp_path)
-    assert pd.read_csv(tmp_path / "stalls.csv")["trace"].tolist() == ["a.rxt", "b.rxt"]

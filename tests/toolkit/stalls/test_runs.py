@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import BEGAN, MS, S, Trace, failed, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.stalls.runs import COLUMNS, read_runs, recovery
+from toolkit.stalls.runs import COLUMNS, read_runs, read_set, recovery
 
 
 def _beside(folder: Path, *, sent: int = 75, shortage: bool = True) -> None:
@@ -82,11 +82,22 @@ def test_a_directory_is_searched(make_trace: Trace, tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         make_trace([window(1)], name=f"{name}/trace.rxt")
     said: list[str] = []
-    runs = read_runs(tmp_path / "runs", said.append)
+    runs = read_set(tmp_path / "runs", say=said.append).runs
     assert list(runs.columns) == list(COLUMNS)
     assert [Path(each).parent.name for each in runs["trace"]] == ["1", "2"]
     assert runs.attrs["path"] == str(tmp_path / "runs")
     assert said[1].endswith("2/trace.rxt (2 of 2)")
+
+
+def test_a_set_is_a_sequence_with_tables_of_all(make_trace: Trace) -> None:
+    events = {"a.rxt": [], "b.rxt": worker_stall(2, 6), "c.rxt": [window(1)]}
+    traces = [make_trace(each, name=name) for name, each in events.items()]
+    found = read_set(*traces)
+    assert [each.path for each in found] == traces
+    assert [each.path for each in found[1:]] == traces[1:]
+    assert found.stalls["trace"].tolist() == [str(traces[1])]
+    assert found.stalls["duration_ns"].dtype == "int64"
+    assert found.queues.groupby("trace")["packets"].sum().tolist() == [0, 0, 40]
 
 
 def test_a_damaged_trace_is_a_run_that_says_so(make_trace: Trace) -> None:

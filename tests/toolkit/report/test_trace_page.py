@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import re
+from pathlib import Path
+
+import pytest
+
+import toolkit
+from tests.conftest import META, Trace, note, window, worker_stall
+from toolkit.errors import UserError
+from toolkit.report import plots, trace_page
+from toolkit.trace.writer import TraceWriter
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes long and is tested in test_plots."""
+    monkeypatch.setattr(plots, "svg", lambda _: '<?xml version="1.0"?>\n<svg><path/></svg>')
+
+
+def test_what_happened_comes_first(make_trace: Trace) -> None:
+    path = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8)])
+    body = trace_page.render(toolkit.read(path)).split("<body>")[1].strip()
+    assert body.startswith('<h1>2 stalls, up to 4.000 s</h1>\n<p class="sentence">eth1 went deaf 2 times')
+    assert body.count("<svg><path/></svg>") == 4
+    assert "<?xml" not in body
+
+
+def test_stalls_causes_and_queues(make_trace: Trace) -> None:
+    events = [*worker_stall(2, 6), *worker_stall(7, 8), *worker_stall(3, 4, queue=1)]
+    trace = toolkit.read(make_trace([window(1), *events]))
+    (cause,) = trace_page.causes(trace.stalls).to_dict("records")
+    assert (cause["stalls"], cause["longest [s]"], cause["in all [s]"]) == ("3", "4.000", "6.000")
+    text = trace_page.render(trace)
+    assert [part.count("<tr>") for part in text.split("<h2>")[1:]] == [0, 1 + 3, 1 + 1, 4, 1 + 2, 0]
+    assert "<b>napi-off</b>: the refill worker" in text
+    assert "<b>blocked</b>" not in text
+
+
+def test_no_stall_is_said_without_empty_tables(make_trace: Trace) -> None:
+    text = trace_page.render(toolkit.read(make_trace([window(1)])))
+    assert "<h1>No stall</h1>" in text
+    assert "<h2>Stalls" not in text and "<h2>Why" not in text
+
+
+def test_how_sure(make_trace: Trace, tmp_path: Path) -> None:
+    rows = trace_page.certainty(toolkit.read(make_trace([window(1)])))
+    assert [(good, what) for good, what, _ in rows] == [
+        (True, "File"),
+        (True, "Ledger"),
+        (False, "Hooks"),
+        (False, "Witness"),
+    ]
+    assert rows[2][2] == "not attached, so this trace lacks: receive interrupts."
+    path = tmp_path / "lossy.rxt"
+    with TraceWriter(path, META) as writer:
+        for number, event in enumerate(worker_stall(2, 6)[:-1]):
+            writer.write(event, note(3 + number, dropped=number))
+    found = {what: (good, said) for good, what, said in trace_page.certainty(toolkit.read(path))}
+    assert not any(good for good, _ in found.values())
+    assert "is cut off" in found["File"][1]
+    assert found["Ledger"][1] == "9 of 13 events were delivered, 4 dropped, all within 4.000 s."
+    assert found["Open"][1].startswith("1 stall(s)") and found["Uncertain"][1].startswith("1 stall(s)")
+
+
+def test_how_to_get_it_again(make_trace: Trace, tmp_path: Path) -> None:
+    options = {"detail": "full", "devices": ["eth1"], "queues": [0]}
+    trace = toolkit.read(make_trace(meta=META | {"options": options}))
+    text = trace_page.render(trace, tmp_path / "my report.html")
+    assert "<code>sudo toolkit trace virtio_net -d eth1 -q 0 --detail full</code>" in text
+    assert f"toolkit analyze {trace.path} --html &#39;{tmp_path}/my report.html&#39;" in text
+
+
+def test_it_needs_nothing_else_and_what_a_trace_says_is_text(make_trace: Trace) -> None:
+    odd = META | {"drivers": [META["drivers"][0] | {"variant": "<b>bold</b>"}]}
+    text = trace_page.render(toolkit.read(make_trace(meta=odd)))
+    assert not re.search(r"(src|href)=|url\(|@import|<script", text)
+    assert "&lt;b&gt;bold" in text
+
+
+def test_an_existing_file_is_kept(make_trace: Trace, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("precious")
+    trace = toolkit.read(make_trace())
+    with pytest.raises(UserError, match="--force"):
+        trace_page.save(trace, tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text() == "precious"
+    trace_page.save(trace, tmp_path / "a.html", force=True)
+    assert "<h1>" in (tmp_path / "a.html").read_text()

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One trace as pandas frames, each made when it is first asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from toolkit.stalls.analysis import Analysis, analyze
+from toolkit.stalls.witness import Witness, compare, read_phases, read_witness
+from toolkit.trace.ledger import COUNTS
+from toolkit.trace.reader import TraceReader
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A trace, and what lies beside it: `path`; `meta`, its JSON object (docs/trace-file.md);
+    `witness_path` and `phases_path`, None without such a file."""
+
+    path: Path
+    meta: Mapping[str, Any]
+    witness_path: Path | None
+    phases_path: Path | None
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """Every event, sorted by ts: the columns of docs/events.md, in the units there; with words for
+        kind, flags and driver, and with device and gfp_names, as categories."""
+        from toolkit.report.events import everything
+
+        return everything(TraceReader(self.path))
+
+    @cached_property
+    def stalls(self) -> pd.DataFrame:
+        """One row for each stall, sorted by start: the columns of docs/stalls.md; times in ns."""
+        return self.analysis.stalls.reset_index(drop=True)
+
+    @cached_property
+    def states(self) -> pd.DataFrame:
+        """The intervals that stalls are made of, sorted by start: device, queue, name, driver, state,
+        start_ns, end_ns, open."""
+        names = {"start": "start_ns", "end": "end_ns"}
+        return self.analysis.intervals.rename(columns=names).reset_index(drop=True)
+
+    @cached_property
+    def queues(self) -> pd.DataFrame:
+        """One row for each queue: the columns of docs/stalls.md, "Table of queues"."""
+        return self.analysis.queues.reset_index(drop=True)
+
+    @cached_property
+    def ledger(self) -> pd.DataFrame:
+        """What was counted while events were sent: kind, cpu; attempted, delivered, dropped [events]."""
+        rows = [
+            (kind, cpu, *numbers)
+            for kind, counts in self.analysis.scan.ledger.items()
+            for cpu, numbers in enumerate(zip(*(counts[count] for count in COUNTS), strict=True))
+        ]
+        return pd.DataFrame(rows, columns=["kind", "cpu", *COUNTS])
+
+    @cached_property
+    def damage(self) -> str | None:
+        """None for a whole trace, else a sentence that says where it stops and why."""
+        return self.analysis.damage
+
+    @cached_property
+    def verdict(self) -> str:
+        """What happened, in a sentence for each device."""
+        from toolkit.report.text import verdict
+
+        return verdict(self.analysis)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The JSON object of summary.json (docs/stalls.md)."""
+        from toolkit.report.files import summary
+
+        return summary(self.analysis, self.agreement, self.phases)
+
+    @cached_property
+    def witness(self) -> Witness | None:
+        """What the sender of the frames saw."""
+        return read_witness(self.witness_path) if self.witness_path else None
+
+    @cached_property
+    def phases(self) -> pd.DataFrame | None:
+        """What the scenario did: name, start, end [ns], shortage; attrs has the `scenario`."""
+        return read_phases(self.phases_path) if self.phases_path else None
+
+    @property
+    def analysis(self) -> Analysis:
+        """What the tables are made of; the plots of toolkit.report.plots take it."""
+        return self._compared[0]
+
+    @property
+    def agreement(self) -> dict[str, Any] | None:
+        """The `witness` object of summary.json; None without a witness."""
+        return self._compared[1]
+
+    @cached_property
+    def _compared(self) -> tuple[Analysis, dict[str, Any] | None]:
+        # What is asked for in vain should not cost an analysis first.
+        witness, found = self.witness, analyze(self.path)
+        return compare(found, witness) if witness else (found, None)
+
+
+def read(path: Path | str, witness: Path | str | None = None, phases: Path | str | None = None) -> Trace:
+    """Opens a trace; only its beginning is read.
+
+    :param path: a trace file.
+    :param witness: JSON of a frame sender, phases: of a scenario (docs/stalls.md). If they are not given, a
+        witness.json and a phases.json beside a trace that is the only one in its directory are taken.
+    :raises UserError: if it is not a trace, or of a newer format; later, if a part cannot be read.
+    """
+    path = Path(path)
+    return Trace(
+        path,
+        TraceReader(path).meta,
+        Path(witness) if witness else _beside(path, "witness.json"),
+        Path(phases) if phases else _beside(path, "phases.json"),
+    )
+
+
+def _beside(trace: Path, name: str) -> Path | None:
+    """:return: a file that belongs to the trace, because no other trace is there."""
+    path = trace.with_name(name)
+    return path if path.is_file() and len(list(trace.parent.glob("*.rxt"))) == 1 else None

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What one trace shows, as one HTML page that needs nothing else."""
+
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from toolkit.errors import UserError
+from toolkit.reading import Trace
+from toolkit.report import page, plots, text
+from toolkit.trace.ledger import totals
+
+_STATES = {
+    "starved": "nothing is posted, so the device has no place for a frame",
+    "napi-off": "the refill worker holds NAPI off, so nobody takes frames, posted or not",
+    "blocked": "the queue is stopped for want of ring slots, or has work and no frame",
+    "spinning": "polls use their whole budget and take no packet, since their refills fail",
+}
+
+
+def save(trace: Trace, file: Path, *, force: bool = False) -> None:
+    """Writes the page.
+
+    :raises UserError: if the file exists and not `force`.
+    """
+    rendered = render(trace, file)
+    try:
+        with file.open("w" if force else "x") as opened:
+            opened.write(rendered)
+    except FileExistsError:
+        raise UserError(f"{file} exists; give another name, or --force to replace it.") from None
+
+
+def render(trace: Trace, file: Path | None = None) -> str:
+    """:return: the page of a trace; `file` is its name in the command that makes it again."""
+    analysis = trace.analysis
+    figures = {
+        "timeline": lambda: plots.timeline(analysis, trace.witness, trace.phases),
+        "time_spent": lambda: plots.time_spent(analysis),
+        "durations": lambda: plots.durations(analysis),
+        "napi_gaps": lambda: plots.napi_gaps(analysis),
+    }
+    stalls = analysis.stalls
+    if stalls.empty:
+        del figures["time_spent"], figures["durations"]
+    seen = dict.fromkeys(analysis.intervals["state"])
+    return page.fill(
+        "trace.html",
+        name=trace.path.name,
+        headline=headline(stalls),
+        verdict=trace.verdict,
+        about=about(trace),
+        drawings={name: page.inline(plots.svg(draw)) for name, draw in figures.items()},
+        stalls=text.stall_table(analysis),
+        more=max(len(stalls) - text.LISTED, 0),
+        states={state: _STATES.get(state, "see the driver's README") for state in seen},
+        causes=causes(stalls),
+        queues=text.queue_table(analysis),
+        certainty=certainty(trace),
+        recorded=recorded(trace.meta),
+        command=_command(trace, file),
+    )
+
+
+def headline(stalls: pd.DataFrame) -> str:
+    """:return: how many stalls, and how long the longest was."""
+    if stalls.empty:
+        return "No stall"
+    longest = text.seconds(stalls["duration_ns"].max())
+    return f"One stall of {longest} s" if len(stalls) == 1 else f"{len(stalls):,} stalls, up to {longest} s"
+
+
+def about(trace: Trace) -> list[str]:
+    """:return: sentences that say what was traced, when, and on what."""
+    meta = trace.meta
+    began = datetime.fromtimestamp(meta["clock"].get("realtime_ns", 0) / 1e9, UTC)
+    lines = [
+        f"{each['name']}, {each.get('variant') or 'unknown variant'}"
+        f"{' (srcversion ' + each['srcversion'] + ')' if each.get('srcversion') else ''}; "
+        f"how it retries a failed refill: {each.get('regime') or 'unknown'}."
+        for each in meta["drivers"]
+    ]
+    lines.append(
+        f"Kernel {meta.get('kernel')}, {meta.get('arch')}, {meta.get('cpus')} CPUs; "
+        f"traced for {trace.summary['duration_ns'] / 1e9:.1f} s from {began:%Y-%m-%d %H:%M:%S} UTC."
+    )
+    return lines
+
+
+def causes(stalls: pd.DataFrame) -> pd.DataFrame:
+    """:return: how many stalls each cause has and what their time went into, the costliest first, as strings
+    under headings with units."""
+    times = ["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns"]
+    groups = stalls.groupby("cause", sort=False)
+    found = groups[times].sum().assign(stalls=groups.size(), longest=groups["duration_ns"].max())
+    found = found.sort_values("duration_ns", ascending=False)
+    headings = ["in all [s]", "in reclaim [s]", "in refills, without reclaim [s]", "no refill running [s]"]
+    table = pd.DataFrame({"cause": found.index, "stalls": found["stalls"].map("{:,}".format)})
+    table["longest [s]"] = found["longest"].map(text.seconds)
+    for heading, time in zip(headings, times, strict=True):
+        table[heading] = found[time].map(text.seconds)
+    return table.astype("string")
+
+
+def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
+    """:return: what the result rests on: whether that is well, what it is, and what was found."""
+    scan, stalls = trace.analysis.scan, trace.analysis.stalls
+    ledger = totals(scan.ledger)
+    missing = [hook["missing"] or hook["program"] for hook in trace.summary["hooks_missing"]]
+    events = "{delivered:,} of {attempted:,} events were delivered, {dropped:,} dropped".format(**ledger)
+    lost = sum(end - start for start, end in scan.losses)
+    still, uncertain = int(stalls["open"].sum()), int(stalls["uncertain"].sum())
+    rows = [
+        (not trace.damage, "File", trace.damage or f"whole; the trace was ended by: {scan.reason}."),
+        (
+            not ledger["dropped"],
+            "Ledger",
+            f"{events}{f', all within {text.seconds(lost)} s' if lost else ''}.",
+        ),
+        (
+            not missing,
+            "Hooks",
+            f"not attached, so this trace lacks: {'; '.join(missing)}." if missing else "all are attached.",
+        ),
+    ]
+    if still:
+        rows.append((False, "Open", f"{still} stall(s) had not ended when the trace did: they were longer."))
+    if uncertain:
+        rows.append((False, "Uncertain", f"{uncertain} stall(s) touch an interval with dropped events."))
+    if trace.agreement:
+        rows.append((trace.agreement["agrees"], "Witness", trace.agreement["sentence"]))
+    else:
+        rows.append((False, "Witness", "none: nobody outside the machine saw when its frames were refused."))
+    return rows
+
+
+def recorded(meta: Mapping[str, Any]) -> str:
+    """:return: the command that records such a trace."""
+    options = meta.get("options", {})
+    words = ["toolkit", "trace", *(each["name"] for each in meta["drivers"])]
+    words += [word for name in options.get("devices", []) for word in ("-d", name)]
+    words += [word for queue in options.get("queues", []) for word in ("-q", str(queue))]
+    words += ["--detail", "full"] if options.get("detail") == "full" else []
+    return "sudo " + shlex.join(words)
+
+
+def _command(trace: Trace, file: Path | None) -> str:
+    words = ["toolkit", "analyze", str(trace.path)]
+    for option, path in (("--witness", trace.witness_path), ("--phases", trace.phases_path)):
+        words += [option, str(path)] if path else []
+    return shlex.join([*words, "--html", str(file or "report.html")])
