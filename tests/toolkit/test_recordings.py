@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import toolkit
 from tests.conftest import Run
 from toolkit.report import text
 from toolkit.stalls import comparison
@@ -81,3 +82,23 @@ def test_recordings_that_cannot_be_compared(
     exit_code, out, err = run("compare", base, candidate)
     assert exit_code == code
     assert sentence in " ".join((out + err).split())
+
+
+def test_qlge_stays_deaf_without_its_fix_and_recovers_with_it() -> None:
+    unfixed, stock = (toolkit.read(DATA / "qlge" / variant / "trace.rxt") for variant in ("unfixed", "stock"))
+    (stall,) = unfixed.stalls.to_dict("records")
+    assert (stall["name"], stall["state"], stall["open"]) == ("rx-1 lbq", "starved", True)
+    assert stall["duration_ns"] == pytest.approx(94.344e9, abs=1e6)
+    assert (stall["polls"], stall["retries"], stall["irqs"]) == (
+        1,
+        0,
+        0,
+    )  # nothing comes that could refill it
+    assert unfixed.phases is not None
+    assert unfixed.phases.set_index("name")["start"]["recover"] < stall["end_ns"] - 60e9
+    assert not stock.stalls["open"].any()
+    assert stock.stalls["duration_ns"].max() == pytest.approx(27.187e9, abs=1e6)
+    assert (stock.stalls["retries"] > 0).all()
+    for trace in (unfixed, stock):
+        assert trace.agreement and trace.agreement["agrees"]
+        assert trace.ledger["dropped"].sum() == 0
