@@ -26,6 +26,15 @@ return [...document.querySelectorAll('svg')].flatMap(svg => {
   return texts.flatMap((a, i) => texts.slice(i + 1).filter(b => clash(a.box, b.box)).map(b => [a.id, b.id]));
 });
 """
+BESIDE = """
+return [...document.querySelectorAll('svg')].flatMap(svg => {
+  const out = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('g[id^=text_], g[id^=legend_]')].filter(g => {
+    const box = g.getBoundingClientRect();
+    return box.width > 0 && (box.left < out.left - 1 || box.right > out.right + 1);
+  }).map(g => g.id);
+});
+"""
 WIDTHS = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 CUT = "return [...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length"
 CONTRAST = """
@@ -38,12 +47,14 @@ return [shade(body.backgroundColor), shade(body.color), drawing.filter];
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The report of a trace, and that of a comparison."""
+    """The report of a trace with one queue, of one with two rings a queue, and that of a comparison."""
     folder = tmp_path_factory.mktemp("pages")
     trace_page.save(toolkit.read(STALLED), folder / "trace.html")
+    trace_page.save(toolkit.read(DATA / "qlge" / "stock" / "trace.rxt"), folder / "rings.html")
     sets = (toolkit.read_set(DATA / "virtio_net_variants" / name).runs for name in ("stock", "paced"))
     comparison_report.save(compare(*sets), folder)
-    return {"trace": folder / "trace.html", "comparison": folder / "report.html"}
+    names = {"trace": "trace.html", "rings": "rings.html", "comparison": "report.html"}
+    return {name: folder / file for name, file in names.items()}
 
 
 def _open(browser: Chrome, page: Path, width: int = 1100, **media: Any) -> None:
@@ -68,10 +79,11 @@ def test_what_it_says(browser: Chrome, pages: dict[str, Path]) -> None:
     assert all(each.size["width"] > 300 and each.size["height"] > 150 for each in drawings)
 
 
-@pytest.mark.parametrize("page", ["trace", "comparison"])
+@pytest.mark.parametrize("page", ["trace", "rings", "comparison"])
 def test_nothing_overlaps_is_cut_or_fetched(browser: Chrome, pages: dict[str, Path], page: str) -> None:
     _open(browser, pages[page])
     assert browser.execute_script(OVERLAPS) == []
+    assert browser.execute_script(BESIDE) == []
     assert browser.execute_script(CUT) == 0
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     for width in (1100, 400):
@@ -80,7 +92,7 @@ def test_nothing_overlaps_is_cut_or_fetched(browser: Chrome, pages: dict[str, Pa
         assert wide <= window
 
 
-@pytest.mark.parametrize("page", ["trace", "comparison"])
+@pytest.mark.parametrize("page", ["trace", "rings", "comparison"])
 def test_light_dark_and_on_paper(browser: Chrome, pages: dict[str, Path], page: str) -> None:
     scheme = {"name": "prefers-color-scheme", "value": "light"}
     _open(browser, pages[page], features=[scheme])

@@ -92,6 +92,9 @@ def timeline(
 ) -> Figure:
     """:return: posted buffers of each queue over time, its states shaded, failures marked."""
     queues = _worst_first(analysis)
+    looked = [bool((analysis.scan.posted[int(str(index))] != NOT_KNOWN).any()) for index in queues.index]
+    # Where nothing was seen there is nothing to draw, unless that is all.
+    queues = queues[np.array(looked) | (queues["stalls"] > 0)] if any(looked) else queues
     short = len(queues) > 4
     # Inches: phases, queues, witness.
     tall = [0.3] * (phases is not None) + [0.7 if short else 1.6] * max(len(queues), 1)
@@ -116,7 +119,7 @@ def timeline(
     axes[-1].set_xlabel("time since the trace began [s]")
     figure.supylabel("buffers", fontsize=9)
     handles = _legend(analysis, witness)
-    columns = len(handles) if len(handles) <= 6 else (len(handles) + 1) // 2
+    columns = len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
@@ -334,8 +337,11 @@ def _draw_witness(axis: Axes, witness: Witness, began: int, ended: int) -> None:
     """Draws which share of each short step of time was in gaps: a frame is refused now and then anyway."""
     edges = np.linspace(began, max(ended, began + 1), _STEPS + 1)
     gaps = witness.gaps
-    knots = np.column_stack([gaps["start"], gaps["end"]]).ravel()
-    refused = np.cumsum(np.column_stack([np.zeros(len(gaps)), gaps["end"] - gaps["start"]]).ravel())
+    # Of gaps that overlap, as those of several rings do, each counts from where the last ended.
+    start = np.maximum(gaps["start"], gaps["end"].cummax().shift(fill_value=0))
+    end = np.maximum(gaps["end"], start)
+    knots = np.column_stack([start, end]).ravel()
+    refused = np.cumsum(np.column_stack([np.zeros(len(gaps)), end - start]).ravel())
     share = np.diff(np.interp(edges, knots, refused)) / np.diff(edges) if len(gaps) else np.zeros(_STEPS)
     axis.stairs(share * 100, (edges - began) / 1e9, fill=True, color=_INK)
     axis.set_ylim(0, 105)

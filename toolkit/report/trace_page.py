@@ -70,8 +70,9 @@ def headline(stalls: pd.DataFrame) -> str:
     """:return: how many stalls, and how long the longest was."""
     if stalls.empty:
         return "No stall"
-    longest = text.seconds(stalls["duration_ns"].max())
-    return f"One stall of {longest} s" if len(stalls) == 1 else f"{len(stalls):,} stalls, up to {longest} s"
+    longest = stalls.loc[stalls["duration_ns"].idxmax()]
+    much = f"{text.seconds(longest['duration_ns'])} s{', and not ended' if longest['open'] else ''}"
+    return f"One stall of {much}" if len(stalls) == 1 else f"{len(stalls):,} stalls, up to {much}"
 
 
 def about(trace: Trace) -> list[str]:

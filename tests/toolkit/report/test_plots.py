@@ -48,7 +48,9 @@ def test_axes_have_units(make_trace: Trace) -> None:
 
 
 def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
-    gaps = pd.DataFrame({"start": [BEGAN + 2 * S], "end": [BEGAN + 6 * S], "refused": [9]})
+    # The second lies in the first, as that of another ring may.
+    start, end = [BEGAN + 2 * S, BEGAN + 3 * S], [BEGAN + 6 * S, BEGAN + 4 * S]
+    gaps = pd.DataFrame({"start": start, "end": end, "refused": [9, 1]})
     phases = pd.DataFrame({"name": ["hold"], "start": [BEGAN], "end": [BEGAN + S]})
     phases.attrs["scenario"] = "knob"
     figure = plots.timeline(_one(make_trace), Witness("eth1", gaps, 0, 1, 1), phases)

@@ -62,6 +62,11 @@ def test_how_sure(make_trace: Trace, tmp_path: Path) -> None:
     assert found["Open"][1].startswith("1 stall(s)") and found["Uncertain"][1].startswith("1 stall(s)")
 
 
+def test_an_open_stall_is_in_the_headline(make_trace: Trace) -> None:
+    trace = toolkit.read(make_trace(worker_stall(2, 3)[:-2], worker_stall(0, 1)))
+    assert trace_page.headline(trace.stalls) == "2 stalls, up to 8.000 s, and not ended"
+
+
 def test_how_to_get_it_again(make_trace: Trace, tmp_path: Path) -> None:
     options = {"detail": "full", "devices": ["eth1"], "queues": [0]}
     trace = toolkit.read(make_trace(meta=META | {"options": options}))
