@@ -2,9 +2,10 @@
 """`toolkit export`: the events of a trace for other tools."""
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -21,32 +22,67 @@ class Format(StrEnum):
 
 def export(
     trace: Annotated[Path, typer.Argument(help="A trace file of `toolkit trace`.")],
-    kind: Annotated[Format, typer.Option("--format", help="Format to write.")] = Format.CSV,
+    kind: Annotated[Format | None, typer.Option("--format", help="Format to write [default: csv]")] = None,
+    perfetto: Annotated[
+        bool, typer.Option("--perfetto", help="Write stalls, queues and threads for the Perfetto UI.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: standard output]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write every event with the names of its kind, flags, device and driver.
+    """Write every event with the names of its kind, flags, device and driver; or a trace for the Perfetto UI.
 
     Exits with 3 if the trace is cut off or damaged; the events before that are written nevertheless.
 
     Example: toolkit export before.rxt --format parquet -o before.parquet
     """
-    from toolkit.report import events
-    from toolkit.trace.reader import TraceReader
-
-    if output is None and kind is Format.PARQUET:
-        raise UserError("a Parquet file needs a name: give -o FILE.")
-    reader = TraceReader(trace)
+    if perfetto and kind:
+        raise UserError("--perfetto is a format of its own: leave --format out.")
+    if output is None and (perfetto or kind is Format.PARQUET):
+        raise UserError(f"a {'Perfetto' if perfetto else 'Parquet'} file needs a name: give -o FILE.")
+    write = _perfetto(trace) if perfetto else _events(trace, kind or Format.CSV)
     if output is None:
-        events.export(reader, kind.value, sys.stdout.buffer)
+        damage = write(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     else:
         try:
             with output.open("wb" if force else "xb") as file:
-                events.export(reader, kind.value, file)
+                damage = write(file)
         except FileExistsError:
             raise UserError(f"{output} exists; give another name, or --force to replace it.") from None
-    if reader.damage:
-        raise UserError(reader.damage, exit_code=3)
+    if damage:
+        raise UserError(damage, exit_code=3)
+
+
+def _events(trace: Path, kind: Format) -> Callable[[BinaryIO], str | None]:
+    """:return: writes the events to a file, and returns the damage of the trace."""
+    from toolkit.report import events
+    from toolkit.trace.reader import TraceReader
+
+    reader = TraceReader(trace)
+
+    def write(file: BinaryIO) -> str | None:
+        events.export(reader, kind.value, file)
+        return reader.damage
+
+    return write
+
+
+def _perfetto(trace: Path) -> Callable[[BinaryIO], str | None]:
+    """:return: the same for the Perfetto UI."""
+    from toolkit.extras import need
+
+    need("perfetto", "perfetto")
+
+    import toolkit
+    from toolkit.report import perfetto
+
+    opened = toolkit.read(trace)
+    damage = opened.damage
+
+    def write(file: BinaryIO) -> str | None:
+        perfetto.save(opened, file)
+        return damage
+
+    return write

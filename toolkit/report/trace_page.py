@@ -70,7 +70,7 @@ def headline(stalls: pd.DataFrame) -> str:
     """:return: how many stalls, and how long the longest was."""
     if stalls.empty:
         return "No stall"
-    longest = stalls.loc[stalls["duration_ns"].idxmax()]
+    (longest,) = stalls.nlargest(1, "duration_ns").to_dict("records")
     much = f"{text.seconds(longest['duration_ns'])} s{', and not ended' if longest['open'] else ''}"
     return f"One stall of {much}" if len(stalls) == 1 else f"{len(stalls):,} stalls, up to {much}"
 

@@ -3,7 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Run, Trace, window
+from toolkit import extras
 
 
 def test_to_standard_output(run: Run, make_trace: Trace) -> None:
@@ -52,3 +55,19 @@ def test_a_full_disk_is_one_sentence(make_trace: Trace) -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "toolkit: error: cannot write: No space left on device.\n"
+
+
+def test_for_perfetto(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    trace, target = make_trace([window(1)]), tmp_path / "a.pftrace"
+    assert run("export", trace, "--perfetto")[0] == 1
+    assert run("export", trace, "--perfetto", "--format", "csv", "-o", target)[0] == 1
+    assert not target.exists()
+    assert run("export", trace, "--perfetto", "-o", target) == (0, "", "")
+    assert b"eth1 (virtio_net)" in target.read_bytes()
+
+
+def test_a_missing_extra_is_named(run: Run, make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    code, _, err = run("export", make_trace(), "--perfetto", "-o", "/dev/null")
+    assert code == 1
+    assert "pip install 'rx-stall-toolkit[perfetto]'" in err

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is written, read back with Perfetto's own protobufs."""
+
+import io
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
+
+import toolkit
+from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, refilled, window, worker_stall
+from toolkit.report import perfetto
+from toolkit.trace.schema import ALL_QUEUES
+
+DATA = Path(__file__).parent.parent.parent / "data"
+RECORDED = [
+    "virtio_net_pressure/trace.rxt",
+    "virtio_net_variants/paced/001/trace.rxt",
+    "qlge/stock/trace.rxt",
+    "qlge/unfixed/trace.rxt",
+]
+
+
+class Found(NamedTuple):
+    """By name of its track and tid: slices (start, end or None, name, depth), instants, counters; and all."""
+
+    slices: dict[str, list[tuple[int, int | None, str, int]]]
+    instants: dict[str, list[tuple[int, str]]]
+    counters: dict[str, list[tuple[int, int]]]
+    tracks: dict[str, Any]
+    packets: list[Any]
+
+
+def _read(path: Path) -> Found:
+    """:return: the Perfetto trace of a trace, as its UI understands it."""
+    file = io.BytesIO()
+    perfetto.save(toolkit.read(path), file)
+    packets = list(proto.Trace.FromString(file.getvalue()).packet)
+    described = [packet.track_descriptor for packet in packets if packet.HasField("track_descriptor")]
+    tracks = {each.uuid: each for each in described}
+    names = {each.uuid: f"{each.name} {each.thread.tid or ''}".strip() for each in described}
+    found = Found(
+        defaultdict(list),
+        defaultdict(list),
+        defaultdict(list),
+        {names[uuid]: track for uuid, track in tracks.items()},
+        packets,
+    )
+    # The UI sorts by time; what has the same time stays in the order of the file.
+    events = sorted((p for p in packets if p.HasField("track_event")), key=lambda p: int(p.timestamp))
+    still: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for packet in events:
+        track, inner = names[packet.track_event.track_uuid], packet.track_event
+        if inner.type == proto.TrackEvent.TYPE_SLICE_BEGIN:
+            still[track].append((packet.timestamp, inner.name))
+        elif inner.type == proto.TrackEvent.TYPE_SLICE_END:
+            start, name = still[track].pop()
+            found.slices[track].append((start, packet.timestamp, name, len(still[track])))
+        elif inner.type == proto.TrackEvent.TYPE_INSTANT:
+            found.instants[track].append((packet.timestamp, inner.name))
+        else:
+            found.counters[track].append((packet.timestamp, inner.counter_value))
+    for track, left in still.items():
+        found.slices[track] += [(start, None, name, depth) for depth, (start, name) in enumerate(left)]
+    return found
+
+
+@pytest.mark.parametrize("path", RECORDED)
+def test_slices_are_the_stalls_of_the_table(path: str) -> None:
+    found, trace = _read(DATA / path), toolkit.read(DATA / path)
+    for name, stalls in trace.stalls.groupby("name"):
+        expected = [
+            (row["start_ns"], None if row["open"] else row["end_ns"], f"stall, {row['state']}", 0)
+            for row in stalls.to_dict("records")
+        ]
+        assert found.slices[f"{name} stalls"] == expected
+    assert len([name for name in found.slices if name.endswith(" stalls")]) == trace.stalls["name"].nunique()
+    for (queue, state), states in trace.states.groupby(["name", "state"]):
+        assert [each[0] for each in found.slices[f"{queue} {state}"]] == states["start_ns"].tolist()
+
+
+@pytest.mark.parametrize("path", RECORDED)
+def test_counters_add_up_to_the_queues(path: str) -> None:
+    found = _read(DATA / path)
+    for queue in toolkit.read(DATA / path).queues.to_dict("records"):
+        for column, what in (("packets", "packets"), ("irqs", "interrupts"), ("failed", "failed refills")):
+            values = found.counters.get(f"{queue['name']} {what} in 10 ms", [])
+            assert sum(value for _, value in values) == queue[column]
+        if posted := found.counters.get(f"{queue['name']} posted"):
+            assert min(value for _, value in posted) == queue["posted_min"]
+            assert found.tracks[f"{queue['name']} posted"].counter.unit_name == "buffers"
+
+
+@pytest.mark.parametrize("path", RECORDED)
+def test_no_slices_of_a_thread_cross(path: str) -> None:
+    found, events = _read(DATA / path), toolkit.read(DATA / path).events
+    reclaims = events[events["kind"] == "reclaim"].astype({"ts": "int64", "dur": "int64"})
+    expected = sorted(zip(reclaims["ts"] - reclaims["dur"], reclaims["ts"], strict=True))
+    every = [each for slices in found.slices.values() for each in slices]
+    assert sorted(each[:2] for each in every if each[2] == "direct reclaim") == expected
+
+
+def test_a_thread_has_its_worker_refill_and_reclaim_inside_one_another(make_trace: Trace) -> None:
+    inside = {"tid": 7, "flags": "process|in_worker|complete"}
+    events = [
+        event("worker_in", 2, **inside, queue=ALL_QUEUES),
+        event("reclaim", 4, dur=S, **inside),
+        refilled(4.5, dur=2 * S, **inside),
+        event("worker_out", 5, **inside, queue=ALL_QUEUES),
+        event("worker_in", 8, **inside, queue=ALL_QUEUES),
+    ]
+    found = _read(make_trace(events))
+    at = [BEGAN + second * S for second in range(10)]
+    assert sorted(found.slices["refill worker 7"], key=lambda each: (each[0], each[3])) == [
+        (at[2], at[5], "refill worker", 0),
+        (at[2] + S // 2, at[4] + S // 2, "refill", 1),
+        (at[3], at[4], "direct reclaim", 2),
+        (at[8], None, "refill worker", 0),
+    ]
+    assert found.tracks["refill worker 7"].thread.tid == 7
+
+
+def test_failures_and_single_interrupts_are_instants(make_trace: Trace) -> None:
+    events = [event("alloc_fail", 2, gfp=0xA20, order=1), failed(2.5), event("irq", 3, irqs=1)]
+    found = _read(make_trace(events))
+    assert found.instants["rx-0 failures"] == [
+        (BEGAN + 2 * S, "order-1 allocation failed (GFP_ATOMIC)"),
+        (BEGAN + 5 * S // 2, "refill failed (GFP_ATOMIC)"),
+    ]
+    assert found.instants["rx-0 interrupts"] == [(BEGAN + 3 * S, "receive interrupt")]
+
+
+def test_a_counter_falls_to_0_where_nothing_follows(make_trace: Trace) -> None:
+    found = _read(make_trace([window(1.008), window(1.018), window(2.008)]))
+    assert [((ts - BEGAN) // MS, value) for ts, value in found.counters["rx-0 packets in 10 ms"]] == [
+        (1000, 40),
+        (1010, 40),
+        (1020, 0),
+        (2000, 40),
+        (2010, 0),
+    ]
+
+
+def test_tracks_are_the_devices_and_empty_ones_are_left_out(make_trace: Trace) -> None:
+    found = _read(make_trace(worker_stall(2, 6)))
+    assert found.tracks["rx-0 stalls"].parent_uuid == found.tracks["eth1 (virtio_net)"].uuid
+    assert not any(name.startswith("rx-1") for name in found.tracks)
+
+
+def test_times_can_be_laid_beside_other_traces(make_trace: Trace) -> None:
+    clock = {"monotonic_ns": BEGAN, "realtime_ns": 5, "boottime_ns": 6}
+    found = _read(make_trace([window(1)], meta=META | {"clock": clock}))
+    snapshot = found.packets[0].clock_snapshot
+    assert {each.clock_id: each.timestamp for each in snapshot.clocks} == {3: BEGAN, 1: 5, 6: 6}
+    assert {p.timestamp_clock_id for p in found.packets if p.HasField("track_event")} == {3}
