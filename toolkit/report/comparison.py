@@ -12,6 +12,7 @@ from toolkit.report import distributions, page
 from toolkit.report.text import show
 from toolkit.stalls.comparison import Comparison, summary
 from toolkit.stalls.metrics import heading, number
+from toolkit.stalls.verdict import finding
 
 NAMES = ("comparison.json", "runs.csv", "report.html", "distributions.png", "distributions.svg")
 """What `compare -o` writes."""
@@ -62,7 +63,7 @@ def metric_table(found: Comparison) -> pd.DataFrame:
                 + _interval(row, "difference", row["unit"]),
                 "ratio (95 %)": _number(row["ratio"]) + _interval(row, "ratio"),
                 "adjusted p": "-" if pd.isna(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}",
-                "finding": _finding(row) if found.base.runs and found.candidate.runs else "not tested",
+                "finding": _finding(found, row),
             }
             for row in found.metrics.to_dict("records")
         ]
@@ -81,11 +82,12 @@ def _interval(row: Mapping[Any, Any], of: str, unit: str = "") -> str:
     return f" ({_number(low, unit)} to {_number(high, unit) if pd.notna(high) else 'not known'})"
 
 
-def _finding(row: Mapping[Any, Any]) -> str:
+def _finding(found: Comparison, row: Mapping[Any, Any]) -> str:
     """:return: what the test says of one metric."""
-    if not row["varies"]:
+    runs = found.base.runs, found.candidate.runs
+    if not row["varies"] and all(runs):
         return "the same in all runs"
     if pd.isna(row["p"]):
         return "not tested"
-    word = row["direction"] if row["significant"] else "no difference seen"
+    word = finding(row, *runs, found.metrics)
     return f"{word} (only informs)" if row["role"] == "informs" else word

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from toolkit.report.plots import STYLE, write
 from toolkit.stalls.comparison import Comparison
+from toolkit.stalls.verdict import finding
 
 # Told apart by colour, line and mark; where they coincide, the candidate lies in the base.
 _SETS: dict[str, dict[str, Any]] = {
@@ -54,7 +55,7 @@ def distributions(found: Comparison) -> Figure:
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     kept = found.runs[found.runs["set_aside"].isna()]
     for axis, (name, metric) in zip(panels, metrics.iterrows(), strict=False):
-        _draw(axis, kept[["set", str(name)]], metric)
+        _draw(axis, kept[["set", str(name)]], metric, _finding(found, metric))
     for axis in panels[max(len(metrics), 1) :]:
         axis.set_axis_off()
     if metrics.empty:
@@ -71,7 +72,7 @@ def distributions(found: Comparison) -> Figure:
     return figure
 
 
-def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series) -> None:
+def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series, said: str) -> None:
     """Draws one metric: a step and a mark at each run."""
     name, unit = str(metric.name), str(metric["unit"])
     values = runs[name].to_numpy(np.float64) * _SCALES.get(unit, 1.0)
@@ -91,7 +92,7 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series) -> None:
         )
     axis.set_xlim(left, right)
     axis.set_ylim(0, 1.04)
-    axis.set_title(f"{str(metric['title']).capitalize()}\n{_finding(metric)}", fontsize=9)
+    axis.set_title(f"{str(metric['title']).capitalize()}\n{said}", fontsize=9)
     axis.set_xlabel(_LABELS.get(unit, "{} of a run").format(metric["title"]))
     axis.set_ylabel("runs at or below [%]")
     if unit not in _SCALES:
@@ -101,9 +102,9 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series) -> None:
     axis.grid(color="#e5e5e5", linewidth=0.6)
 
 
-def _finding(metric: pd.Series) -> str:
+def _finding(found: Comparison, metric: pd.Series) -> str:
     """:return: what the test says."""
     if pd.isna(metric["p_adjusted"]):
         return "not tested"
-    word = metric["direction"] if metric["significant"] else "no difference seen"
+    word = finding(metric, found.base.runs, found.candidate.runs, found.metrics)
     return f"{word}, adjusted p = {metric['p_adjusted']:.2g}"

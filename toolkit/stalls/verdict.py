@@ -52,6 +52,13 @@ def decide(metrics: pd.DataFrame, base: int, candidate: int) -> str:
     return IMPROVED if len(gains) else NO_DIFFERENCE
 
 
+def finding(metric: Mapping[Any, Any] | pd.Series, base: int, candidate: int, metrics: pd.DataFrame) -> str:
+    """:return: what the test of one of the metrics says of so many runs."""
+    if metric["significant"]:
+        return str(metric["direction"])
+    return NO_DIFFERENCE if enough(base, candidate, metrics) else "too few runs to say"
+
+
 def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]:
     """:return: the verdict, and a sentence or more that says by how much, how sure, or why not."""
     if selected := [side for side in (base, candidate) if _lost(side) > LOST]:
