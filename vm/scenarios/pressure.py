@@ -30,10 +30,13 @@ def main() -> None:
             with log.phase("prepare"):
                 stack.enter_context(testbed.address(arguments.device, arguments.address))
                 stack.enter_context(testbed.sysctl("net.ipv4.udp_mem", "2000000 2000000 2000000"))
-                stack.enter_context(testbed.pressure(arguments.dirty * MIB, arguments.min_free))
-            testbed.stay()
-            end = time.monotonic() + arguments.duration
-            with log.phase("pressure", shortage=True):
+                testbed.stay()
+            # To the end of who dirtied memory: it cannot go before its own swapping is done.
+            with (
+                log.phase("pressure", shortage=True),
+                testbed.pressure(arguments.dirty * MIB, arguments.min_free),
+            ):
+                end = time.monotonic() + arguments.duration
                 while (left := end - time.monotonic()) > 0:
                     unread = [_socket(port, arguments.buffer * MIB) for port in arguments.ports]
                     time.sleep(min(arguments.recycle, left))

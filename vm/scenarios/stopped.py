@@ -43,10 +43,12 @@ def main() -> None:
             testbed.stay()
             with log.phase("read"):
                 time.sleep(arguments.before)
-            with testbed.pressure(arguments.dirty * MIB, arguments.min_free):
+            with (
+                log.phase("pressure", shortage=True),
+                testbed.pressure(arguments.dirty * MIB, arguments.min_free),
+            ):
                 os.kill(reader, signal.SIGSTOP)
-                with log.phase("pressure", shortage=True):
-                    time.sleep(arguments.duration)
+                time.sleep(arguments.duration)
             # Still stopped: it is the driver that is to recover, and no new connection may wake it.
             with log.phase("recover"):
                 time.sleep(arguments.after)
