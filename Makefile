@@ -24,7 +24,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all bench clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all notebooks bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,13 +50,16 @@ check: setup ## lint, types and unit tests, in a minute
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTHON) -m pytest -q -m 'not machine and not browser'
+	$(PYTHON) -m pytest -q -m 'not machine and not browser and not notebook'
 
 test: setup-test check ## everything, with machines: three quarters of an hour without KVM
-	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser) and not slow' $(AGAIN)
+	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser or notebook) and not slow' $(AGAIN)
 
 test-all: setup-test check ## also the trials that take long
-	$(PYTHON) -m pytest -v -m 'machine or browser' $(AGAIN)
+	$(PYTHON) -m pytest -v -m 'machine or browser or notebook' $(AGAIN)
+
+notebooks: setup ## execute the notebooks of analysis/ into docs/notebooks
+	$(PYTHON) -c 'import pathlib, toolkit.report.notebook as n; n.refresh(pathlib.Path("docs/notebooks"))'
 
 bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.drain

@@ -18,6 +18,7 @@ def test_wheel_analyzes_a_trace_anywhere(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         top = {name.split("/")[0] for name in archive.namelist() if ".dist-info" not in name}
         assert top == {"toolkit"}
+        assert "toolkit/analysis/virtio_net.py" in archive.namelist()
         archive.extractall(tmp_path / "installed")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "toolkit", "analyze", str(TRACE)],

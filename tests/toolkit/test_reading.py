@@ -48,6 +48,7 @@ def test_tables(make_trace: Trace) -> None:
 
 def test_a_trace_without_events_has_its_columns(make_trace: Trace) -> None:
     trace = toolkit.read(make_trace())
+    assert not trace.events["flags"].str.contains("complete").any()
     assert trace.events.empty and trace.stalls.empty and trace.states.empty
     assert {"start_ns", "end_ns"} <= set(trace.states) and {"duration_ns", "cause"} <= set(trace.stalls)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.errors import UserError
+from toolkit.extras import need
 
 if TYPE_CHECKING:
     from toolkit.reading import Trace
@@ -29,6 +31,12 @@ def analyze(
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report: one page that needs nothing else.")
+    ] = None,
+    notebook: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Run the driver's notebook on TRACE, or that for many traces (.ipynb)."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
@@ -49,8 +57,11 @@ def analyze(
     from toolkit.report import files
     from toolkit.stalls.runs import TraceSet
 
-    if html and html.exists() and not force:
-        raise UserError(f"{html} exists; give another name, or --force to replace it.")
+    for file in (html, notebook):
+        if file and file.exists() and not force:
+            raise UserError(f"{file} exists; give another name, or --force to replace it.")
+    if notebook:
+        need("notebook", "jupytext", "nbclient", "ipykernel")
     if output and not force:
         files.refuse_existing(output, folders)
     opened = TraceSet([toolkit.read(trace, witness, phases) for trace in traces])
@@ -66,6 +77,8 @@ def analyze(
 
         trace_page.save(opened[0], html, force=force)
     sys.stdout.flush()
+    if notebook:
+        _run_notebook(opened, notebook, force=force)
     if damage := [trace.damage for trace in opened if trace.damage]:
         raise UserError(" ".join(damage), exit_code=3)
 
@@ -92,3 +105,16 @@ def _analyze(trace: Trace, folder: Path | None, *, as_json: bool) -> None:
         plots.save(trace.analysis, folder, trace.witness, trace.phases)
     if not as_json:
         text.render(trace.analysis, trace.agreement, terminal=sys.stdout.isatty())
+
+
+def _run_notebook(traces: Sequence[Trace], file: Path, *, force: bool) -> None:
+    """Runs the notebook of a trace's driver, or that for several traces."""
+    from toolkit.report import notebook
+
+    first, *more = traces
+    if more:
+        ran = notebook.run(notebook.FLEET, Path.cwd(), {"TRACES": [str(trace.path) for trace in traces]})
+    else:
+        name = notebook.of_driver(first.meta["drivers"][0]["name"])
+        ran = notebook.run(name, Path.cwd(), {"TRACE": str(first.path)})
+    notebook.save(ran, file, force=force)

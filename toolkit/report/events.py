@@ -74,7 +74,8 @@ def named(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[s
 
 def _worded(numbers: pd.Series, words: Mapping[Any, str]) -> pd.Series:
     """:return: a word for each number, as categories; NA where there is none."""
-    return numbers.astype("category").map(words).astype("category")
+    known = dict.fromkeys(words[number] for number in numbers.unique() if number in words)
+    return numbers.astype("category").map(words).astype(pd.CategoricalDtype(list(known)))
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
