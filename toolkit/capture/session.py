@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from toolkit import __version__
 from toolkit.capture import kernel, program
+from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
-from toolkit.stalls.rules import rows
 from toolkit.trace.schema import EVENT, FLAG, FORMAT, KIND, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -75,10 +75,10 @@ class Options:
 class Progress:
     """What a running trace can say of itself; counters only grow."""
 
+    live: Live
     started: float = 0.0
     events: int = 0
     dropped: int = 0
-    stalls: int = 0
     written: int = 0
     reason: str = ""
     missing: list[program.Attached] = field(default_factory=list)
@@ -112,14 +112,14 @@ def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Pro
     program.set_filters(bpf, ifindexes, options.queues)
     _set_ring_sizes(bpf, devices)
 
-    progress = Progress(devices=devices)
+    progress = Progress(Live(options.drivers, devices), devices=devices)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_signals())
         attached = program.attach(bpf, program.hooks(options.drivers))
         progress.missing = [hook for hook in attached if hook.at is None]
         meta = _meta(options, facts, devices, attached)
         writer = stack.enter_context(TraceWriter(options.output, meta, force=options.force))
-        drain = _Drain(bpf, options.drivers, writer, progress)
+        drain = _Drain(bpf, writer, progress)
         _survive()
         drain.start()
         try:
@@ -284,10 +284,8 @@ class _Drain:
     The pool is one array used as a ring: `head` events were put in and `tail` taken out since the beginning.
     """
 
-    def __init__(self, bpf: Any, drivers: Sequence[Driver], writer: TraceWriter, progress: Progress) -> None:
+    def __init__(self, bpf: Any, writer: TraceWriter, progress: Progress) -> None:
         self._bpf = bpf
-        self._drivers = drivers
-        self._open: set[tuple[int, int, str]] = set()
         self._writer = writer
         self._progress = progress
         self._ring = Ring(bpf["events"].map_fd, program.RING_PAGES * 4096)
@@ -400,28 +398,9 @@ class _Drain:
     def _count(self, events: Events) -> None:
         places = events["kind"].astype(np.int64) * self._cpus + events["cpu"] % self._cpus
         counts = np.bincount(places, minlength=self._delivered.size)
-        self._progress.stalls += self._begun(events)
+        self._progress.live.take(events)
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
-
-    def _begun(self, events: Events) -> int:
-        """:return: how many stalls began in these events, for the display only: they are not sorted first."""
-        begun = 0
-        for number, driver in enumerate(self._drivers):
-            own = events[events["driver"] == number]
-            columns = {name: own[name] for name in EVENT.names or ()}
-            for state in driver.states:
-                begins = set(rows(state.begin, columns).tolist())
-                if not begins and not any(name == state.name for *_, name in self._open):
-                    continue
-                for index in sorted(begins.union(rows(state.end, columns).tolist())):
-                    queue = (int(own["ifindex"][index]), int(own["queue"][index]))
-                    if index not in begins:
-                        self._open.discard((*queue, state.name))
-                    elif (*queue, state.name) not in self._open:
-                        begun += not any(place[:2] == queue for place in self._open)
-                        self._open.add((*queue, state.name))
-        return begun
 
     def _note(self) -> dict[str, Any]:
         """The JSON object of a batch: the clock and the ledger."""

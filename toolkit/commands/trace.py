@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +32,10 @@ def trace(
     detail: Annotated[
         str, typer.Option(help="normal: hot events in 10 ms windows; full: every poll and interrupt.")
     ] = "normal",
+    metrics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep counters of the queues there (.prom), for node_exporter."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Record refills, allocation failures, NAPI and interrupts of a driver in this machine.
@@ -42,6 +48,8 @@ def trace(
     from toolkit.drivers import load
     from toolkit.errors import UserError
 
+    if metrics:
+        _refuse_metrics(metrics, force=force)
     if detail not in ("normal", "full"):
         raise UserError(f"--detail is normal or full, not {detail!r}.")
     drivers = [load(name) for name in dict.fromkeys(driver)]
@@ -56,16 +64,43 @@ def trace(
         force=force,
     )
     _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
-    progress = session.run(options, _show, _ready)
+    progress = session.run(options, partial(_show, metrics), partial(_ready, metrics))
+    if metrics:
+        _write(progress, metrics)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     _say(
-        f"{path}: {progress.events:,} events, {progress.stalls} stalls begun, {progress.dropped} dropped; "
-        f"ended by {progress.reason}. Next: toolkit analyze {path}"
+        f"{path}: {progress.events:,} events, {progress.live.stalls} stalls begun, "
+        f"{progress.dropped} dropped; ended by {progress.reason}. Next: toolkit analyze {path}"
     )
 
 
-def _ready(progress: Progress) -> None:
+def _refuse_metrics(file: Path, *, force: bool) -> None:
+    """Makes sure that counters can be kept in a file.
+
+    :raises UserError: if node_exporter would not read it, something else is there, or an extra is missing.
+    """
+    from toolkit.errors import UserError
+    from toolkit.extras import need
+
+    need("metrics", "prometheus_client")
+    if file.suffix != ".prom":
+        raise UserError(f"{file} must end in .prom, or node_exporter does not read it.")
+    if not file.parent.is_dir():
+        raise UserError(f"there is no directory {file.parent}; make it, or give another name.")
+    if file.exists() and not force and not file.read_bytes().startswith(b"# HELP rx_stall_"):
+        raise UserError(f"{file} exists and holds something else; give another name, or --force.")
+
+
+def _write(progress: Progress, metrics: Path) -> None:
+    from toolkit.capture.metrics import write
+
+    write(progress, metrics)
+
+
+def _ready(metrics: Path | None, progress: Progress) -> None:
+    if metrics:
+        _write(progress, metrics)
     for entry in progress.missing:
         _say(
             f"warning: {entry.hook.program} is not attached, "
@@ -75,16 +110,20 @@ def _ready(progress: Progress) -> None:
     _say(f"tracing {names}; Ctrl-C ends the trace.")
 
 
-def _show(progress: Progress) -> None:
+def _show(metrics: Path | None, progress: Progress) -> None:
     import time
 
+    if metrics:
+        # A file that grows old tells that it cannot be written; the trace goes on.
+        with suppress(OSError):
+            _write(progress, metrics)
     if not sys.stderr.isatty():
         return
     seconds = time.monotonic() - progress.started
     rate = progress.events / seconds if seconds > 0 else 0.0
     print(
         f"\r\x1b[K{seconds:6.0f} s  {progress.events:,} events ({rate:,.0f}/s)  "
-        f"{progress.stalls} stalls  {progress.dropped} dropped",
+        f"{progress.live.stalls} stalls  {progress.dropped} dropped",
         end="",
         file=sys.stderr,
         flush=True,

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a running trace says of its queues, held against what its analysis says afterwards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toolkit
+from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
+from toolkit.capture.live import Live
+from toolkit.drivers import load
+from toolkit.trace.reader import TraceReader
+from toolkit.trace.schema import ALL_QUEUES, EVENT, Events
+
+DATA = Path(__file__).parent.parent.parent / "data"
+RECORDED = [
+    "virtio_net_pressure/trace.rxt",
+    "virtio_net_variants/stock/001/trace.rxt",
+    "virtio_net_variants/paced/001/trace.rxt",
+    "qlge/stock/trace.rxt",
+    "qlge/unfixed/trace.rxt",
+]
+
+
+def _live() -> Live:
+    return Live([load("virtio_net")], META["devices"])
+
+
+def _together(*events: Events) -> Events:
+    return np.concatenate([np.empty(0, EVENT), *events])
+
+
+@pytest.mark.parametrize("path", RECORDED)
+def test_as_the_analysis_of_recorded_traces(path: str) -> None:
+    reader, trace = TraceReader(DATA / path), toolkit.read(DATA / path)
+    live = Live([load(each["name"]) for each in reader.meta["drivers"]], reader.meta["devices"])
+    for columns, _ in reader:
+        events = np.zeros(len(columns["ts"]), EVENT)
+        for name, column in columns.items():
+            events[name] = column
+        live.take(events)
+    numbers = [number for _, number in live.queues]
+    assert numbers == trace.queues["queue"].tolist()
+    found = list(live.queues.values())
+    for name in ("stalls", "failed", "packets"):
+        assert [getattr(queue, name) for queue in found] == trace.queues[name].tolist()
+    stalled = [queue.stalled_ns(trace.analysis.scan.ended) for queue in found]
+    assert stalled == trace.queues["stalled_ns"].tolist()
+    assert live.stalls == len(trace.stalls)
+
+
+def test_a_stall_grows_until_it_ends() -> None:
+    live = _live()
+    *begin, end = worker_stall(2, 6)
+    live.take(_together(*begin))
+    queue = live.queues[3, 0]
+    assert (queue.stalls, list(queue.states)) == (1, ["napi-off"])
+    assert queue.stalled_ns(BEGAN + 5 * S) == 3 * S
+    live.take(end)
+    assert (queue.stalls, queue.states, queue.posted) == (1, {}, 256)
+    assert queue.stalled_ns(BEGAN + 9 * S) == 4 * S
+
+
+def test_states_that_follow_each_other_are_one_stall() -> None:
+    live = _live()
+    live.take(_together(*worker_stall(2, 3), *worker_stall(3, 4), failed(8)))
+    queue = live.queues[3, 0]
+    assert queue.stalls == 3
+    assert queue.stalled_ns(BEGAN + 9 * S) == 3 * S
+    assert live.queues[3, 1].stalls == 0
+
+
+def test_an_event_of_the_device_is_one_of_all_its_queues() -> None:
+    live = _live()
+    live.take(event("napi_off", 2, queue=ALL_QUEUES, flags="process|in_worker"))
+    assert [queue.stalls for queue in live.queues.values()] == [1, 1]
+
+
+def test_a_queue_that_nobody_announced() -> None:
+    live = _live()
+    live.take(window(1, ifindex=9, queue=4))
+    assert live.queues[9, 4].packets == 40

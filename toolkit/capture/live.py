@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The queues of a trace that is still running: how often they stalled, and for how long so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from toolkit.drivers import Driver
+from toolkit.stalls import rules
+from toolkit.trace.reader import Columns
+from toolkit.trace.schema import ALL_QUEUES, EVENT, NOT_KNOWN, Events
+
+
+@dataclass
+class Queue:
+    """What one queue did since the trace began.
+
+    Attributes: `driver`, its name; `stalls` that began; `failed` refills; `packets`; `posted` [buffers],
+    None before somebody looked; `states` that it is in now, and since when [ns].
+    """
+
+    driver: str
+    stalls: int = 0
+    failed: int = 0
+    packets: int = 0
+    posted: int | None = None
+    states: dict[str, int] = field(default_factory=dict)
+    _ended_ns: int = 0
+    _began: int = 0
+
+    def stalled_ns(self, now: int) -> int:
+        """:return: [ns] in stalls, until `now` (CLOCK_MONOTONIC) if one has not ended."""
+        return self._ended_ns + (max(now - self._began, 0) if self.states else 0)
+
+    def begin(self, state: str, at: int) -> None:
+        """A state begins at a moment [ns]; and a stall, if it was in none."""
+        if not self.states:
+            self.stalls += 1
+            self._began = at
+        self.states.setdefault(state, at)
+
+    def end(self, state: str, at: int) -> None:
+        """A state that began before ends; and the stall, if that was the last."""
+        if self.states.get(state, at) < at:
+            del self.states[state]
+            self._ended_ns += 0 if self.states else at - self._began
+
+
+class Live:
+    """The queues of the devices, by interface index and number; others are added when an event names them.
+
+    For the display and for metrics: events are sorted only among those that are drained together. What a
+    trace shows exactly, `toolkit analyze` says.
+    """
+
+    def __init__(self, drivers: Sequence[Driver], devices: Sequence[Mapping[str, Any]]) -> None:
+        self._drivers = drivers
+        self.queues: dict[tuple[int, int], Queue] = {
+            (device["ifindex"], queue["queue"]): Queue(device["driver"])
+            for device in devices
+            for queue in device["queues"]
+        }
+
+    @property
+    def stalls(self) -> int:
+        """:return: stalls that began, of all queues."""
+        return sum(queue.stalls for queue in list(self.queues.values()))
+
+    def take(self, events: Events) -> None:
+        """Counts some more events."""
+        for number, driver in enumerate(self._drivers):
+            own = events[events["driver"] == number]
+            if not len(own):
+                continue
+            columns = {name: own[name] for name in EVENT.names or ()}
+            self._count(driver, columns)
+            for at, begins, state, row in sorted(self._changes(driver, columns)):
+                for queue in self._about(int(own["ifindex"][row]), int(own["queue"][row])):
+                    (queue.begin if begins else queue.end)(state, at)
+
+    def _count(self, driver: Driver, columns: Columns) -> None:
+        """Adds up packets and failed refills, and keeps what was last seen posted."""
+        codes, place = np.unique(
+            columns["ifindex"].astype(np.int64) << 16 | columns["queue"], return_inverse=True
+        )
+        packets, failed = (np.bincount(place, columns[name], len(codes)) for name in ("packets", "failed"))
+        last = np.full(len(codes), NOT_KNOWN)
+        looked = np.flatnonzero(columns["posted_after"] != NOT_KNOWN)
+        last[place[looked]] = columns["posted_after"][looked]
+        for code, more, worse, posted in zip(codes, packets, failed, last, strict=True):
+            if code & 0xFFFF == ALL_QUEUES:
+                continue
+            queue = self.queues.setdefault((int(code) >> 16, int(code) & 0xFFFF), Queue(driver.name))
+            queue.packets += int(more)
+            queue.failed += int(worse)
+            queue.posted = queue.posted if posted == NOT_KNOWN else int(posted)
+
+    def _changes(self, driver: Driver, columns: Columns) -> Iterator[tuple[int, bool, str, int]]:
+        """:return: when a state may end or begin [ns]; whether it begins, which, and in what row."""
+        moments = rules.moments(columns)
+        for state in driver.states:
+            begins = rules.rows(state.begin, columns)
+            yield from ((int(moments[row]), True, state.name, int(row)) for row in begins)
+            if len(begins) or any(state.name in queue.states for queue in self.queues.values()):
+                ends = np.setdiff1d(rules.rows(state.end, columns), begins)
+                yield from ((int(moments[row]), False, state.name, int(row)) for row in ends)
+
+    def _about(self, ifindex: int, number: int) -> list[Queue]:
+        """:return: the queues that an event is about."""
+        if number == ALL_QUEUES:
+            return [queue for (device, _), queue in self.queues.items() if device == ifindex]
+        return [self.queues[ifindex, number]]

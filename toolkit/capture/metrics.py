@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The queues of a running trace in the text format of Prometheus, for node_exporter's textfile collector."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from toolkit.capture.session import Progress
+
+_LABELS = ("device", "queue", "driver")
+
+
+class _Queues(Collector):
+    """What is written: counters since the trace began, for each queue."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        names = {device["ifindex"]: device["name"] for device in self._progress.devices}
+        stalls = CounterMetricFamily("rx_stall_stalls", "Stalls that began.", labels=_LABELS)
+        seconds = CounterMetricFamily(
+            "rx_stall_stalled_seconds", "Time in stalls, also in one that has not ended.", labels=_LABELS
+        )
+        failed = CounterMetricFamily(
+            "rx_stall_refills_failed", "Refills that were not complete.", labels=_LABELS
+        )
+        for (ifindex, number), queue in list(self._progress.live.queues.items()):
+            labels = (names.get(ifindex, f"if{ifindex}"), str(number), queue.driver)
+            stalls.add_metric(labels, queue.stalls)
+            seconds.add_metric(labels, queue.stalled_ns(now) / 1e9)
+            failed.add_metric(labels, queue.failed)
+        yield from (stalls, seconds, failed)
+        yield CounterMetricFamily(
+            "rx_stall_events_dropped", "Events that the trace lacks.", self._progress.dropped
+        )
+
+
+def write(progress: Progress, file: Path) -> None:
+    """Puts the counters in the place of a file, at once and whole.
+
+    :raises OSError: if it cannot be written.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Queues(progress))
+    write_to_textfile(str(file), registry)
