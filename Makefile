@@ -24,7 +24,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all notebooks bench clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all notebooks man bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ test-all: setup-test check ## also the trials that take long
 
 notebooks: setup ## execute the notebooks of analysis/ into docs/notebooks
 	$(PYTHON) -c 'import pathlib, toolkit.report.notebook as n; n.refresh(pathlib.Path("docs/notebooks"))'
+
+man: setup ## make the manual pages in docs/man from the commands
+	mkdir -p docs/man
+	$(PYTHON) -m toolkit.manual docs/man
 
 bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.drain

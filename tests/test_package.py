@@ -16,8 +16,9 @@ def test_wheel_analyzes_a_trace_anywhere(tmp_path: Path) -> None:
     subprocess.run([*pip, str(ROOT)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        top = {name.split("/")[0] for name in archive.namelist() if ".dist-info" not in name}
-        assert top == {"toolkit"}
+        names = [name for name in archive.namelist() if ".dist-info" not in name]
+        assert {name.split("/")[0] for name in names if ".data/" not in name} == {"toolkit"}
+        assert any(name.endswith(".data/data/share/man/man1/toolkit-trace.1") for name in names)
         assert "toolkit/analysis/virtio_net.py" in archive.namelist()
         archive.extractall(tmp_path / "installed")
     done = subprocess.run(

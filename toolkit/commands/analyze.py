@@ -21,7 +21,7 @@ _DIR_HELP = "Write tables and plots here; for several traces, a table of all and
 
 
 def analyze(
-    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Trace files of `toolkit trace`.")],
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE", help="Trace files of `toolkit trace`.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help=_DIR_HELP)] = None,
     witness: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON of a frame sender: when were frames refused?")

@@ -12,8 +12,12 @@ _DIR_HELP = "Write comparison.json, runs.csv, report.html and the plot here."
 
 
 def compare(
-    base: Annotated[Path, typer.Argument(help="A trace, or a directory of them: the driver as it was.")],
-    candidate: Annotated[Path, typer.Argument(help="A trace, or a directory of them: the patched driver.")],
+    base: Annotated[
+        Path, typer.Argument(metavar="BASE", help="A trace, or a directory of them: the driver as it was.")
+    ],
+    candidate: Annotated[
+        Path, typer.Argument(metavar="CANDIDATE", help="A trace, or a directory of them: the patched driver.")
+    ],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help=_DIR_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files in DIR.")] = False,

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit import completion
+
 if TYPE_CHECKING:
     from toolkit.capture.checkup import Finding
 
 
 def doctor(
-    driver: Annotated[list[str] | None, typer.Argument(help="Only these drivers [default: all]")] = None,
+    driver: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DRIVER",
+            help="Only these drivers [default: all]",
+            autocompletion=completion.drivers,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say per driver what this kernel can show, and how to get what is missing. Nothing is left attached.

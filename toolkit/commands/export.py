@@ -21,8 +21,11 @@ class Format(StrEnum):
 
 
 def export(
-    trace: Annotated[Path, typer.Argument(help="A trace file of `toolkit trace`.")],
-    kind: Annotated[Format | None, typer.Option("--format", help="Format to write [default: csv]")] = None,
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file of `toolkit trace`.")],
+    kind: Annotated[
+        Format | None,
+        typer.Option("--format", metavar="csv|jsonl|parquet", help="Format to write [default: csv]"),
+    ] = None,
     perfetto: Annotated[
         bool, typer.Option("--perfetto", help="Write stalls, queues and threads for the Perfetto UI.")
     ] = False,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import suppress
 from functools import partial
@@ -11,31 +12,58 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit import completion
+
 if TYPE_CHECKING:
     from toolkit.capture.session import Progress
 
 
 def trace(
-    driver: Annotated[list[str], typer.Argument(help="Drivers to trace; `toolkit drivers` lists them.")],
+    driver: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DRIVER",
+            help="Drivers to trace; `toolkit drivers` lists them.",
+            autocompletion=completion.drivers,
+        ),
+    ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write [default: DRIVER.rxt]")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The file to write [default: DRIVER.rxt]"),
     ] = None,
     device: Annotated[
-        list[str] | None, typer.Option("--device", "-d", help="Only this network device; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEVICE",
+            help="Only this network device; may be repeated.",
+            autocompletion=completion.devices,
+        ),
     ] = None,
     queue: Annotated[
-        list[int] | None, typer.Option("--queue", "-q", help="Only this receive queue; may be repeated.")
+        list[int] | None,
+        typer.Option("--queue", "-q", metavar="NUMBER", help="Only this receive queue; may be repeated."),
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(help="End after so many seconds [default: at Ctrl-C]", min=0.0)
+        float | None,
+        typer.Option(metavar="SECONDS", help="End after so many seconds [default: at Ctrl-C]", min=0.0),
     ] = None,
     detail: Annotated[
-        str, typer.Option(help="normal: hot events in 10 ms windows; full: every poll and interrupt.")
+        str,
+        typer.Option(
+            metavar="normal|full",
+            help="normal: hot events in 10 ms windows; full: every poll and interrupt.",
+            autocompletion=completion.details,
+        ),
     ] = "normal",
     metrics: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Keep counters of the queues there (.prom), for node_exporter."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was counted as JSON, when the trace has ended.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Record refills, allocation failures, NAPI and interrupts of a driver in this machine.
@@ -73,6 +101,37 @@ def trace(
         f"{path}: {progress.events:,} events, {progress.live.stalls} stalls begun, "
         f"{progress.dropped} dropped; ended by {progress.reason}. Next: toolkit analyze {path}"
     )
+    if as_json:
+        print(json.dumps(_counted(path, progress), indent=1))
+
+
+def _counted(path: Path, progress: Progress) -> dict[str, object]:
+    """:return: what the trace has, in the words of docs/stalls.md; exactly it is what `analyze` says."""
+    import time
+
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    names = {device["ifindex"]: device["name"] for device in progress.devices}
+    return {
+        "trace": str(path),
+        "reason": progress.reason,
+        "events": progress.events,
+        "dropped": progress.dropped,
+        "hooks_missing": [
+            {"program": entry.hook.program, "missing": entry.hook.missing} for entry in progress.missing
+        ],
+        "queues": [
+            {
+                "device": names.get(ifindex, f"if{ifindex}"),
+                "queue": number,
+                "driver": queue.driver,
+                "stalls": queue.stalls,
+                "stalled_ns": queue.stalled_ns(now),
+                "failed": queue.failed,
+                "packets": queue.packets,
+            }
+            for (ifindex, number), queue in progress.live.queues.items()
+        ],
+    }
 
 
 def _refuse_metrics(file: Path, *, force: bool) -> None:

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import META, Run, worker_stall
+from toolkit.capture import session
+from toolkit.capture.live import Live
+from toolkit.capture.session import Progress
+from toolkit.drivers import load
+
+
+@pytest.fixture
+def progress(monkeypatch: pytest.MonkeyPatch) -> Progress:
+    """What a trace had when it ended; recording one is tested on machines."""
+    found = Progress(Live([load("virtio_net")], META["devices"]), devices=META["devices"], reason="duration")
+    found.live.take(np.concatenate(worker_stall(2, 6)))
+    found.events = 6
+    monkeypatch.setattr(session, "run", lambda *_: found)
+    return found
+
+
+@pytest.mark.usefixtures("progress")
+def test_what_was_counted_as_json(run: Run) -> None:
+    code, out, _ = run("trace", "virtio_net", "-o", "a.rxt", "--json")
+    assert code == 0
+    found = json.loads(out)
+    queues = found.pop("queues")
+    assert found == {"trace": "a.rxt", "reason": "duration", "events": 6, "dropped": 0, "hooks_missing": []}
+    assert [(each["device"], each["queue"], each["stalled_ns"]) for each in queues] == [
+        ("eth1", 0, 4 * 10**9),
+        ("eth1", 1, 0),
+    ]
+
+
+@pytest.mark.usefixtures("progress")
+def test_the_last_metrics_are_of_the_end(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("trace", "virtio_net", "-o", "a.rxt", "--metrics", tmp_path / "rx.prom")
+    assert code == 0
+    assert "a.rxt: 6 events, 1 stalls begun, 0 dropped; ended by duration." in err
+    assert (
+        'rx_stall_stalled_seconds_total{device="eth1",driver="virtio_net",queue="0"} 4.0'
+        in (tmp_path / "rx.prom").read_text()
+    )

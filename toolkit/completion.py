@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a shell completes besides commands, options and files."""
+
+from pathlib import Path
+
+
+def drivers(incomplete: str) -> list[str]:
+    """:return: drivers that begin so."""
+    from toolkit.drivers import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def devices(incomplete: str) -> list[str]:
+    """:return: network devices of this machine that begin so."""
+    return sorted(path.name for path in Path("/sys/class/net").glob(f"{incomplete}*"))
+
+
+def details(incomplete: str) -> list[str]:
+    """:return: values of --detail that begin so."""
+    return [each for each in ("normal", "full") if each.startswith(incomplete)]
