@@ -324,6 +324,7 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
         files.state.write_text(json.dumps(asdict(guest)))
         _wait_for_ssh(guest, process)
         guest.sync()
+        _start_guests(guest)
         failed.pop_all()
         _say(f"{name}: up after {time.monotonic() - began:.0f} s")
     return guest
@@ -386,6 +387,16 @@ def _wait_for_ssh(guest: Guest, process: subprocess.Popen[bytes]) -> None:
             told = time.monotonic()
             _say(f"{guest.name}: waiting for ssh, {BOOT_SECONDS - (deadline - told):.0f} s")
         time.sleep(0.5)
+
+
+def _start_guests(guest: Guest) -> None:
+    """Start what runs under a machine that is a Xen host (vm/xen)."""
+    if (xen := guest.machine.xen) is None:
+        return
+    for number in range(1, xen.guests + 1):
+        _say(f"{guest.name}: starting guest {number}")
+        command = f"-m vm.xen start {number} --memory {xen.guest_mb}"
+        guest.ssh(f"cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python {command}", check=True)
 
 
 def _answers(port: int) -> bool:

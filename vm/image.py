@@ -43,6 +43,7 @@ class Image:
     disk: Path
     kernel: Path
     initrd: Path
+    hypervisor: Path | None = None
 
 
 def requirements() -> list[str]:
@@ -89,7 +90,13 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
         force=force,
         say=say,
     )
-    return Image(name, directory / "root.qcow2", directory / "vmlinuz", directory / "initrd")
+    return Image(
+        name,
+        directory / "root.qcow2",
+        directory / "vmlinuz",
+        directory / "initrd",
+        directory / "xen" if machine.xen else None,
+    )
 
 
 def prune(keep: set[str]) -> list[str]:
@@ -138,7 +145,11 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("customize", 'qemu-img convert -O qcow2 "$1.raw" "$1/disk"; rm "$1.raw"'),
         ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"; cp "$1"/boot/initrd.img-* "$1/ramdisk"'),
     ]
-    for inside, outside in (("disk", "root.qcow2"), ("kernel", "vmlinuz"), ("ramdisk", "initrd")):
+    files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd"}
+    if machine.xen:
+        hooks.append(("customize", 'gunzip --stdout "$1"/boot/xen-*.gz >"$1/hypervisor"'))
+        files["hypervisor"] = "xen"
+    for inside, outside in files.items():
         hooks.append(("customize", f"download /{inside} {shlex.quote(str(work / outside))}"))
     words = ["--variant=apt", "--format=null", f"--include={','.join(packages(machine))}"]
     return [*words, *(f"--{stage}-hook={hook}" for stage, hook in hooks), machine.release, "-"]

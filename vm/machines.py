@@ -48,6 +48,19 @@ class Swap:
 
 
 @dataclass(frozen=True)
+class Xen:
+    """A hypervisor under the machine's kernel, which is its dom0 then.
+
+    :param dom0_mb: memory of dom0; Xen itself and the guests have the rest.
+    :param guests: that are started with the machine (vm/xen), of so much memory each.
+    """
+
+    dom0_mb: int
+    guests: int
+    guest_mb: int
+
+
+@dataclass(frozen=True)
 class Machine:
     """One entry of ``machines.yaml`` over the defaults."""
 
@@ -60,6 +73,7 @@ class Machine:
     management: str
     nics: tuple[Nic, ...]
     swap: Swap | None = None
+    xen: Xen | None = None
     packages: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()
 
@@ -133,7 +147,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise UserError(f"{where} is a mapping.")
         return {str(key): _word(each) for key, each in value.items()}
-    if hint in (Nic, Swap):
+    if hint in (Nic, Swap, Xen):
         if not isinstance(value, dict):
             raise UserError(f"{where} is a mapping.")
         return _build(hint, value, where)

@@ -24,8 +24,10 @@ def test_the_projects_own_file_is_valid() -> None:
     assert found["virtio-net"].driver == "virtio_net"
     assert found["qlge"].shares_memory and found["qlge"].nics[0].ours
     assert not found["virtio-net"].shares_memory
+    assert found["xen"].xen and not found["virtio-net"].xen
     for machine in found.values():
-        assert machine.management != machine.nics[0].model, "the driver under test must be free to be swapped"
+        models = {nic.model for nic in machine.nics}
+        assert machine.management not in models, "the driver under test must be free to be swapped"
 
 
 def test_defaults_lie_under_a_machine(tmp_path: Path) -> None:
@@ -54,6 +56,7 @@ def test_on_and_off_are_words(tmp_path: Path) -> None:
         ("{description: d, driver: d, nics: [{queues: 2}]}", r"nics\[0\]: model is missing"),
         ("{description: d, driver: d, nics: [{model: x, options: [a]}]}", r"nics\[0\].options is a mapping"),
         ("{description: d, driver: d, swap: {gib: 4}}", "bytes_per_second is missing"),
+        ("{description: d, driver: d, xen: {guests: 1, guest_mb: 9}}", "dom0_mb is missing"),
         ("7", "has no keys"),
     ],
 )

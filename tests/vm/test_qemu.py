@@ -11,7 +11,7 @@ import pytest
 from toolkit.errors import UserError
 from vm import qemu
 from vm.image import Image
-from vm.machines import Machine, Nic, Swap
+from vm.machines import Machine, Nic, Swap, Xen
 
 MACHINE = Machine(
     name="m",
@@ -64,6 +64,21 @@ def test_the_machine_reaches_nothing_but_our_port() -> None:
     (management,) = [backend for backend in values(argv(), "-netdev") if backend.startswith("user,")]
     assert "restrict=on" in management
     assert "hostfwd=tcp:127.0.0.1:2222-:22" in management
+
+
+def test_a_hypervisor_has_the_kernel_as_its_first_module() -> None:
+    image = replace(IMAGE, hypervisor=Path("/c/xen"))
+    machine = replace(MACHINE, xen=Xen(512, 1, 128))
+    words = qemu.argv(machine, image, FILES, accel="tcg", port=1, key="k", taps={})
+    assert values(words, "-kernel") == ["/c/xen"]
+    (modules,) = values(words, "-initrd")
+    kernel, initrd = modules.split(",")
+    assert kernel.startswith("/c/vmlinuz root=/dev/vda ")
+    assert "console=hvc0" in kernel and "ttyS0" not in modules
+    assert initrd == "/c/initrd"
+    (xen,) = values(words, "-append")
+    assert "dom0_mem=512M" in xen and "dom0_max_vcpus=1" in xen
+    assert "-smap" in values(words, "-cpu")[0]
 
 
 def test_nics_follow_the_management_nic_on_the_bus() -> None:
