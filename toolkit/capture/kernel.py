@@ -94,7 +94,7 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
     :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
     """
     found = []
-    for path in bound(driver.name):
+    for path in bound(driver.module):
         size = ring_size(path.name)
         rx_queues = sorted(int(queue.name[3:]) for queue in (path / "queues").glob("rx-*"))
         found.append(
@@ -113,10 +113,10 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
     return found
 
 
-def bound(driver: str) -> list[Path]:
-    """:return: the directories in sysfs of the network devices that a driver has bound."""
-    links = ((path, path / "device" / "driver") for path in sorted(NET.iterdir()))
-    return [path for path, link in links if link.exists() and link.resolve().name == driver]
+def bound(module: str) -> list[Path]:
+    """:return: the directories in sysfs of the network devices that a module's driver has bound."""
+    links = ((path, path / "device/driver/module") for path in sorted(NET.iterdir()))
+    return [path for path, link in links if link.exists() and link.resolve().name == module]
 
 
 def ring_size(name: str) -> int | None:

@@ -38,6 +38,8 @@ def test_devices_and_their_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         bus = tmp_path / "pci" / name
         (bus / "net").mkdir(parents=True)
         (tmp_path / "drivers" / driver).mkdir(parents=True)
+        (tmp_path / "drivers" / driver / "module").symlink_to(tmp_path / "module" / driver)
+        (tmp_path / "module" / driver).mkdir(parents=True)
         (bus / "driver").symlink_to(tmp_path / "drivers" / driver)
         device = tmp_path / "net" / name
         for rx in (0, 1):
