@@ -30,12 +30,17 @@ enum rxt_kind {
 	RXT_NAPI_ON = 8,	/* napi_enable was entered */
 	RXT_POLL = 9,		/* one NAPI poll, with --detail full */
 	RXT_IRQ = 10,		/* one receive interrupt, with --detail full */
+	RXT_BLOCKED = 11,	/* the queue waits for slots, or its device queue is stopped */
+	RXT_UNBLOCKED = 12,	/* a packet was delivered, and the queue is not stopped */
+	RXT_CARRIER_OFF = 13,	/* the driver took the link away */
+	RXT_CARRIER_ON = 14,	/* the driver gave the link back */
 };
 
 enum rxt_flag {
 	RXT_PROCESS = 1,	/* in process context; else in softirq */
 	RXT_COMPLETE = 2,	/* the refill posted all that it wanted to */
 	RXT_IN_WORKER = 4,	/* inside the driver's refill worker */
+	RXT_STOPPED = 8,	/* the device queue in front of it was stopped */
 };
 
 struct rxt_event {

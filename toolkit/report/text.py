@@ -188,11 +188,23 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
         for hook in each.get("hooks", [])
         if not hook.get("attached")
     ]
+    lines += _flaps(analysis)
     ledger = totals(analysis.scan.ledger)
     lines.append(
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
     )
     return lines + ([witness["sentence"]] if witness else [])
+
+
+def _flaps(analysis: Analysis) -> list[str]:
+    """:return: a sentence for each device whose link its driver gave back while it was still deaf."""
+    flaps, began = analysis.flaps, analysis.scan.began
+    early = flaps[~flaps["recovered"].fillna(True).astype(bool)]
+    return [
+        f"{driver} gave {device} its link back {len(rows)} time(s) in the middle of a stall, at "
+        f"{', '.join(f'{(at - began) / 1e9:.1f}' for at in rows['on_ns'])} s: nothing was received for that."
+        for (device, driver), rows in early.groupby(["device", "driver"])
+    ]
 
 
 def show(title: str, table: pd.DataFrame, *, terminal: bool) -> None:

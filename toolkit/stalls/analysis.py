@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit import drivers
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
+from toolkit.stalls.flaps import flaps
 from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals, same_device
@@ -26,7 +27,7 @@ class Analysis:
     """What a trace shows.
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
-    whole; `scan`; `stalls`, `queues` and `intervals`, frames with the columns of docs/stalls.md.
+    whole; `scan`; `stalls`, `queues`, `flaps` and `intervals`, frames with the columns of docs/stalls.md.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Analysis:
     intervals: pd.DataFrame
     stalls: pd.DataFrame
     queues: pd.DataFrame
+    flaps: pd.DataFrame
 
 
 def analyze(path: Path | str) -> Analysis:
@@ -62,6 +64,7 @@ def analyze(path: Path | str) -> Analysis:
         intervals=_named(states, names),
         stalls=_named(table, names),
         queues=_queues(found, table, names),
+        flaps=_named(flaps(found, table), names).drop(columns=["queue", "name"]),
     )
 
 
@@ -104,6 +107,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "loss_windows": [{"start_ns": start, "duration_ns": end - start} for start, end in scan.losses],
         "stalls": records(analysis.stalls),
         "queues": records(analysis.queues),
+        "flaps": records(analysis.flaps),
     }
 
 

@@ -28,7 +28,9 @@ GAP_BINS = 64 * 8
 NEVER = np.iinfo(np.int64).max
 
 _RARE = ~np.isin(np.arange(256), [KIND["window"], KIND["poll"], KIND["irq"]])
-_LOOKS_AT_RING = np.isin(np.arange(256), [KIND["window"], KIND["poll"], KIND["refill"]])
+_LOOKS_AT_RING = np.isin(
+    np.arange(256), [KIND["window"], KIND["poll"], KIND["refill"], KIND["blocked"], KIND["unblocked"]]
+)
 
 
 _Index: TypeAlias = NDArray[np.intp]

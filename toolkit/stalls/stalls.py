@@ -30,7 +30,9 @@ def stalls(
     """
     frame = _join(intervals, [state.name for driver in drivers for state in driver.states])
     frame["uncertain"] = _touches(frame, scan.losses)
-    frame = frame.join(_cause(frame, scan, drivers, reader.meta.get("gfp_flags", {})))
+    cause = _cause(frame, scan, drivers, reader.meta.get("gfp_flags", {}))
+    cause.update(_blocked(frame, scan))
+    frame = frame.join(cause)
     frame = frame.join(_spent(frame, scan)).join(_count(reader, frame, scan))
     frame.insert(4, "duration_ns", frame["end_ns"] - frame["start_ns"])
     return frame
@@ -94,6 +96,29 @@ def _cause(
     words = ["cause", "gfp_names", "context"]
     types = dict.fromkeys(words, "string") | dict.fromkeys(numbers, "Int64")
     return cause[list(types)].astype(types)
+
+
+def _blocked(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
+    """Looks for the events that say that a queue was blocked, of a driver that refills nothing itself.
+
+    :return: cause and posted of the stalls that begin with one.
+    """
+    rare = scan.rare[scan.rare["kind"] == KIND["blocked"]].sort_values("ts", kind="stable")
+    seen = rare[["ts", "queue", "posted_after", "stopped"]]
+    asked = frame[["queue"]].rename_axis("stall")
+    first = pd.merge_asof(asked.assign(ts=frame["start_ns"]), seen, on="ts", by="queue", tolerance=0)
+    ends = asked.assign(ts=frame["end_ns"]).reset_index().sort_values("ts", kind="stable")
+    last = pd.merge_asof(ends, seen, on="ts", by="queue").set_index("stall")
+    known = first["posted_after"].notna().to_numpy()
+    later = last["posted_after"].reindex(frame.index)
+    cause = [
+        f"{'queue stopped' if stopped else 'waiting for ring slots'} with {int(posted)} free"
+        + (f", and still with {int(then)}" if then > posted else "")
+        for stopped, posted, then in zip(
+            first["stopped"][known], first["posted_after"][known], later[known], strict=True
+        )
+    ]
+    return pd.DataFrame({"cause": cause, "posted": first["posted_after"][known]}, frame.index[known])
 
 
 def _failed_refills(scan: Scan) -> pd.DataFrame:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""When a driver itself took a device's link away and gave it back: its own idea of a stall, beside ours."""
+
+import numpy as np
+import pandas as pd
+
+from toolkit.stalls.scan import Scan
+from toolkit.trace.schema import KIND
+
+COLUMNS = {"queue": "int64", "off_ns": "int64", "on_ns": "Int64", "recovered": "boolean"}
+
+
+def flaps(scan: Scan, stalls: pd.DataFrame) -> pd.DataFrame:
+    """Pairs each loss of the carrier with its return.
+
+    :param stalls: columns queue (index in scan.queues), start_ns, end_ns [ns].
+    :return: queue, that of the device as a whole (index in scan.queues); off_ns, on_ns [ns], NA if it did not
+        come back; recovered, whether no queue of the device was stalled when it did, NA likewise. Sorted.
+    """
+    moves = scan.rare[scan.rare["kind"].isin([KIND["carrier_off"], KIND["carrier_on"]])]
+    parts = [pd.DataFrame(columns=list(COLUMNS))]
+    for queue, mine in moves.sort_values("ts").groupby("queue"):
+        off = mine["ts"][mine["kind"] == KIND["carrier_off"]].to_numpy()
+        on = pd.Series(mine["ts"][mine["kind"] == KIND["carrier_on"]].to_numpy(), dtype="Int64")
+        found = pd.DataFrame({"queue": queue, "off_ns": off})
+        found["on_ns"] = on.reindex(np.searchsorted(on, off)).to_numpy()
+        device = scan.queues[int(str(queue))][:2]
+        own = stalls[[scan.queues[each][:2] == device for each in stalls["queue"]]]
+        found["recovered"] = [
+            pd.NA if pd.isna(at) else not ((own["start_ns"] <= at) & (at < own["end_ns"])).any()
+            for at in found["on_ns"]
+        ]
+        parts.append(found)
+    joined = pd.concat([part for part in parts if len(part)] or parts).astype(COLUMNS)
+    return joined.sort_values("off_ns", ignore_index=True)
