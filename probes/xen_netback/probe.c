@@ -93,14 +93,15 @@ static __always_inline void netback_send(struct rxt_queue *queue, u8 kind, u64 t
  * Is the queue blocked: stopped, or short of slots for its next packet? It is, from then on, until a packet was
  * handed over and it is not stopped: a queue that is drained because its packets are too old has not recovered.
  *
- * That it is stopped is said at once: nothing may ever happen to it again. That it is short is said when it has
- * been for a window, since every queue is for moments; and again when slots came and did not help.
+ * Every queue is for moments, so it is said when it has been for a window; but at once if it is stopped and has no
+ * packet, since nothing may ever happen to it again. It is said anew when slots came and did not help.
  */
 static __always_inline void netback_look(u64 key, struct rxt_queue *queue, struct netback_wait *wait, int stopped)
 {
 	u32 needed = rxt_u32(key + OFF_queue_needed);
 	u16 posted = netback_posted(key);
 	u64 now = bpf_ktime_get_ns();
+	int last = stopped && !needed;
 
 	if (wait->since && wait->delivered && !stopped) {
 		if (wait->told)
@@ -115,18 +116,17 @@ static __always_inline void netback_look(u64 key, struct rxt_queue *queue, struc
 		wait->delivered = 0;
 		wait->since = now;
 	}
-	if (!wait->told) {
 #ifndef RXT_DETAIL_FULL
-		if (!stopped && now - wait->since < RXT_WINDOW_NS)
-			return;
-#endif
-		netback_send(queue, RXT_BLOCKED, wait->since, wait->posted, wait->posted, stopped);
-	} else if (posted != wait->told_posted && (!needed || now - wait->told >= RXT_WINDOW_NS)) {
-		netback_send(queue, RXT_BLOCKED, now, wait->told_posted, posted, stopped);
-	} else {
+	if (!last && now - (wait->told ? wait->told : wait->since) < RXT_WINDOW_NS)
 		return;
+#endif
+	if (!wait->told) {
+		netback_send(queue, RXT_BLOCKED, wait->since, wait->posted, wait->posted, stopped);
+		wait->told_posted = wait->posted;
 	}
 	wait->told = now;
+	if (posted != wait->told_posted)
+		netback_send(queue, RXT_BLOCKED, now, wait->told_posted, posted, stopped);
 	wait->told_posted = posted;
 }
 

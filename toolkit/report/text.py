@@ -197,12 +197,13 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
 
 
 def _flaps(analysis: Analysis) -> list[str]:
-    """:return: a sentence for each device whose link its driver gave back while it was still deaf."""
+    """:return: a sentence for each device whose link its driver gave back while it was deaf."""
     flaps, began = analysis.flaps, analysis.scan.began
-    early = flaps[~flaps["recovered"].fillna(True).astype(bool)]
+    early = flaps[flaps["deaf_ns"].fillna(0) > 0]
     return [
-        f"{driver} gave {device} its link back {len(rows)} time(s) in the middle of a stall, at "
-        f"{', '.join(f'{(at - began) / 1e9:.1f}' for at in rows['on_ns'])} s: nothing was received for that."
+        f"{driver} gave {device} its link back {len(rows)} time(s) in a stall (at "
+        f"{', '.join(f'{(at - began) / 1e9:.1f}' for at in rows['on_ns'])} s), which went on for "
+        f"{', '.join(f'{left / 1e9:.1f}' for left in rows['deaf_ns'])} s."
         for (device, driver), rows in early.groupby(["device", "driver"])
     ]
 

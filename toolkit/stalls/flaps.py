@@ -7,7 +7,7 @@ import pandas as pd
 from toolkit.stalls.scan import Scan
 from toolkit.trace.schema import KIND
 
-COLUMNS = {"queue": "int64", "off_ns": "int64", "on_ns": "Int64", "recovered": "boolean"}
+COLUMNS = {"queue": "int64", "off_ns": "int64", "on_ns": "Int64", "deaf_ns": "Int64"}
 
 
 def flaps(scan: Scan, stalls: pd.DataFrame) -> pd.DataFrame:
@@ -15,7 +15,7 @@ def flaps(scan: Scan, stalls: pd.DataFrame) -> pd.DataFrame:
 
     :param stalls: columns queue (index in scan.queues), start_ns, end_ns [ns].
     :return: queue, that of the device as a whole (index in scan.queues); off_ns, on_ns [ns], NA if it did not
-        come back; recovered, whether no queue of the device was stalled when it did, NA likewise. Sorted.
+        come back; deaf_ns, for how long the stall went on in which it did, 0 if in none, NA likewise. Sorted.
     """
     moves = scan.rare[scan.rare["kind"].isin([KIND["carrier_off"], KIND["carrier_on"]])]
     parts = [pd.DataFrame(columns=list(COLUMNS))]
@@ -25,11 +25,14 @@ def flaps(scan: Scan, stalls: pd.DataFrame) -> pd.DataFrame:
         found = pd.DataFrame({"queue": queue, "off_ns": off})
         found["on_ns"] = on.reindex(np.searchsorted(on, off)).to_numpy()
         device = scan.queues[int(str(queue))][:2]
-        own = stalls[[scan.queues[each][:2] == device for each in stalls["queue"]]]
-        found["recovered"] = [
-            pd.NA if pd.isna(at) else not ((own["start_ns"] <= at) & (at < own["end_ns"])).any()
-            for at in found["on_ns"]
-        ]
+        own = stalls[stalls["queue"].map(lambda each, of=device: scan.queues[each][:2] == of).astype(bool)]
+        found["deaf_ns"] = [pd.NA if pd.isna(at) else _left(own, int(at)) for at in found["on_ns"]]
         parts.append(found)
     joined = pd.concat([part for part in parts if len(part)] or parts).astype(COLUMNS)
     return joined.sort_values("off_ns", ignore_index=True)
+
+
+def _left(stalls: pd.DataFrame, at: int) -> int:
+    """:return: [ns] from then to the end of the stall of that time; 0 if there was none."""
+    ends = stalls["end_ns"][stalls["start_ns"] <= at]
+    return max(int(ends.max()) - at, 0) if len(ends) else 0

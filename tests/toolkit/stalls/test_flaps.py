@@ -49,18 +49,24 @@ def test_a_driver_that_says_ready_ends_no_stall(make_trace: Trace) -> None:
     assert (stall["state"], stall["duration_ns"], stall["open"]) == ("blocked", 5 * S, False)
     assert ((found.flaps["off_ns"] - BEGAN) / S).tolist() == [3, 5]
     assert ((found.flaps["on_ns"] - BEGAN) / S).tolist() == [4, 7]
-    assert found.flaps["recovered"].tolist() == [False, True]
+    assert found.flaps["deaf_ns"].tolist() == [2 * S, 0]
     assert set(found.flaps["device"]) == {"vif-guest1"}
     (sentence,) = text._flaps(found)
-    assert sentence.startswith("xen_netback gave vif-guest1 its link back 1 time(s)")
-    assert "at 4.0 s" in sentence
-    assert [flap["recovered"] for flap in summary(found)["flaps"]] == [False, True]
+    assert sentence == (
+        "xen_netback gave vif-guest1 its link back 1 time(s) in a stall (at 4.0 s), which went on for 2.0 s."
+    )
+    assert [flap["deaf_ns"] for flap in summary(found)["flaps"]] == [2 * S, 0]
 
 
 def test_a_link_that_stays_away(make_trace: Trace) -> None:
     found = analysis(make_trace, blocked(1, 0), carrier(3, "off"))
-    assert found.flaps["on_ns"].isna().all() and found.flaps["recovered"].isna().all()
+    assert found.flaps["on_ns"].isna().all() and found.flaps["deaf_ns"].isna().all()
     assert text._flaps(found) == []
+
+
+def test_a_link_that_returns_where_there_was_no_stall(make_trace: Trace) -> None:
+    found = analysis(make_trace, carrier(3, "off"), carrier(4, "on"))
+    assert found.flaps["deaf_ns"].tolist() == [0]
 
 
 def test_no_driver_said_anything(make_trace: Trace) -> None:
