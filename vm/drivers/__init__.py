@@ -12,10 +12,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from toolkit.capture.kernel import bound
 from toolkit.errors import UserError
+from vm import xen
 
 HERE = Path(__file__).parent
 #: The drivers' sources, of exactly this kernel's version (vm/box/sources.txt).
@@ -120,9 +122,11 @@ def load(driver: str, variant: str) -> None:
     name, parameters = split(variant)
     words = ["modprobe", driver] if name == "stock" else ["insmod", build(driver, name)]
     before = {device.name for device in bound(driver)}
-    if Path("/sys/module", driver).exists():
-        _run(["rmmod", driver])
-    _run([*words, *parameters])
+    # A host's module serves its guests, who have to let go of it first.
+    with xen.away() if driver == "xen_netback" else nullcontext():
+        if Path("/sys/module", driver).exists():
+            _run(["rmmod", driver])
+        _run([*words, *parameters])
     # The kernel only logs that it does not know a parameter.
     for each in parameters:
         if not Path("/sys/module", driver, "parameters", each.partition("=")[0]).exists():

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""In a dom0: a guest that does not run, so that nothing takes its packets, nor posts ring slots."""
+
+import time
+
+from vm import xen
+from vm.scenarios import testbed
+from vm.xen import echo
+
+
+def main() -> None:
+    parser = echo.options(__doc__ or "", rate=500)
+    parser.add_argument("--pause", type=float, default=40.0, help="seconds for which it is paused")
+    arguments = parser.parse_args()
+    log = testbed.begin("paused")
+    try:
+        with echo.witness(arguments):
+            with log.phase("before"):
+                time.sleep(arguments.before)
+            with log.phase("paused"), xen.paused(xen.Guest(arguments.guest)):
+                time.sleep(arguments.pause)
+            with log.phase("after"):
+                time.sleep(arguments.after)
+    finally:
+        log.write(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
