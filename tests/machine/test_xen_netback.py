@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""xen-netback in a real dom0: what its guest does not take, and what netback itself says of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.conftest import Boot
+from tests.machine.test_virtio_net import result
+from toolkit.stalls.analysis import Analysis
+from toolkit.trace.schema import KIND
+from vm import guest, trial, variants, xen
+
+DEVICE = xen.Guest(1).device
+
+
+@pytest.fixture
+def machine(boot: Boot) -> guest.Guest:
+    return boot("xen")
+
+
+def load(machine: guest.Guest, variant: str, *parameters: str) -> None:
+    """Puts a build of netback in, with parameters of its own until the next."""
+    options = f"options xen_netback {' '.join(parameters)}\n"
+    machine.ssh("sudo tee /etc/modprobe.d/netback.conf", check=True, stdin=options)
+    variants.load(machine, variant, say=print)
+
+
+def run(machine: guest.Guest, out: Path, *scenario: str) -> tuple[Analysis, dict[str, Any], dict[str, Any]]:
+    """:return: what a trial's trace shows, its summary with the witness, and the witness's account."""
+    files = trial.run(machine, "xen_netback", out, scenario=scenario)
+    return *result(files), json.loads(files.witness.read_text())
+
+
+def sent(machine: guest.Guest) -> int:
+    """:return: packets that netback handed to the guest, by its own count."""
+    return int(machine.ssh(f"cat /sys/class/net/{DEVICE}/statistics/tx_packets", check=True).stdout)
+
+
+def moves(analysis: Analysis) -> list[str]:
+    """:return: what netback did to the carrier, in order, in the words of its log."""
+    words = {KIND["carrier_off"]: "stalled", KIND["carrier_on"]: "ready"}
+    kinds = analysis.scan.rare.sort_values("ts")["kind"]
+    return [words[kind] for kind in kinds if kind in words]
+
+
+def test_the_guest_is_served_by_debians_own_driver(machine: guest.Guest) -> None:
+    facts = machine.ssh(
+        f"readlink -f /sys/class/net/{DEVICE}/device/driver/module; modinfo -F intree xen_netback; "
+        "cat /sys/hypervisor/type; nproc",
+        check=True,
+    ).stdout.split()
+    assert facts == ["/sys/module/xen_netback", "Y", "xen", "1"]
+    done = machine.ssh(f"ping -c 5 -i 0.2 -W 5 {xen.Guest(1).address}")
+    assert " 0% packet loss" in done.stdout, done.stdout + done.stderr
+
+
+def test_it_is_fully_observable(machine: guest.Guest) -> None:
+    done = machine.ssh("sudo toolkit doctor xen_netback")
+    assert done.returncode == 0, done.stdout
+    assert "xen_netback: fully observable" in done.stdout, done.stdout
+    assert f"{DEVICE} (1 queues)" in done.stdout
+
+
+def test_a_large_copy_to_stock(machine: guest.Guest, tmp_path: Path) -> None:
+    load(machine, "stock")
+    before = sent(machine)
+    analysis, found, account = run(machine, tmp_path, "bulk", "--duration", "10", "--after", "3")
+    assert (found["variant"], found["regime"]) == ("stock", "woken by room in the queue")
+    assert not analysis.stalls["open"].any()
+    assert account["bytes"] > 50_000_000
+    assert not account["ring"]["stopped"]
+    assert analysis.queues["packets"].sum() == sent(machine) - before
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+
+
+def test_a_paused_guest_is_one_stall_whatever_netback_says(machine: guest.Guest, tmp_path: Path) -> None:
+    # Sooner than usual, so that netback changes its mind within 40 s.
+    load(machine, "stock", "rx_stall_timeout_msecs=15000", "rx_drain_timeout_msecs=5000")
+    analysis, found, account = run(machine, tmp_path, "paused", "--pause", "40", "--after", "5")
+    (stall,) = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000].to_dict("records")
+    assert (stall["state"], stall["open"]) == ("blocked", False)
+    assert abs(stall["duration_ns"] - 40_000_000_000) < 1_000_000_000
+    assert account["ring_paused"]["free"] == stall["posted"] == 0
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+    # It was ready long before the guest was.
+    assert moves(analysis) == account["log"]
+    assert account["log"][:2] == ["stalled", "ready"]
+    assert len(analysis.flaps) == account["log"].count("stalled")
+    assert analysis.flaps["deaf_ns"].iloc[0] > 5_000_000_000
+    load(machine, "stock")
+
+
+@pytest.mark.parametrize("hold", [2, pytest.param(15, marks=pytest.mark.slow)])
+def test_a_guest_that_cannot_fill_its_ring(machine: guest.Guest, tmp_path: Path, hold: int) -> None:
+    analysis, found, account = run(machine, tmp_path, "unfilled", "--hold", str(hold), "--after", "5")
+    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
+    assert (longest["state"], bool(longest["open"])) == ("blocked", False)
+    assert abs(longest["duration_ns"] / 1e9 - hold) < 1
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+    assert account["ring"] == {"free": 256, "queued": 0, "stopped": False}
+
+
+def test_unfixed_stays_stopped_with_a_ring_full_of_slots(machine: guest.Guest, tmp_path: Path) -> None:
+    load(machine, "unfixed")
+    analysis, found, account = run(machine, tmp_path, "bulk", "--duration", "15", "--after", "3")
+    assert (found["variant"], found["regime"]) == ("unfixed", "woken by a prediction of slots")
+    last = analysis.stalls.iloc[-1]
+    assert (last["state"], bool(last["open"])) == ("blocked", True)
+    assert last["duration_ns"] > 5_000_000_000
+    assert last["cause"].startswith("queue stopped with ")
+    # Netback's own account: stopped, with slots for any packet, and its detector saw nothing.
+    assert account["ring"]["stopped"] and account["ring"]["queued"] == 0
+    assert account["ring"]["free"] > 200
+    assert account["log"] == moves(analysis) == []
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+    assert any(gap.get("open") for gap in account["gaps"])
+    load(machine, "stock")
+
+
+@pytest.mark.slow
+def test_probes_go_on_and_off_under_traffic(machine: guest.Guest) -> None:
+    python = "cd /opt/toolkit/src && exec sudo /opt/toolkit/venv/bin/python -m"
+    with machine.popen(f"{python} vm.xen.echo 1 --rate 300 -o /var/tmp/echo.json") as traffic:
+        assert traffic.stdout is not None
+        assert traffic.stdout.readline().startswith("sending")
+        for _ in range(20):
+            trace = "sudo toolkit trace xen_netback --duration 1 --force -o /var/tmp/again.rxt"
+            machine.ssh(trace, check=True, timeout=240)
+        machine.ssh("sudo pkill -INT -f '[v]m.xen.echo'", check=True)
+        traffic.communicate(timeout=60)
+    account = json.loads(machine.ssh("cat /var/tmp/echo.json", check=True).stdout)
+    assert account["sent"] > 5000
+    assert not any(gap.get("open") for gap in account["gaps"])
