@@ -121,6 +121,20 @@ def test_unfixed_stays_stopped_with_a_ring_full_of_slots(machine: guest.Guest, t
 
 
 @pytest.mark.slow
+def test_a_copy_from_guest_to_guest(machine: guest.Guest, tmp_path: Path) -> None:
+    """The commit's own words."""
+    load(machine, "unfixed")
+    machine.ssh("cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python -m vm.xen start 2", check=True)
+    analysis, found, account = run(machine, tmp_path, "bulk", "--sender", "2", "--after", "3")
+    stalls = analysis.stalls[analysis.stalls["device"] == DEVICE]
+    assert (stalls["state"].iloc[-1], bool(stalls["open"].iloc[-1])) == ("blocked", True)
+    assert account["ring"]["stopped"] and account["ring"]["free"] > 200
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+    machine.ssh("cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python -m vm.xen stop 2", check=True)
+    load(machine, "stock")
+
+
+@pytest.mark.slow
 def test_probes_go_on_and_off_under_traffic(machine: guest.Guest) -> None:
     python = "cd /opt/toolkit/src && exec sudo /opt/toolkit/venv/bin/python -m"
     with machine.popen(f"{python} vm.xen.echo 1 --rate 300 -o /var/tmp/echo.json") as traffic:

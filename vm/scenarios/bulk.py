@@ -19,15 +19,22 @@ BYTES_ACKED = 120
 
 def main() -> None:
     parser = echo.options(__doc__ or "", rate=20)
-    parser.add_argument("--duration", type=float, default=20.0, help="seconds of copying")
+    parser.add_argument("--duration", type=int, default=20, help="seconds of copying")
+    parser.add_argument("--sender", type=int, help="the guest that sends, which runs already; else dom0 does")
     arguments = parser.parse_args()
+    guest = xen.Guest(arguments.guest)
     log = testbed.begin("bulk")
     try:
         with echo.witness(arguments) as account:
             with log.phase("before"):
                 time.sleep(arguments.before)
             with log.phase("bulk"):
-                account["bytes"] = _copy(xen.Guest(arguments.guest).address, arguments.duration)
+                if arguments.sender:
+                    command = f"timeout {arguments.duration} nc {guest.address} {xen.SINK} </dev/zero &"
+                    xen.tell(xen.Guest(arguments.sender), command)
+                    time.sleep(arguments.duration)
+                else:
+                    account["bytes"] = _copy(guest.address, arguments.duration)
             with log.phase("after"):
                 time.sleep(arguments.after)
     finally:
