@@ -65,7 +65,6 @@ def test_it_is_fully_observable(machine: guest.Guest) -> None:
 
 
 def test_a_large_copy_to_stock(machine: guest.Guest, tmp_path: Path) -> None:
-    load(machine, "stock")
     before = sent(machine)
     analysis, found, account = run(machine, tmp_path, "bulk", "--duration", "10", "--after", "3")
     assert (found["variant"], found["regime"]) == ("stock", "woken by room in the queue")
@@ -90,7 +89,6 @@ def test_a_paused_guest_is_one_stall_whatever_netback_says(machine: guest.Guest,
     assert account["log"][:2] == ["stalled", "ready"]
     assert len(analysis.flaps) == account["log"].count("stalled")
     assert analysis.flaps["deaf_ns"].iloc[0] > 5_000_000_000
-    load(machine, "stock")
 
 
 @pytest.mark.parametrize("hold", [2, pytest.param(15, marks=pytest.mark.slow)])
@@ -117,7 +115,6 @@ def test_unfixed_stays_stopped_with_a_ring_full_of_slots(machine: guest.Guest, t
     assert account["log"] == moves(analysis) == []
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     assert any(gap.get("open") for gap in account["gaps"])
-    load(machine, "stock")
 
 
 @pytest.mark.slow
@@ -131,11 +128,11 @@ def test_a_copy_from_guest_to_guest(machine: guest.Guest, tmp_path: Path) -> Non
     assert account["ring"]["stopped"] and account["ring"]["free"] > 200
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     machine.ssh("cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python -m vm.xen stop 2", check=True)
-    load(machine, "stock")
 
 
 @pytest.mark.slow
 def test_probes_go_on_and_off_under_traffic(machine: guest.Guest) -> None:
+    load(machine, "stock")
     python = "cd /opt/toolkit/src && exec sudo /opt/toolkit/venv/bin/python -m"
     with machine.popen(f"{python} vm.xen.echo 1 --rate 300 -o /var/tmp/echo.json") as traffic:
         assert traffic.stdout is not None
