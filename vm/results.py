@@ -2,6 +2,7 @@
 """The page of a driver under docs/results: its patch's claim, and what experiments found."""
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -112,7 +113,8 @@ def _range(values: pd.Series, unit: str) -> str:
 def _picture(path: Path, comparison: dict[str, Any], scenario: str, pictures: Path) -> dict[str, str]:
     """:return: path and title of a comparison's plot, which is copied."""
     names = _names(comparison)
-    target = pictures / f"{scenario}-{'-'.join(names)}.png"
+    # A variant's name may have parameters in it, and not every system takes those as a file's.
+    target = pictures / (re.sub(r"[^\w-]+", "-", f"{scenario}-{'-'.join(names)}") + ".png")
     shutil.copy(path / "-".join(names) / "distributions.png", target)
     return {
         "path": f"{pictures.name}/{target.name}",
