@@ -38,6 +38,8 @@ def main() -> None:
                 bulk.send(unread, arguments.hold)
             with log.phase("after"):
                 time.sleep(arguments.after)
+            # What was not read is given back with the process that did not read it.
+            xen.tell(guest, "killall sleep")
     finally:
         log.write(arguments.output)
 

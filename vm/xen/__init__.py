@@ -180,7 +180,7 @@ def _ramdisk() -> Path:
         (tree / folder).mkdir(parents=True, exist_ok=True)
     (tree / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
     (tree / "bin/busybox").chmod(0o755)
-    for applet in ("sh", "mount", "insmod", "ip", "nc", "dd", "cat", "sleep", "timeout"):
+    for applet in ("sh", "mount", "insmod", "ip", "nc", "dd", "cat", "sleep", "timeout", "killall"):
         (tree / "bin" / applet).unlink(missing_ok=True)
         (tree / "bin" / applet).symlink_to("busybox")
     (tree / "init").write_text(INIT.read_text())
