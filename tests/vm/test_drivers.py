@@ -16,6 +16,7 @@ def test_variants_say_what_they_are() -> None:
 
 def test_each_driver_says_what_its_unfixed_variant_lacks() -> None:
     assert drivers.variants("qlge")["unfixed"].startswith("A refill that failed is tried again by the next")
+    assert "a prediction of slots" in drivers.variants("xen_netback")["unfixed"]
 
 
 def test_a_driver_without_variants() -> None:
