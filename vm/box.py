@@ -43,8 +43,10 @@ def add(machine: Machine, say: Callable[[str], None]) -> str:
     :param machine: whose image to take.
     :param say: is told of progress, a line at a time.
     :return: the box's name.
-    :raises UserError: if a tool is missing or fails.
+    :raises UserError: if a tool is missing or fails, or the machine boots a hypervisor, which no box does.
     """
+    if machine.xen:
+        raise UserError(f"{machine.name} is not under Vagrant; use `python -m vm up {machine.name}`.")
     if shutil.which("vagrant") is None:
         raise UserError("vagrant is not installed: run `make setup-vagrant`.")
     built = image.ensure(machine, say=say)

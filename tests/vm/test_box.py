@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from vm import box
+from toolkit.errors import UserError
+from vm import box, machines
 from vm.image import Image
 
 needs_grub = pytest.mark.skipif(
     shutil.which("grub-mkimage") is None or not box.GRUB.is_dir() or shutil.which("qemu-io") is None,
     reason="needs GRUB for a BIOS and qemu-utils: `make setup-vagrant`",
 )
+
+
+def test_a_xen_host_has_no_box() -> None:
+    with pytest.raises(UserError, match="xen is not under Vagrant; use `python -m vm up xen`"):
+        box.add(machines.find("xen"), print)
 
 
 @needs_grub
