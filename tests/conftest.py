@@ -9,11 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from toolkit import cli
 from toolkit.stalls.runs import COLUMNS
 from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NO_ORDER, NOT_KNOWN, Events
 from toolkit.trace.writer import TraceWriter
+
+# A host that runs machines besides may be slow at any moment.
+settings.register_profile("any host", deadline=None)
+settings.load_profile("any host")
 
 S = 1_000_000_000
 MS = 1_000_000

@@ -119,7 +119,7 @@ def test_reclaim_of_a_refill_that_never_ended(make_trace: Trace) -> None:
     assert stall["open"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(20, 99), st.integers(1, 40), st.integers(0, 40)), max_size=6))
 def test_the_parts_are_the_whole(make_trace: Trace, refills: list[tuple[int, int, int]]) -> None:
     events = [

@@ -146,7 +146,7 @@ def _one_by_one(events: list[Events], end: float) -> list[tuple[int, str, float,
     return sorted(found)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(EVENTS, max_size=25), st.lists(st.integers(0, 25), max_size=5), st.booleans())
 def test_any_batches_in_any_order_give_the_same(
     make_trace: Trace, events: list[Events], cuts: list[int], shuffled: bool

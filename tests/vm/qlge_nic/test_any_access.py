@@ -48,7 +48,7 @@ BLOCKS = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(REGISTERS, ACCESSES, BELLS, st.lists(BLOCKS, max_size=3))
 def test_nic_goes_on(
     registers: list[tuple[Register, int]],

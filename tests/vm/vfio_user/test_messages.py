@@ -94,7 +94,7 @@ def test_close_closes_what_a_message_has_not_taken() -> None:
     assert descriptors() == before
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=100), max_size=5), st.booleans(), st.integers(0, 17))
 def test_server_survives_any_bytes(parts: list[bytes], greeted: bool, command: int) -> None:
     """Garbage raw, and garbage as the payload of a command, with a descriptor beside it."""
