@@ -118,11 +118,7 @@ def gaps(sent: NDArray[np.int64], answered: NDArray[np.int64]) -> list[dict[str,
     for place in np.flatnonzero(np.diff(arrivals) >= GAP_NS):
         start, end = arrivals[place], arrivals[place + 1]
         refused = int(np.searchsorted(lost, end) - np.searchsorted(lost, start))
-        gap: dict[str, Any] = {
-            "start_ns": int(start),
-            "duration_ns": int(end - start),
-            "refused": refused,
-        }
+        gap: dict[str, Any] = {"start_ns": int(start), "duration_ns": int(end - start), "refused": refused}
         if place == len(arrivals) - 2:
             gap["open"] = True
         found.append(gap)
@@ -131,11 +127,7 @@ def gaps(sent: NDArray[np.int64], answered: NDArray[np.int64]) -> list[dict[str,
 
 def _account(sent: NDArray[np.int64], answered: NDArray[np.int64]) -> dict[str, Any]:
     arrived = int((answered > 0).sum())
-    return {
-        "sent": arrived,
-        "refused": len(sent) - arrived,
-        "gaps": gaps(sent, answered),
-    }
+    return {"sent": arrived, "refused": len(sent) - arrived, "gaps": gaps(sent, answered)}
 
 
 def _exchange(address: str, rate: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -168,7 +160,9 @@ def _exchange(address: str, rate: int, size: int) -> tuple[NDArray[np.int64], ND
                 _read(port, answered)
     times = np.zeros(len(sent), np.int64)
     for number, when in answered.items():
-        times[number] = when
+        # Somebody else's ping has other numbers.
+        if number < len(times):
+            times[number] = when
     return np.array(sent, np.int64), times
 
 
