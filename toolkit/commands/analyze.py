@@ -41,7 +41,9 @@ def analyze(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Show when a queue could not receive for lack of buffers, why, and what the time went into.
+    """Show when a queue could not receive, and why.
+
+    Stalls, their causes, and what their time went into; if asked for, with tables, plots and a report.
 
     A witness.json and a phases.json beside a trace that is the only one in its directory are used.
 

@@ -22,7 +22,9 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files in DIR.")] = False,
 ) -> None:
-    """Say whether a candidate driver stalls less than the base, by how much, and how sure that is.
+    """Say whether a candidate stalls less, and how sure it is.
+
+    Less than the base, by how much, and in which metrics.
 
     A directory is searched for *.rxt, also below. A witness.json and a phases.json beside a trace are used.
 

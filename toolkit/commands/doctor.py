@@ -25,7 +25,9 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say per driver what this kernel can show, and how to get what is missing. Nothing is left attached.
+    """Say per driver what this kernel can show.
+
+    And how to get what is missing. Nothing is left attached.
 
     Exits with 1 if a driver that was named cannot be traced, or none of those that are loaded can.
 

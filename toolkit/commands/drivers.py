@@ -12,7 +12,7 @@ import typer
 def drivers(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the drivers that can be traced, with the states of a stall that each can be in.
+    """List the drivers that can be traced, and their states.
 
     Example: toolkit drivers
     """

@@ -34,7 +34,9 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write every event with the names of its kind, flags, device and driver; or a trace for the Perfetto UI.
+    """Write the events of a trace for other tools.
+
+    Each with the names of its kind, flags, device and driver; or all as a trace for the Perfetto UI.
 
     Exits with 3 if the trace is cut off or damaged; the events before that are written nevertheless.
 

@@ -66,9 +66,11 @@ def trace(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Record refills, allocation failures, NAPI and interrupts of a driver in this machine.
+    """Record how a driver keeps its receive rings filled.
 
-    Needs root and the distribution's bcc. Ends at Ctrl-C, after --duration, or when the module is unloaded.
+    Refills, allocation failures, NAPI and interrupts, in this machine. Needs root and the distribution's bcc.
+
+    Ends at Ctrl-C, after --duration, or when the module is unloaded.
 
     Example: sudo toolkit trace virtio_net -d eth1 --duration 60 -o before.rxt
     """
