@@ -230,7 +230,8 @@ def _frames(vagrant: Vagrant) -> Iterator[None]:
 def test_up_trace_destroy(vagrant: Vagrant, tmp_path: Path) -> None:
     machine = machines.find(NAME)
     listed = vagrant.run("vagrant", "status", seconds=60)
-    assert all(name in listed for name, each in machines.load().items() if each.nics[0].queues == 1), listed
+    simple = [each for each in machines.load().values() if not each.xen and each.nics[0].queues == 1]
+    assert all(each.name in listed for each in simple), listed
     vagrant.run("vagrant", "up", NAME, seconds=UP_SECONDS)
 
     facts = vagrant.facts()
