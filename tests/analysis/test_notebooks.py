@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Every notebook is executed: on the recorded traces that it names, and on one in which nothing happened."""
 
+import threading
 from pathlib import Path
 
 import jupytext
@@ -43,6 +44,9 @@ def test_each_has_a_copy_and_each_copy_a_text() -> None:
 def test_it_runs_on_recorded_traces(name: str) -> None:
     ran = notebook.run(name, notebook.NOTEBOOKS)
     assert _pictures(ran) >= 2
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    commands = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    assert not any(b"ipykernel" in command for command in commands)
     committed = nbformat.read(EXECUTED / f"{name}.ipynb", 4)  # type: ignore[no-untyped-call]
     assert _sources(committed) == _sources(ran)
 

@@ -65,6 +65,7 @@ def run(name: str, folder: Path, parameters: Mapping[str, str | Sequence[str]] |
             record_timing=False,
             resources={"metadata": {"path": str(folder)}},
         )
+        client.owns_km = True  # and so ends it afterwards
         try:
             client.execute(stderr=DEVNULL)
         except CellExecutionError as error:
