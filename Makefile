@@ -52,7 +52,7 @@ check: setup ## lint, types and unit tests, in a minute
 	.venv/bin/mypy
 	$(PYTHON) -m pytest -q -m 'not machine and not browser and not notebook'
 
-test: setup-test check ## everything, with machines: three quarters of an hour without KVM
+test: setup-test check ## everything, with machines: an hour without KVM
 	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser or notebook) and not slow' $(AGAIN)
 
 test-all: setup-test check ## also the trials that take long
