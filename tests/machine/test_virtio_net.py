@@ -35,6 +35,7 @@ def test_knob_makes_a_stall_that_the_sender_sees(boot: Boot, kind: str, tmp_path
     files = trial.run(boot(kind), "virtio_net", tmp_path, scenario=["knob"], traffic=trial.Traffic())
     analysis, found = result(files)
     assert judge(found) == []
+    assert found["variant"] == "stock"
     longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
     assert (longest["device"], longest["queue"], longest["state"]) == ("eth1", 0, "napi-off")
     assert not longest["open"]
