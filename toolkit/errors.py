@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The one exception for a mistake that the user can mend."""
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """Its text is one sentence that says what is wrong and what to do; shown without a traceback.
@@ -12,3 +14,8 @@ class UserError(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def already_there(file: Path) -> UserError:
+    """:return: the mistake of naming an output that exists, without --force."""
+    return UserError(f"{file} exists; give another name, or --force to replace it.")

@@ -24,7 +24,7 @@ from toolkit.capture import kernel, program
 from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
-from toolkit.errors import UserError
+from toolkit.errors import UserError, already_there
 from toolkit.trace.schema import EVENT, FLAG, FORMAT, KIND, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -95,7 +95,7 @@ def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Pro
     """
     kernel.require_root()
     if options.output.exists() and not options.force:
-        raise UserError(f"{options.output} exists; give another name, or --force to replace it.")
+        raise already_there(options.output)
     facts = [kernel.module_facts(driver.module) for driver in options.drivers]
     identities = [kernel.module_identity(driver.module) for driver in options.drivers]
     devices = [device for driver in options.drivers for device in kernel.devices(driver)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, already_there
 from toolkit.extras import need
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def analyze(
 
     for file in (html, notebook):
         if file and file.exists() and not force:
-            raise UserError(f"{file} exists; give another name, or --force to replace it.")
+            raise already_there(file)
     if notebook:
         need("notebook", "jupytext", "nbclient", "ipykernel")
     if output and not force:

@@ -9,7 +9,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, already_there
 
 
 class Format(StrEnum):
@@ -55,7 +55,7 @@ def export(
             with output.open("wb" if force else "xb") as file:
                 damage = write(file)
         except FileExistsError:
-            raise UserError(f"{output} exists; give another name, or --force to replace it.") from None
+            raise already_there(output) from None
     if damage:
         raise UserError(damage, exit_code=3)
 

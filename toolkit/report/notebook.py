@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 import toolkit
-from toolkit.errors import UserError
+from toolkit.errors import UserError, already_there
 
 #: Where the notebooks are: inside the package when installed, beside it in a checkout.
 NOTEBOOKS = toolkit.PROBES.parent / "analysis"
@@ -83,7 +83,7 @@ def save(found: NotebookNode, file: Path, *, force: bool = False) -> None:
         with file.open("w" if force else "x") as opened:
             nbformat.write(found, opened)  # type: ignore[no-untyped-call]
     except FileExistsError:
-        raise UserError(f"{file} exists; give another name, or --force to replace it.") from None
+        raise already_there(file) from None
 
 
 def refresh(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from toolkit.errors import UserError
+from toolkit.errors import already_there
 from toolkit.reading import Trace
 from toolkit.report import page, plots, text
 from toolkit.trace.ledger import totals
@@ -32,7 +32,7 @@ def save(trace: Trace, file: Path, *, force: bool = False) -> None:
         with file.open("w" if force else "x") as opened:
             opened.write(rendered)
     except FileExistsError:
-        raise UserError(f"{file} exists; give another name, or --force to replace it.") from None
+        raise already_there(file) from None
 
 
 def render(trace: Trace, file: Path | None = None) -> str:

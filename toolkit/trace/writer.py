@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, already_there
 from toolkit.trace.schema import CHECK_KEY, EVENT, META_KEY, SCHEMA, Events, checksum
 
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
@@ -123,7 +123,7 @@ def _create(path: Path, making: Path, *, force: bool) -> int:
             raise UserError(f"{path} is not a regular file; give another name.")
         return os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise UserError(f"{path} exists; give another name, or --force to replace it.") from None
+        raise already_there(path) from None
     except OSError as error:
         raise UserError(f"cannot make {path}: {error.strerror}.") from error
 
