@@ -16,7 +16,7 @@
  * in less than RXT_SHORT_NS is counted in a window of its own. */
 #define RXT_RUNS_SENT_MAX 2
 #define RXT_SHORT_NS 1000000ULL
-#define RXT_KINDS 16
+#define RXT_KINDS 32
 
 /* A queue and the hot events of it that were not sent yet. Its window belongs to its NAPI context; irqs, which
  * come from anywhere, are only ever added to. */
@@ -150,6 +150,15 @@ static __always_inline void rxt_send(struct rxt_event *event)
 		__sync_fetch_and_add(&count->dropped, 1);
 }
 
+/* Sends a record of a queue and leaves its window alone: any context may. */
+static __always_inline void rxt_send_alone(struct rxt_queue *queue, struct rxt_event *event)
+{
+	event->ifindex = queue->ifindex;
+	event->queue = queue->queue;
+	event->driver = queue->driver;
+	rxt_send(event);
+}
+
 static __always_inline void rxt_flush(struct rxt_queue *queue)
 {
 	struct rxt_event event = {};
@@ -160,9 +169,6 @@ static __always_inline void rxt_flush(struct rxt_queue *queue)
 	event.kind = RXT_WINDOW;
 	event.ts = queue->last;
 	event.dur = queue->last - queue->first;
-	event.ifindex = queue->ifindex;
-	event.queue = queue->queue;
-	event.driver = queue->driver;
 	event.packets = queue->packets;
 	event.posted_before = queue->posted_min;
 	event.posted_after = queue->posted_last;
@@ -172,7 +178,7 @@ static __always_inline void rxt_flush(struct rxt_queue *queue)
 	event.failed = queue->failed;
 	event.fallbacks = queue->fallbacks;
 	event.irqs = irqs - queue->irqs_sent;
-	rxt_send(&event);
+	rxt_send_alone(queue, &event);
 	queue->irqs_sent = irqs;
 	queue->first = 0;
 	queue->packets = 0;
@@ -212,10 +218,7 @@ static __always_inline void rxt_send_of(struct rxt_queue *queue, struct rxt_even
 		rxt_flush(queue);
 		queue->sent = event->ts;
 	}
-	event->ifindex = queue->ifindex;
-	event->queue = queue->queue;
-	event->driver = queue->driver;
-	rxt_send(event);
+	rxt_send_alone(queue, event);
 }
 
 /* Makes a queue known under its key; watched says whether the filters let it through. */
@@ -270,13 +273,38 @@ static __always_inline void rxt_poll_in(u64 key, u16 posted)
 	poll->packets = RXT_PACKETS_NOT_COUNTED;
 }
 
+/* Counts a poll that ends now, or what a driver without NAPI has in its place. */
+static __always_inline void rxt_polled(struct rxt_queue *queue, u64 began, u32 packets, u16 posted, int full)
+{
+	u64 now = bpf_ktime_get_ns();
+#ifdef RXT_DETAIL_FULL
+	struct rxt_event event = {};
+
+	event.kind = RXT_POLL;
+	event.ts = now;
+	event.dur = now - began;
+	event.packets = packets;
+	event.polls = 1;
+	event.full_polls = full;
+	event.posted_before = posted;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_send_of(queue, &event);
+#else
+	rxt_extend(queue, began, now);
+	rxt_posted(queue, posted);
+	queue->polls++;
+	queue->packets += packets;
+	queue->full_polls += full;
+#endif
+}
+
 /* raw tracepoint napi:napi_poll(napi, work, budget), fired after each poll of every NIC. */
 int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0;
 	struct rxt_poll *poll = polls.lookup(&zero);
 	struct rxt_queue *queue;
-	u64 now, key;
+	u64 key;
 	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2];
 
 	if (!poll)
@@ -297,27 +325,7 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	 * poll's word is better than what its driver counted, which a refill beside it may blur. */
 	if (work < budget || poll->packets == RXT_PACKETS_NOT_COUNTED)
 		poll->packets = work;
-	now = bpf_ktime_get_ns();
-#ifdef RXT_DETAIL_FULL
-	struct rxt_event event = {};
-
-	event.kind = RXT_POLL;
-	event.ts = now;
-	event.dur = now - poll->ts;
-	event.packets = poll->packets;
-	event.polls = 1;
-	event.full_polls = work >= budget;
-	event.posted_before = poll->posted;
-	event.posted_after = RXT_NOT_KNOWN;
-	rxt_send_of(queue, &event);
-#else
-	rxt_extend(queue, poll->ts, now);
-	rxt_posted(queue, poll->posted);
-	queue->polls++;
-	queue->packets += poll->packets;
-	if (work >= budget)
-		queue->full_polls++;
-#endif
+	rxt_polled(queue, poll->ts, poll->packets, poll->posted, work >= budget);
 	return 0;
 }
 
@@ -416,10 +424,7 @@ static __always_inline void rxt_irq(struct rxt_queue *queue)
 	event.irqs = 1;
 	event.posted_before = RXT_NOT_KNOWN;
 	event.posted_after = RXT_NOT_KNOWN;
-	event.ifindex = queue->ifindex;
-	event.queue = queue->queue;
-	event.driver = queue->driver;
-	rxt_send(&event);
+	rxt_send_alone(queue, &event);
 #else
 	__sync_fetch_and_add(&queue->irqs, 1);
 #endif

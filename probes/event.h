@@ -30,10 +30,13 @@ enum rxt_kind {
 	RXT_NAPI_ON = 8,	/* napi_enable was entered */
 	RXT_POLL = 9,		/* one NAPI poll, with --detail full */
 	RXT_IRQ = 10,		/* one receive interrupt, with --detail full */
-	RXT_BLOCKED = 11,	/* the queue waits for slots, or its device queue is stopped */
-	RXT_UNBLOCKED = 12,	/* a packet was delivered, and the queue is not stopped */
+	RXT_BLOCKED = 11,	/* the queue waits for slots or for a frame, or its device queue is stopped */
+	RXT_UNBLOCKED = 12,	/* a packet was delivered, and the queue is not stopped; or there was a frame */
 	RXT_CARRIER_OFF = 13,	/* the driver took the link away */
 	RXT_CARRIER_ON = 14,	/* the driver gave the link back */
+	RXT_RETRANSMIT = 15,	/* a frame that was not answered was sent again; dur: since it was sent last */
+	RXT_REQUEST = 16,	/* a block request ended that took a window or more; --detail full: each */
+	RXT_TIMER = 17,		/* the driver's timer ran while the queue was blocked */
 };
 
 enum rxt_flag {
@@ -41,6 +44,9 @@ enum rxt_flag {
 	RXT_COMPLETE = 2,	/* the refill posted all that it wanted to */
 	RXT_IN_WORKER = 4,	/* inside the driver's refill worker */
 	RXT_STOPPED = 8,	/* the device queue in front of it was stopped */
+	RXT_HELD = 16,		/* the skbs that the driver would use next are held by the network */
+	RXT_SOME_FREE = 32,	/* others, which it does not look at, are free */
+	RXT_KICK = 64,		/* the driver has noted that it is to look for work again */
 };
 
 struct rxt_event {

@@ -73,20 +73,16 @@ static __always_inline struct netback_wait *netback_wait(u64 key)
 	return netback_waits.lookup_or_try_init(&key, &fresh);
 }
 
-/* Sends a record by itself: it may come from any context, so the window is left alone. */
 static __always_inline void netback_send(struct rxt_queue *queue, u8 kind, u64 ts, u16 before, u16 after, int stopped)
 {
 	struct rxt_event event = {};
 
 	event.kind = kind;
 	event.ts = ts;
-	event.ifindex = queue->ifindex;
-	event.queue = queue->queue;
-	event.driver = queue->driver;
 	event.posted_before = before;
 	event.posted_after = after;
 	event.flags = stopped ? RXT_STOPPED : 0;
-	rxt_send(&event);
+	rxt_send_alone(queue, &event);
 }
 
 /*
@@ -133,27 +129,8 @@ static __always_inline void netback_look(u64 key, struct rxt_queue *queue, struc
 /* Ends a round of the guest-rx thread in which packets were handed over. */
 static __always_inline void netback_round(struct rxt_queue *queue, struct netback_wait *wait, u16 posted)
 {
-	u64 now = bpf_ktime_get_ns();
-
-	if (!wait->round)
-		return;
-#ifdef RXT_DETAIL_FULL
-	struct rxt_event event = {};
-
-	event.kind = RXT_POLL;
-	event.ts = now;
-	event.dur = now - wait->round_began;
-	event.packets = wait->round;
-	event.polls = 1;
-	event.posted_before = RXT_NOT_KNOWN;
-	event.posted_after = posted;
-	rxt_send_of(queue, &event);
-#else
-	rxt_extend(queue, wait->round_began, now);
-	rxt_posted(queue, posted);
-	queue->polls++;
-	queue->packets += wait->round;
-#endif
+	if (wait->round)
+		rxt_polled(queue, wait->round_began, wait->round, posted, 0);
 	wait->round = 0;
 }
 

@@ -20,7 +20,8 @@ def test_columns_say_unit_and_meaning() -> None:
 
 def test_constants() -> None:
     assert schema.KIND["napi_off"] == 7
-    assert schema.FLAG == {"process": 1, "complete": 2, "in_worker": 4, "stopped": 8}
+    assert list(schema.FLAG) == ["process", "complete", "in_worker", "stopped", "held", "some_free", "kick"]
+    assert list(schema.FLAG.values()) == [1, 2, 4, 8, 16, 32, 64]
     assert (schema.NOT_KNOWN, schema.ALL_QUEUES, schema.WINDOW_NS) == (65535, 65535, 10_000_000)
 
 
