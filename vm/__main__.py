@@ -75,7 +75,8 @@ def up(
 def ssh(name: Name, command: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Enter a machine, or run a command in it and pass on its exit status."""
     guest = guests.find(name)
-    words = guest.ssh_argv("-t") if command is None and sys.stdin.isatty() else guest.ssh_argv()
+    options = ["-t"] if command is None and sys.stdin.isatty() else []
+    words = guest.ssh_argv(*options, alone=True)
     if command:
         words += ["--", *command]
     raise typer.Exit(subprocess.run(words).returncode)
@@ -106,7 +107,7 @@ def run(name: Name, command: list[str], kind: Kind = None, accel: Accel = None) 
     try:
         if not own:
             guest.sync()
-        status = subprocess.run([*guest.ssh_argv(), "--", *command]).returncode
+        status = subprocess.run([*guest.ssh_argv(alone=True), "--", *command]).returncode
     finally:
         if own:
             guests.down(guest)
@@ -196,7 +197,7 @@ def list_(as_json: Json = False) -> None:
 
 def _facts(guest: guests.Guest) -> dict[str, object]:
     directory = guest.files.directory
-    wires = [str(guest.wire(number)) for number in range(len(guest.machine.nics))]
+    wires = [str(guest.wire(number)) for number, nic in enumerate(guest.machine.nics) if not nic.hub]
     age = round(time.time() - guest.started)
     return {
         **asdict(guest),

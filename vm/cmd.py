@@ -11,7 +11,7 @@ from toolkit.errors import UserError
 def cmd(
     argv: Sequence[str | Path], *, check: bool = True, stdin: str | None = None, timeout: float | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on the host and collect what it prints.
+    """Run a command and collect what it prints.
 
     :param argv: program and arguments.
     :param check: raise when the exit status is not 0.
@@ -32,6 +32,11 @@ def cmd(
     except FileNotFoundError:
         raise UserError(f"{argv[0]} is not installed: run `make setup`.") from None
     if check and done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no message"]
-        raise UserError(f"{Path(argv[0]).name} failed with status {done.returncode}: {last[0]}")
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:] or ["no message"]
+        raise UserError(f"{Path(argv[0]).name} failed with status {done.returncode}: {' | '.join(said)}")
     return done
+
+
+def output(*words: str) -> str:
+    """:return: what a command prints, as :func:`cmd` runs it."""
+    return cmd(words).stdout

@@ -32,6 +32,8 @@ USER = "vagrant"
 BOOT_SECONDS = 240
 GRACE_SECONDS = 5.0
 SYNCED = ("toolkit", "probes", "vm")
+#: The checkout's Python in a machine, as root: for its shell, with what it is to run behind it.
+PYTHON = "cd /opt/toolkit/src && exec sudo /opt/toolkit/venv/bin/python"
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,13 @@ class Guest:
     def machine(self) -> machines.Machine:
         return machines.find(self.kind)
 
-    def ssh_argv(self, *options: str) -> list[str]:
-        """The ssh command up to the host's name."""
+    def ssh_argv(self, *options: str, alone: bool = False) -> list[str]:
+        """The ssh command up to the host's name.
+
+        :param options: more of ssh.
+        :param alone: on a connection of its own, for what has a terminal: ssh writes to one and waits, and a
+            terminal that is not read would hold up all that share the connection.
+        """
         control = self.files.directory / "ssh"
         settings = {
             "BatchMode": "yes",
@@ -87,10 +94,9 @@ class Guest:
             "ConnectTimeout": "10",
             "ServerAliveInterval": "30",
             "ServerAliveCountMax": "20",
-            "ControlMaster": "auto",
-            "ControlPersist": "yes",
-            "ControlPath": str(control),
         }
+        if not alone:
+            settings |= {"ControlMaster": "auto", "ControlPersist": "yes", "ControlPath": str(control)}
         words = ["ssh", "-F", "none", "-i", str(_key()), "-p", str(self.port), "-l", USER]
         for name, value in settings.items():
             words += ["-o", f"{name}={value}"]
@@ -114,6 +120,16 @@ class Guest:
                 f"{self.name}: `{command}` failed with status {done.returncode}: {' | '.join(said)}"
             )
         return done
+
+    def module(self, words: str, *, timeout: float | None = None) -> str:
+        """Run a module of the checkout in the machine, as root.
+
+        :param words: its name, and its arguments for the machine's shell.
+        :param timeout: seconds.
+        :return: what it prints.
+        :raises UserError: if it fails.
+        """
+        return self.ssh(f"{PYTHON} -m {words}", check=True, timeout=timeout).stdout
 
     def popen(self, command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a shell command in the machine; its input and output are pipes of text unless told otherwise.
@@ -157,10 +173,12 @@ class Guest:
 
         :param number: which, from 0.
         :return: a unix datagram socket; a tap, if the NIC has more than one queue.
-        :raises UserError: if the machine has no such NIC.
+        :raises UserError: if the machine has no such NIC, or it is on a hub.
         """
         if not 0 <= number < len(self.machine.nics):
             raise UserError(f"{self.name} has no NIC {number}; it has {len(self.machine.nics)}.")
+        if self.machine.nics[number].hub:
+            raise UserError(f"NIC {number} of {self.name} takes frames of its hub only.")
         if self.machine.nics[number].queues > 1:
             return tap.wire(namespace(self.name), number)
         return self.files.nic(number)
@@ -324,7 +342,7 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
         files.state.write_text(json.dumps(asdict(guest)))
         _wait_for_ssh(guest, process)
         guest.sync()
-        _start_guests(guest)
+        _start(guest)
         failed.pop_all()
         _say(f"{name}: up after {time.monotonic() - began:.0f} s")
     return guest
@@ -389,14 +407,11 @@ def _wait_for_ssh(guest: Guest, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.5)
 
 
-def _start_guests(guest: Guest) -> None:
-    """Start what runs under a machine that is a Xen host (vm/xen)."""
-    if (xen := guest.machine.xen) is None:
-        return
-    for number in range(1, xen.guests + 1):
-        _say(f"{guest.name}: starting guest {number}")
-        command = f"-m vm.xen start {number} --memory {xen.guest_mb}"
-        guest.ssh(f"cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python {command}", check=True)
+def _start(guest: Guest) -> None:
+    """Start what a machine has running in it."""
+    for words in guest.machine.start:
+        _say(f"{guest.name}: {words}")
+        guest.module(words)
 
 
 def _answers(port: int) -> bool:

@@ -183,7 +183,7 @@ def test_scenario_refuses_to_run_elsewhere(machine: guest.Guest) -> None:
     marker = "/etc/rx-stall-testbed"
     machine.ssh(f"sudo mv {marker} {marker}.away", check=True)
     try:
-        done = machine.ssh("cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python -m vm.scenarios.knob")
+        done = machine.ssh(f"{guest.PYTHON} -m vm.scenarios.knob")
     finally:
         machine.ssh(f"sudo mv {marker}.away {marker}", check=True)
     assert done.returncode == 1

@@ -228,8 +228,7 @@ def test_a_small_frame_wakes_an_unfixed_ring(machine: guest.Guest, tmp_path: Pat
     large = trial.Traffic(rate=3000, size=1000)
     with trial.tracing(machine, "qlge", "/var/tmp/small.rxt"):
         with trial.wire(machine, large, tmp_path / "witness.json"):
-            python = "cd /opt/toolkit/src && sudo /opt/toolkit/venv/bin/python"
-            machine.ssh(f"{python} -m vm.scenarios.knob --after 3 -o /dev/null", check=True, timeout=120)
+            machine.module("vm.scenarios.knob --after 3 -o /dev/null", timeout=120)
         with trial.wire(machine, trial.Traffic(rate=1, size=100), tmp_path / "small.json"):
             time.sleep(3)
     machine.ssh("sudo chown $(id -u) /var/tmp/small.rxt", check=True)
@@ -257,8 +256,7 @@ def test_tcp_whose_receiver_is_stopped(boot: Boot, machine: guest.Guest, tmp_pat
             f"sudo ip neigh replace {far} lladdr {lladdr} dev eth1 nud permanent",
             check=True,
         )
-    python = "cd /opt/toolkit/src && exec sudo /opt/toolkit/venv/bin/python"
-    with other.popen(f"{python} -m vm.scenarios.stopped --send {frames.DESTINATION}") as sender:
+    with other.popen(f"{guest.PYTHON} -m vm.scenarios.stopped --send {frames.DESTINATION}") as sender:
         files = trial.run(machine, "qlge", tmp_path, scenario=["stopped"])
         other.ssh("sudo pkill -f -- '--send 192[.]'")
         sender.communicate(timeout=60)

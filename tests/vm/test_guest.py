@@ -219,6 +219,12 @@ def test_each_nic_has_its_wire(here: guest.Guest) -> None:
         here.wire(1)
 
 
+def test_a_nic_on_a_hub_has_no_wire() -> None:
+    aoe = guest.Guest("x", "aoe", 1, 1, "tcg", 0.0)
+    with pytest.raises(UserError, match="NIC 1 of x takes frames of its hub only"):
+        aoe.wire(1)
+
+
 def test_two_machines_are_plugged_into_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     one, two = (guest.Guest(name, "virtio-net", 1, 1, "tcg", 0) for name in ("one", "two"))
@@ -233,10 +239,13 @@ def test_two_machines_are_plugged_into_each_other(tmp_path: Path, monkeypatch: p
 def test_ssh_asks_nothing_and_remembers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(guest, "_key", lambda: Path("/key"))
-    words = guest.Guest("one", "virtio-net", 1, 2200, "tcg", 0).ssh_argv()
+    one = guest.Guest("one", "virtio-net", 1, 2200, "tcg", 0)
+    words = one.ssh_argv()
     assert words[-1] == "127.0.0.1"
     for option in ("BatchMode=yes", "IdentitiesOnly=yes", "UserKnownHostsFile=/dev/null"):
         assert option in words
+    assert "ControlMaster=auto" in words
+    assert not any("Control" in word for word in one.ssh_argv(alone=True))
 
 
 def test_every_machine_fits_into_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

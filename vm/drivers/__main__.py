@@ -9,7 +9,7 @@ import sys
 
 from toolkit.errors import UserError
 from vm import drivers
-from vm.scenarios.testbed import MARKER
+from vm.scenarios.testbed import only_here
 
 
 def main() -> int:
@@ -24,9 +24,9 @@ def main() -> int:
         if arguments.variant is None:
             for name, about in drivers.variants(arguments.driver).items():
                 print(f"{name:10} {about}")
-        elif not MARKER.exists():
-            raise UserError(f"this is no testbed machine ({MARKER} is missing): its drivers are left alone.")
-        elif arguments.build_only:
+            return 0
+        only_here("drivers")
+        if arguments.build_only:
             print(drivers.build(arguments.driver, arguments.variant))
         else:
             drivers.load(arguments.driver, arguments.variant)

@@ -76,8 +76,16 @@ def _read(listeners: list[socket.socket]) -> None:
                 if key.data:
                     connection, _ = key.data.accept()
                     loop.register(connection, selectors.EVENT_READ)
-                elif not os.read(key.fd, CHUNK):
+                elif not _more(key.fd):
                     loop.unregister(key.fileobj)
+
+
+def _more(connection: int) -> bool:
+    """:return: whether something was read."""
+    try:
+        return bool(os.read(connection, CHUNK))
+    except ConnectionError:
+        return False
 
 
 def _send(address: str, ports: range) -> None:

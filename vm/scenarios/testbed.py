@@ -13,10 +13,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
+
+from toolkit.errors import UserError
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2  # include/uapi/asm-generic/mman.h
 SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
@@ -49,6 +52,12 @@ def _ports(text: str) -> range:
     """:return: the ports of FIRST-LAST, or the one given."""
     first, _, last = text.partition("-")
     return range(int(first), int(last or first) + 1)
+
+
+def only_here(what: str) -> None:
+    """:raises UserError: if this is no testbed machine, whose `what` may be touched."""
+    if not MARKER.exists():
+        raise UserError(f"this is no testbed machine ({MARKER} is missing): its {what} are left alone.")
 
 
 def begin(scenario: str) -> Phases:
@@ -171,16 +180,21 @@ def child(run: Callable[[], None]) -> Iterator[int]:
     """Runs a function in a child process, which may be swapped out, until the end.
 
     :return: its process id.
+    :raises SystemExit: if it did not live as long as the block.
     """
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             run()
+        except Exception:
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(1)
     try:
         yield pid
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            sys.exit("a process of the scenario ended too early.")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

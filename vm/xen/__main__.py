@@ -9,7 +9,7 @@ import sys
 
 from toolkit.errors import UserError
 from vm import xen
-from vm.scenarios.testbed import MARKER
+from vm.scenarios.testbed import only_here
 
 
 def main() -> int:
@@ -23,8 +23,7 @@ def main() -> int:
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
     try:
-        if not MARKER.exists():
-            raise UserError(f"this is no testbed machine ({MARKER} is missing): its guests are left alone.")
+        only_here("guests")
         match arguments.what:
             case "start":
                 xen.start(guest, arguments.memory)
