@@ -27,10 +27,12 @@ class Nic:
     :param queues: receive queues; more than one needs a tap device, and so root.
     :param options: further properties of the device, or options of our own model's command; YAML's on and off
         are kept as such.
+    :param hub: the number of a hub inside QEMU that it is plugged into; None: it has a wire.
     """
 
     model: str
     queues: int = 1
+    hub: int | None = None
     options: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -52,17 +54,17 @@ class Xen:
     """A hypervisor under the machine's kernel, which is its dom0 then.
 
     :param dom0_mb: memory of dom0; Xen itself and the guests have the rest.
-    :param guests: that are started with the machine (vm/xen), of so much memory each.
     """
 
     dom0_mb: int
-    guests: int
-    guest_mb: int
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One entry of ``machines.yaml`` over the defaults."""
+    """One entry of ``machines.yaml`` over the defaults.
+
+    :param start: modules and their arguments (``python -m``), run in the machine as root when it is up.
+    """
 
     name: str
     description: str
@@ -76,6 +78,7 @@ class Machine:
     xen: Xen | None = None
     packages: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
 
     @property
     def shares_memory(self) -> bool:

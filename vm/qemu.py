@@ -14,7 +14,7 @@ from typing import Literal
 from toolkit.errors import UserError
 from vm.cmd import cmd
 from vm.image import Image
-from vm.machines import Machine, Nic
+from vm.machines import Machine, Nic, Xen
 from vm.paths import cache
 
 Accel = Literal["tcg", "kvm"]
@@ -148,6 +148,13 @@ def kernel_command_line(machine: Machine) -> str:
     return " ".join(["root=/dev/vda", "rw", f"console={console}", "net.ifnames=0", *machine.cmdline])
 
 
+def xen_command_line(xen: Xen) -> str:
+    """What a hypervisor under the machine's kernel is given."""
+    memory = f"{xen.dom0_mb}M"
+    # An emulated dom0 of several CPUs crashes when probes are put on or off.
+    return f"com1=115200,8n1 console=com1 dom0_mem={memory},max:{memory} dom0_max_vcpus=1"
+
+
 def _cpu(machine: Machine, accel: Accel) -> str:
     if accel == "kvm":
         return "host"
@@ -161,10 +168,7 @@ def _boot(machine: Machine, image: Image) -> list[str]:
     if machine.xen is None:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line]
     modules = f"{_escape(str(image.kernel))} {_escape(line)},{_escape(str(image.initrd))}"
-    memory = f"{machine.xen.dom0_mb}M"
-    # An emulated dom0 of several CPUs crashes when probes are put on or off.
-    xen = f"com1=115200,8n1 console=com1 dom0_mem={memory},max:{memory} dom0_max_vcpus=1"
-    return ["-kernel", str(image.hypervisor), "-initrd", modules, "-append", xen]
+    return ["-kernel", str(image.hypervisor), "-initrd", modules, "-append", xen_command_line(machine.xen)]
 
 
 def choose_accel(image: Image, say: Callable[[str], None], emulator: Sequence[str] = ()) -> Accel:
@@ -225,12 +229,14 @@ def _nic(number: int, nic: Nic, files: Files, descriptors: list[int]) -> list[st
     name = f"nic{number}"
     if nic.ours:
         return ["-device", _vfio_user(number, files)]
-    if nic.queues == 1:
+    extra = []
+    if nic.hub:
+        backend = f"hubport,id={name},hubid={nic.hub}"
+    elif nic.queues == 1:
         local, remote = files.nic(number), files.peer(number)
         _check_length(local, remote)
         backend = f"dgram,id={name},local.type=unix,local.path={_escape(str(local))}"
         backend += f",remote.type=unix,remote.path={_escape(str(remote))}"
-        extra = []
     else:
         queues = f"fds={':'.join(map(str, descriptors))}" if descriptors else f"queues={nic.queues},script=no"
         backend = f"tap,id={name},{queues},vhost=off"

@@ -66,9 +66,16 @@ def test_the_machine_reaches_nothing_but_our_port() -> None:
     assert "hostfwd=tcp:127.0.0.1:2222-:22" in management
 
 
+def test_nics_of_one_number_are_on_one_hub_and_have_no_wire() -> None:
+    nics = (Nic("virtio-net-pci", hub=1), Nic("virtio-net-pci", hub=1), Nic("virtio-net-pci"))
+    backends = [each for each in values(argv(replace(MACHINE, nics=nics)), "-netdev") if "nic" in each]
+    assert backends[:2] == ["hubport,id=nic0,hubid=1", "hubport,id=nic1,hubid=1"]
+    assert backends[2].startswith("dgram,id=nic2,")
+
+
 def test_a_hypervisor_has_the_kernel_as_its_first_module() -> None:
     image = replace(IMAGE, hypervisor=Path("/c/xen"))
-    machine = replace(MACHINE, xen=Xen(512, 1, 128))
+    machine = replace(MACHINE, xen=Xen(512))
     words = qemu.argv(machine, image, FILES, accel="tcg", port=1, key="k", taps={})
     assert values(words, "-kernel") == ["/c/xen"]
     (modules,) = values(words, "-initrd")
