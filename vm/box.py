@@ -12,7 +12,7 @@ import shutil
 import struct
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -22,7 +22,7 @@ from vm.machines import Machine
 from vm.paths import cache
 
 GRUB = Path("/usr/lib/grub/i386-pc")
-MODULES = ["biosdisk", "ext2", "linux", "memdisk", "normal", "smbios", "tar"]
+MODULES = ["biosdisk", "ext2", "gzio", "linux", "memdisk", "multiboot2", "normal", "regexp", "smbios", "tar"]
 SECTOR = 512
 MIB = 1 << 20
 
@@ -33,8 +33,8 @@ CORE_NEXT = 0x1F4
 
 
 def name(machine: Machine) -> str:
-    """What the box of a machine's release is called."""
-    return f"rx-stall/{machine.release}"
+    """What a machine's box is called: a release has one, and each machine with packages of its own."""
+    return f"rx-stall/{machine.release}{f'-{machine.name}' if machine.packages else ''}"
 
 
 def add(machine: Machine, say: Callable[[str], None]) -> str:
@@ -43,10 +43,8 @@ def add(machine: Machine, say: Callable[[str], None]) -> str:
     :param machine: whose image to take.
     :param say: is told of progress, a line at a time.
     :return: the box's name.
-    :raises UserError: if a tool is missing or fails, or the machine boots a hypervisor, which no box does.
+    :raises UserError: if a tool is missing or fails.
     """
-    if machine.xen:
-        raise UserError(f"{machine.name} is not under Vagrant; use `python -m vm up {machine.name}`.")
     if shutil.which("vagrant") is None:
         raise UserError("vagrant is not installed: run `make setup-vagrant`.")
     built = image.ensure(machine, say=say)
@@ -55,25 +53,26 @@ def add(machine: Machine, say: Callable[[str], None]) -> str:
     with tempfile.TemporaryDirectory(prefix="box-", dir=cache()) as directory:
         file = Path(directory) / "box"
         say(f"packing the box {name(machine)}")
-        pack(built, file, _kernel_command_line(machine))
+        pack(built, file, _boot(machine))
         say("adding it to Vagrant")
         words = ["vagrant", "box", "add", "--force", "--provider", "libvirt", "--name", name(machine)]
         cmd([*words, file])
     return name(machine)
 
 
-def pack(built: image.Image, target: Path, command_line: str) -> None:
+def pack(built: image.Image, target: Path, boot: Sequence[str]) -> None:
     """Write an image as a box.
 
     :param built: the image.
     :param target: the file to write.
-    :param command_line: of the kernel; more may come with the machine, as the "family" of its SMBIOS data.
+    :param boot: GRUB's commands that load it; $words is what comes with the machine besides, as the "family"
+        of its SMBIOS data.
     """
     with tempfile.TemporaryDirectory(prefix="box-", dir=target.parent) as directory:
         disk = Path(directory) / "box.img"
         cmd(["cp", "--reflink=auto", built.disk, disk])
         size: int = json.loads(cmd(["qemu-img", "info", "--output=json", disk]).stdout)["virtual-size"]
-        first, rest = loader(command_line, size // SECTOR)
+        first, rest = loader(boot, size // SECTOR)
         (Path(directory) / "first").write_bytes(first)
         (Path(directory) / "rest").write_bytes(rest)
         cmd(["qemu-img", "resize", "-q", "-f", "qcow2", disk, str(size + MIB)])
@@ -90,10 +89,10 @@ def pack(built: image.Image, target: Path, command_line: str) -> None:
             box.add(disk, "box.img")
 
 
-def loader(command_line: str, sector: int) -> tuple[bytes, bytes]:
-    """GRUB for a disk that is one ext4 file system with a kernel.
+def loader(boot: Sequence[str], sector: int) -> tuple[bytes, bytes]:
+    """GRUB for a disk that is one ext4 file system.
 
-    :param command_line: of the kernel.
+    :param boot: its commands that load what is to be booted, of files in there.
     :param sector: from where on the second part lies.
     :return: the first sector, and the second part in whole sectors.
     """
@@ -102,8 +101,7 @@ def loader(command_line: str, sector: int) -> tuple[bytes, bytes]:
     lines = [
         "set root=(hd0)",
         "smbios --type 1 --get-string 26 --set words",
-        f"linux /vmlinuz {command_line} $words",
-        "initrd /initrd.img",
+        *boot,
         "boot",
         "",
     ]
@@ -129,6 +127,13 @@ def loader(command_line: str, sector: int) -> tuple[bytes, bytes]:
     return bytes(first), bytes(rest)
 
 
-def _kernel_command_line(machine: Machine) -> str:
-    """The part that all machines of a release share."""
-    return qemu.kernel_command_line(dataclasses.replace(machine, cmdline=()))
+def _boot(machine: Machine) -> list[str]:
+    """:return: GRUB's commands; of the kernel's command line the part that all machines of a box share."""
+    line = f"{qemu.kernel_command_line(dataclasses.replace(machine, cmdline=()))} $words"
+    if machine.xen is None:
+        return [f"linux /vmlinuz {line}", "initrd /initrd.img"]
+    return [
+        f"multiboot2 /boot/xen-*.gz {qemu.xen_command_line(machine.xen)}",
+        f"module2 /vmlinuz {line}",
+        "module2 /initrd.img",
+    ]

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from toolkit.trace.reader import TraceReader
-from vm import emulator, machines
+from vm import emulator, machines, xen
 from vm.paths import CHECKOUT, cache
 
 NAME = "virtio-net"
@@ -278,4 +278,36 @@ def test_up_with_a_nic_of_ours(vagrant: Vagrant) -> None:
     assert "qlge: fully observable" in vagrant.ssh("sudo toolkit doctor qlge", name=machine.name)
     vagrant.run("vagrant", "destroy", "--force", machine.name, seconds=60)
     assert not vagrant.run(*VIRSH, "list", "--all", "--name", seconds=20).strip()
+    assert not list((vagrant.work / "tmp").glob("*/*"))
+
+
+def _up_with_its_own_box(vagrant: Vagrant, machine: machines.Machine) -> None:
+    words = [sys.executable, "-m", "vm", "box", machine.name]
+    subprocess.run(words, cwd=CHECKOUT, env=vagrant.environment, check=True)
+    vagrant.run("vagrant", "up", machine.name, seconds=UP_SECONDS)
+
+
+@pytest.mark.slow
+def test_up_with_a_disk_of_its_own(vagrant: Vagrant) -> None:
+    machine = machines.find("aoe")
+    _up_with_its_own_box(vagrant, machine)
+    assert "aoe: fully observable" in vagrant.ssh("sudo toolkit doctor aoe", name=machine.name)
+    read = "sudo dd if=/dev/etherd/e1.1 of=/dev/null iflag=direct bs=64k count=16 && echo read"
+    assert "read" in vagrant.ssh(read, name=machine.name)
+    vagrant.run("vagrant", "destroy", "--force", machine.name, seconds=60)
+    assert not list((vagrant.work / "tmp").glob("*/*"))
+
+
+@pytest.mark.slow
+def test_up_of_a_xen_host(vagrant: Vagrant) -> None:
+    machine = machines.find("xen")
+    _up_with_its_own_box(vagrant, machine)
+    facts = vagrant.ssh("cat /sys/hypervisor/type; nproc; cat /proc/cmdline", name=machine.name).split()
+    assert facts[:2] == ["xen", "1"]
+    assert set(machine.cmdline) <= set(facts)
+    answer = vagrant.ssh(f"ping -c 5 -i 0.2 -W 5 {xen.Guest(1).address}", name=machine.name)
+    assert " 0% packet loss" in answer
+    said = vagrant.ssh("sudo toolkit doctor xen_netback", name=machine.name)
+    assert "xen_netback: fully observable" in said
+    vagrant.run("vagrant", "destroy", "--force", machine.name, seconds=60)
     assert not list((vagrant.work / "tmp").glob("*/*"))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.errors import UserError
 from vm import box, machines
 from vm.image import Image
 
@@ -17,14 +16,15 @@ needs_grub = pytest.mark.skipif(
 )
 
 
-def test_a_xen_host_has_no_box() -> None:
-    with pytest.raises(UserError, match="xen is not under Vagrant; use `python -m vm up xen`"):
-        box.add(machines.find("xen"), print)
+def test_a_machine_with_packages_of_its_own_has_a_box_of_its_own() -> None:
+    kinds = ("xen", "aoe", "qlge", "virtio-net")
+    xen, aoe, qlge, virtio = (box.name(machines.find(kind)) for kind in kinds)
+    assert xen != aoe != qlge == virtio
 
 
 @needs_grub
 def test_loader_finds_its_second_part() -> None:
-    first, rest = box.loader("root=/dev/vda", 4096)
+    first, rest = box.loader(["linux /vmlinuz root=/dev/vda"], 4096)
     assert (len(first), len(rest) % box.SECTOR) == (box.SECTOR, 0)
     assert struct.unpack_from("<Q", first, box.BOOT_NEXT) == (4096,)
     # The block list in the first sector: where the others are, and how many.
@@ -40,7 +40,7 @@ def test_box_is_the_image_with_a_loader_around_it(tmp_path: Path) -> None:
     (tmp_path / "raw").write_bytes(raw)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", tmp_path / "raw", disk], check=True)
 
-    box.pack(Image("key", disk, disk, disk), tmp_path / "box", "root=/dev/vda")
+    box.pack(Image("key", disk, disk, disk), tmp_path / "box", ["linux /vmlinuz root=/dev/vda"])
 
     (tmp_path / "unpacked").mkdir()
     subprocess.run(["tar", "-xf", tmp_path / "box", "-C", tmp_path / "unpacked"], check=True)
@@ -52,7 +52,7 @@ def test_box_is_the_image_with_a_loader_around_it(tmp_path: Path) -> None:
     inside, outside = tmp_path / "unpacked/box.img", tmp_path / "whole"
     subprocess.run(["qemu-img", "convert", "-O", "raw", inside, outside], check=True)
     whole = outside.read_bytes()
-    first, rest = box.loader("root=/dev/vda", len(raw) // box.SECTOR)
+    first, rest = box.loader(["linux /vmlinuz root=/dev/vda"], len(raw) // box.SECTOR)
     assert whole[: box.SECTOR] == first
     assert whole[box.SECTOR : len(raw)] == raw[box.SECTOR :]
     assert whole[len(raw) : len(raw) + box.SECTOR] == rest[: box.SECTOR]
