@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("trace", "doctor", "drivers", "analyze", "compare", "export")
+COMMANDS = ("trace", "watch", "doctor", "drivers", "analyze", "compare", "export")
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,9 @@
 """What a shell completes besides commands, options and files."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 
 def drivers(incomplete: str) -> list[str]:
@@ -19,3 +22,16 @@ def devices(incomplete: str) -> list[str]:
 def details(incomplete: str) -> list[str]:
     """:return: values of --detail that begin so."""
     return [each for each in ("normal", "full") if each.startswith(incomplete)]
+
+
+Device = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="DEVICE",
+        help="Only this network device; may be repeated.",
+        autocompletion=devices,
+    ),
+]
+"""The option of each command that traces."""

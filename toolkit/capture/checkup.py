@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from toolkit.capture import kernel, program
@@ -65,13 +65,17 @@ def check(driver: Driver) -> list[Finding]:
         bpf.cleanup()
     devices = kernel.devices(driver)
     if devices:
-        names = ", ".join(f"{device['name']} ({len(device['queues'])} queues)" for device in devices)
-        findings.append(Finding("ok", "devices", names))
+        findings.append(Finding("ok", "devices", ", ".join(map(_device, devices))))
     else:
         findings.append(
             Finding("warn", "devices", "none is bound to this driver", "bring one up to see events")
         )
     return findings
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    """:return: its name, and how many queues it has, where that is known before they have events."""
+    return f"{device['name']} ({len(device['queues'])} queues)" if device["queues"] else str(device["name"])
 
 
 def _root() -> str:

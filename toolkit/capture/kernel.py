@@ -89,34 +89,47 @@ def _variant(version: str, taint: str) -> str:
 
 
 def devices(driver: Driver) -> list[dict[str, Any]]:
-    """The network devices that a driver has bound.
+    """The network devices that a driver has bound, or that it works over.
 
     :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
     """
     found = []
-    for path in bound(driver.module):
-        size = ring_size(path.name)
-        rx_queues = sorted(int(queue.name[3:]) for queue in (path / "queues").glob("rx-*"))
+    for path in _over(driver.netif) if driver.netif else bound(driver.module):
         found.append(
             {
                 "ifindex": int((path / "ifindex").read_text()),
                 "name": path.name,
                 "driver": driver.name,
                 "bus": (path / "device").resolve().name,
-                "queues": [
-                    {"queue": number, "name": driver.queue_name(number), "size": size}
-                    for rx in rx_queues
-                    for number in driver.queues_of(rx)
-                ],
+                # Of a driver that only works over a device, its events name the queues.
+                "queues": [] if driver.netif else _queues(driver, path),
             }
         )
     return found
+
+
+def _queues(driver: Driver, path: Path) -> list[dict[str, Any]]:
+    """:return: {queue, name, size} of each queue that a driver has on a device that it has bound."""
+    size = ring_size(path.name)
+    rx_queues = sorted(int(queue.name[3:]) for queue in (path / "queues").glob("rx-*"))
+    return [
+        {"queue": number, "name": driver.queue_name(number), "size": size}
+        for rx in rx_queues
+        for number in driver.queues_of(rx)
+    ]
 
 
 def bound(module: str) -> list[Path]:
     """:return: the directories in sysfs of the network devices that a module's driver has bound."""
     links = ((path, path / "device/driver/module") for path in sorted(NET.iterdir()))
     return [path for path, link in links if link.exists() and link.resolve().name == module]
+
+
+def _over(pattern: str) -> list[Path]:
+    """:return: the directories in sysfs of the network devices that some files name, divided by commas."""
+    files = sorted(Path("/").glob(pattern.removeprefix("/")))
+    names = dict.fromkeys(name for file in files for name in (_read(file) or "").split(","))
+    return [NET / name for name in names if (NET / name).exists() and name]
 
 
 def ring_size(name: str) -> int | None:

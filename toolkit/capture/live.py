@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +16,27 @@ from toolkit.trace.reader import Columns
 from toolkit.trace.schema import ALL_QUEUES, EVENT, NOT_KNOWN, Events
 
 
+class Change(NamedTuple):
+    """A stall began, in a state; or it ended.
+
+    Attributes: `at` [ns], when; `ifindex` and `queue`, whose; `state` that began it or ended last; `lasted`
+    [ns], None where it begins.
+    """
+
+    at: int
+    ifindex: int
+    queue: int
+    state: str
+    lasted: int | None = None
+
+
 @dataclass
 class Queue:
     """What one queue did since the trace began.
 
     Attributes: `driver`, its name; `stalls` that began; `failed` refills; `packets`; `posted` [buffers],
-    None before somebody looked; `states` that it is in now, and since when [ns].
+    None before somebody looked, and the `most` that were; `states` that it is in now, and since when
+    [ns]; `began` [ns], when its last stall did.
     """
 
     driver: str
@@ -28,33 +44,35 @@ class Queue:
     failed: int = 0
     packets: int = 0
     posted: int | None = None
+    most: int = 0
     states: dict[str, int] = field(default_factory=dict)
+    began: int = 0
     _ended_ns: int = 0
-    _began: int = 0
 
     def stalled_ns(self, now: int) -> int:
         """:return: [ns] in stalls, until `now` (CLOCK_MONOTONIC) if one has not ended."""
-        return self._ended_ns + (max(now - self._began, 0) if self.states else 0)
+        return self._ended_ns + (max(now - self.began, 0) if self.states else 0)
 
     def begin(self, state: str, at: int) -> None:
         """A state begins at a moment [ns]; and a stall, if it was in none."""
         if not self.states:
             self.stalls += 1
-            self._began = at
+            self.began = at
         self.states.setdefault(state, at)
 
     def end(self, state: str, at: int) -> None:
         """A state that began before ends; and the stall, if that was the last."""
         if self.states.get(state, at) < at:
             del self.states[state]
-            self._ended_ns += 0 if self.states else at - self._began
+            self._ended_ns += 0 if self.states else at - self.began
 
 
 class Live:
     """The queues of the devices, by interface index and number; others are added when an event names them.
 
     For the display and for metrics: events are sorted only among those that are drained together. What a
-    trace shows exactly, `toolkit analyze` says.
+    trace shows exactly, `toolkit analyze` says. `changes` are the last stalls that began or ended, for
+    somebody who takes them out.
     """
 
     def __init__(self, drivers: Sequence[Driver], devices: Sequence[Mapping[str, Any]]) -> None:
@@ -64,6 +82,7 @@ class Live:
             for device in devices
             for queue in device["queues"]
         }
+        self.changes: deque[Change] = deque(maxlen=1000)
 
     @property
     def stalls(self) -> int:
@@ -78,9 +97,9 @@ class Live:
                 continue
             columns = {name: own[name] for name in EVENT.names or ()}
             self._count(driver, columns)
-            for at, begins, state, row in sorted(self._changes(driver, columns)):
-                for queue in self._about(int(own["ifindex"][row]), int(own["queue"][row])):
-                    (queue.begin if begins else queue.end)(state, at)
+            for at, begins, state, row in sorted(self._moves(driver, columns)):
+                for key in self._about(int(own["ifindex"][row]), int(own["queue"][row])):
+                    self._move(key, at, begins, state)
 
     def _count(self, driver: Driver, columns: Columns) -> None:
         """Adds up packets and failed refills, and keeps what was last seen posted."""
@@ -97,9 +116,18 @@ class Live:
             queue = self.queues.setdefault((int(code) >> 16, int(code) & 0xFFFF), Queue(driver.name))
             queue.packets += int(more)
             queue.failed += int(worse)
-            queue.posted = queue.posted if posted == NOT_KNOWN else int(posted)
+            if posted != NOT_KNOWN:
+                queue.posted, queue.most = int(posted), max(queue.most, int(posted))
 
-    def _changes(self, driver: Driver, columns: Columns) -> Iterator[tuple[int, bool, str, int]]:
+    def _move(self, key: tuple[int, int], at: int, begins: bool, state: str) -> None:
+        """A state of a queue begins or ends, and perhaps a stall with it."""
+        queue = self.queues[key]
+        deaf = bool(queue.states)
+        (queue.begin if begins else queue.end)(state, at)
+        if deaf != bool(queue.states):
+            self.changes.append(Change(at, *key, state, at - queue.began if deaf else None))
+
+    def _moves(self, driver: Driver, columns: Columns) -> Iterator[tuple[int, bool, str, int]]:
         """:return: when a state may end or begin [ns]; whether it begins, which, and in what row."""
         moments = rules.moments(columns)
         for state in driver.states:
@@ -109,8 +137,8 @@ class Live:
                 ends = np.setdiff1d(rules.rows(state.end, columns), begins)
                 yield from ((int(moments[row]), False, state.name, int(row)) for row in ends)
 
-    def _about(self, ifindex: int, number: int) -> list[Queue]:
+    def _about(self, ifindex: int, number: int) -> list[tuple[int, int]]:
         """:return: the queues that an event is about."""
         if number == ALL_QUEUES:
-            return [queue for (device, _), queue in self.queues.items() if device == ifindex]
-        return [self.queues[ifindex, number]]
+            return [key for key in self.queues if key[0] == ifindex]
+        return [(ifindex, number)]

@@ -10,11 +10,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,8 @@ from toolkit.capture import kernel, program
 from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
-from toolkit.errors import UserError, already_there
+from toolkit.errors import UserError
 from toolkit.trace.schema import EVENT, FLAG, FORMAT, KIND, Events
-from toolkit.trace.writer import TraceWriter
 
 #: Events that wait for the disk: 32 MiB, locked before the pressure starts.
 POOL_EVENTS = 1 << 19
@@ -63,12 +63,24 @@ class Options:
     """What `toolkit trace` was asked for; empty lists mean all."""
 
     drivers: Sequence[Driver]
-    output: Path
     devices: Sequence[str] = ()
     queues: Sequence[int] = ()
     duration: float | None = None
     full: bool = False
-    force: bool = False
+
+
+class Sink(Protocol):
+    """Where batches go: a file (TraceWriter) or memory (recent.Recent)."""
+
+    def write(self, events: Events, note: Mapping[str, Any]) -> None: ...
+
+    def close(self, note: Mapping[str, Any]) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 @dataclass
@@ -85,17 +97,23 @@ class Progress:
     devices: list[dict[str, Any]] = field(default_factory=list)
 
 
-def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Progress], None]) -> Progress:
+def run(
+    options: Options,
+    sink: Callable[[dict[str, Any]], Sink],
+    show: Callable[[Progress], None],
+    ready: Callable[[Progress], None],
+    stop: threading.Event | None = None,
+) -> Progress:
     """Records a trace until its time is over, a signal comes or the module goes.
 
+    :param sink: is given the JSON object of the whole trace, and makes what the batches go to.
     :param show: is called about twice a second.
     :param ready: is called once, when everything is attached.
+    :param stop: ends the trace, in the place of signals, where this is not the main thread.
     :return: the last progress; its `reason` says why the trace ended.
     :raises UserError: if this kernel, this user or this file does not allow it.
     """
     kernel.require_root()
-    if options.output.exists() and not options.force:
-        raise already_there(options.output)
     facts = [kernel.module_facts(driver.module) for driver in options.drivers]
     identities = [kernel.module_identity(driver.module) for driver in options.drivers]
     devices = [device for driver in options.drivers for device in kernel.devices(driver)]
@@ -114,12 +132,11 @@ def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Pro
 
     progress = Progress(Live(options.drivers, devices), devices=devices)
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(_signals())
+        stop = stop or stack.enter_context(_signals())
         attached = program.attach(bpf, program.hooks(options.drivers))
         progress.missing = [hook for hook in attached if hook.at is None]
         meta = _meta(options, facts, devices, attached)
-        writer = stack.enter_context(TraceWriter(options.output, meta, force=options.force))
-        drain = _Drain(bpf, writer, progress)
+        drain = _Drain(bpf, stack.enter_context(sink(meta)), progress)
         _survive()
         drain.start()
         try:
@@ -129,7 +146,7 @@ def run(options: Options, show: Callable[[Progress], None], ready: Callable[[Pro
             _wait(options, identities, stop, drain, progress, show)
         finally:
             program.arm(bpf, False)
-            _detach(bpf)
+            program.detach(bpf)
             drain.finish()
     return progress
 
@@ -142,7 +159,9 @@ def _choose(devices: list[dict[str, Any]], options: Options) -> list[int]:
         raise UserError(f"no device {unknown[0]!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
     chosen = [by_name[name] for name in options.devices] or devices
     known = {queue["queue"] for device in chosen for queue in device["queues"]}
-    if unknown_queues := [queue for queue in options.queues if queue not in known]:
+    # Of some devices only the events will tell.
+    tell = all(device["queues"] for device in chosen)
+    if tell and (unknown_queues := [queue for queue in options.queues if queue not in known]):
         raise UserError(
             f"no queue {unknown_queues[0]} on {', '.join(device['name'] for device in chosen)}; "
             f"there is: {', '.join(map(str, sorted(known)))}."
@@ -270,23 +289,15 @@ def _wait(
         stop.wait(min(0.1, max(0.0, end - now)) if end is not None else 0.1)
 
 
-def _detach(bpf: Any) -> None:
-    """Takes every probe off; the maps stay."""
-    for name in list(bpf.kprobe_fds):
-        bpf.detach_kprobe_event(name)
-    for name in list(bpf.raw_tracepoint_fds):
-        bpf.detach_raw_tracepoint(name)
-
-
 class _Drain:
     """Two threads: one empties the kernel's ring into the pool, the other writes the pool to the file.
 
     The pool is one array used as a ring: `head` events were put in and `tail` taken out since the beginning.
     """
 
-    def __init__(self, bpf: Any, writer: TraceWriter, progress: Progress) -> None:
+    def __init__(self, bpf: Any, sink: Sink, progress: Progress) -> None:
         self._bpf = bpf
-        self._writer = writer
+        self._sink = sink
         self._progress = progress
         self._ring = Ring(bpf["events"].map_fd, program.RING_PAGES * 4096)
         self._pool: Events = np.zeros(POOL_EVENTS, EVENT)
@@ -355,7 +366,7 @@ class _Drain:
                 else:
                     time.sleep(DRAIN_INTERVAL)
             self._write_leftovers()
-            self._writer.close(self._note() | {"end": {"reason": self._progress.reason}})
+            self._sink.close(self._note() | {"end": {"reason": self._progress.reason}})
         except Exception as error:
             self.failed = error
 
@@ -364,7 +375,7 @@ class _Drain:
         count = min(waiting, BATCH_EVENTS, POOL_EVENTS - start)
         events = self._pool[start : start + count]
         self._count(events)
-        self._writer.write(events, self._note())
+        self._sink.write(events, self._note())
         self._tail += count
 
     def _write_leftovers(self) -> None:
@@ -393,7 +404,7 @@ class _Drain:
         if used:
             self._leftovers = used
             self._count(windows[:used])
-            self._writer.write(windows[:used], self._note())
+            self._sink.write(windows[:used], self._note())
 
     def _count(self, events: Events) -> None:
         places = events["kind"].astype(np.int64) * self._cpus + events["cpu"] % self._cpus

@@ -31,16 +31,7 @@ def trace(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="The file to write [default: DRIVER.rxt]"),
     ] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device",
-            "-d",
-            metavar="DEVICE",
-            help="Only this network device; may be repeated.",
-            autocompletion=completion.devices,
-        ),
-    ] = None,
+    device: completion.Device = None,
     queue: Annotated[
         list[int] | None,
         typer.Option("--queue", "-q", metavar="NUMBER", help="Only this receive queue; may be repeated."),
@@ -76,7 +67,8 @@ def trace(
     """
     from toolkit.capture import session
     from toolkit.drivers import load
-    from toolkit.errors import UserError
+    from toolkit.errors import UserError, already_there
+    from toolkit.trace.writer import TraceWriter
 
     if metrics:
         _refuse_metrics(metrics, force=force)
@@ -84,17 +76,22 @@ def trace(
         raise UserError(f"--detail is normal or full, not {detail!r}.")
     drivers = [load(name) for name in dict.fromkeys(driver)]
     path = output or Path(f"{drivers[0].name}.rxt")
+    if path.exists() and not force:
+        raise already_there(path)
     options = session.Options(
         drivers=drivers,
-        output=path,
         devices=device or [],
         queues=queue or [],
         duration=duration,
         full=detail == "full",
-        force=force,
     )
     _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
-    progress = session.run(options, partial(_show, metrics), partial(_ready, metrics))
+    progress = session.run(
+        options,
+        lambda meta: TraceWriter(path, meta, force=force),
+        partial(_show, metrics),
+        partial(_ready, metrics),
+    )
     if metrics:
         _write(progress, metrics)
     if sys.stderr.isatty():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,23 @@ def test_devices_and_their_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names = {queue["queue"]: queue["name"] for queue in found["queues"]}
     assert names == {0: "rx-0 sbq", 1: "rx-0 lbq", 2: "rx-1 sbq", 3: "rx-1 lbq"}
     assert kernel.devices(drivers.load("virtio_net")) == []
+
+
+def test_devices_that_a_driver_only_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "NET", tmp_path / "net")
+    for number, name in enumerate(("eth1", "eth2", "eth3"), 2):
+        (tmp_path / "net" / name).mkdir(parents=True)
+        (tmp_path / "net" / name / "ifindex").write_text(f"{number}\n")
+    for disk, text in (("e1.1", "eth1,eth2\n"), ("e1.2", "eth1\n"), ("e1.3", "none\n")):
+        (tmp_path / "block" / f"etherd!{disk}").mkdir(parents=True)
+        (tmp_path / "block" / f"etherd!{disk}" / "netif").write_text(text)
+    driver = replace(drivers.load("aoe"), netif=f"{tmp_path}/block/etherd!*/netif")
+    found = kernel.devices(driver)
+    assert [(each["ifindex"], each["name"], each["driver"]) for each in found] == [
+        (2, "eth1", "aoe"),
+        (3, "eth2", "aoe"),
+    ]
+    assert [each["queues"] for each in found] == [[], []]
 
 
 def test_clocks_are_of_one_moment() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import toolkit
 from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
-from toolkit.capture.live import Live
+from toolkit.capture.live import Change, Live
 from toolkit.drivers import load
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import ALL_QUEUES, EVENT, Events
@@ -20,6 +20,8 @@ RECORDED = [
     "virtio_net_variants/paced/001/trace.rxt",
     "qlge/stock/trace.rxt",
     "qlge/unfixed/trace.rxt",
+    "xen_netback/paused/trace.rxt",
+    "xen_netback/unfixed/trace.rxt",
 ]
 
 
@@ -60,6 +62,15 @@ def test_a_stall_grows_until_it_ends() -> None:
     live.take(end)
     assert (queue.stalls, queue.states, queue.posted) == (1, {}, 256)
     assert queue.stalled_ns(BEGAN + 9 * S) == 4 * S
+
+
+def test_when_a_stall_began_and_ended() -> None:
+    live = _live()
+    live.take(_together(*worker_stall(2, 6)))
+    assert list(live.changes) == [
+        Change(BEGAN + 2 * S, 3, 0, "starved"),
+        Change(BEGAN + 6 * S, 3, 0, "starved", 4 * S),
+    ]
 
 
 def test_states_that_follow_each_other_are_one_stall() -> None:

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toolkit
+from tests.conftest import BEGAN, META, S, note, window, worker_stall
+from toolkit.capture.recent import MOST_EVENTS, Recent
+from toolkit.errors import UserError
+from toolkit.trace.schema import EVENT, Events
+
+
+def _recent(heard: list[int] | None = None) -> Recent:
+    counts = heard if heard is not None else []
+    return Recent(META, lambda events: counts.append(len(events)))
+
+
+def test_a_minute_is_kept_and_can_be_read(tmp_path: Path) -> None:
+    heard: list[int] = []
+    recent = _recent(heard)
+    for second in range(100):
+        events: list[Events] = [window(second + 0.5)]
+        events += worker_stall(second + 0.1, second + 0.3) if second in (2, 90) else []
+        recent.write(np.concatenate(events), note(second + 1, dropped=4 if second > 5 else 0))
+    recent.save(tmp_path / "last.rxt")
+    trace = toolkit.read(tmp_path / "last.rxt")
+    assert sum(heard) == 112
+    assert trace.meta["clock"]["monotonic_ns"] == BEGAN + 39 * S
+    assert trace.events["ts"].min() == BEGAN + round(39.5 * S)
+    assert trace.stalls["start_ns"].tolist() == [BEGAN + round(90.1 * S)]
+    # What was dropped before is not of this trace.
+    assert trace.ledger["dropped"].sum() == 0 and not trace.stalls["uncertain"].any()
+    assert trace.damage is None
+    assert trace.summary["duration_ns"] == 61 * S
+
+
+def test_what_is_dropped_within_it_is_told(tmp_path: Path) -> None:
+    recent = _recent()
+    for second, dropped in ((1, 2), (2, 5), (70, 5), (71, 9)):
+        recent.write(window(second), note(second, dropped=dropped))
+    recent.save(tmp_path / "last.rxt")
+    trace = toolkit.read(tmp_path / "last.rxt")
+    assert trace.ledger["dropped"].sum() == 4
+    assert trace.analysis.scan.losses == [(BEGAN + 70 * S, BEGAN + 71 * S)]
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    recent = _recent()
+    batch = np.zeros(MOST_EVENTS // 4, EVENT)
+    batch["ts"] = BEGAN
+    batch["kind"] = 1
+    for number in range(9):
+        recent.write(batch, note(number))
+    recent.save(tmp_path / "last.rxt")
+    assert len(toolkit.read(tmp_path / "last.rxt").events) == MOST_EVENTS
+
+
+def test_nothing_yet_is_an_empty_trace_and_a_file_is_kept(tmp_path: Path) -> None:
+    _recent().save(tmp_path / "last.rxt")
+    assert toolkit.read(tmp_path / "last.rxt").events.empty
+    with pytest.raises(UserError, match="exists"):
+        _recent().save(tmp_path / "last.rxt")

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The screen of a running trace, as text; on a real terminal it is seen in tests/machine/test_watch.py."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+
+from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
+from toolkit.capture.live import Live, Queue
+from toolkit.capture.session import Progress
+from toolkit.drivers import load
+from toolkit.errors import UserError
+from toolkit.report.screen import Line, Screen, bar, failures
+
+Script = Callable[[Screen, Pilot[None]], Awaitable[None]]
+
+
+class Shown:
+    """A screen of a trace that began 10 s ago, and what it shows; `at` is the time."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, save: str = "watch.rxt", lives: bool = True
+    ) -> None:
+        driver = load("virtio_net")
+        self.at = BEGAN + 10 * S
+        self.progress = Progress(Live([driver], META["devices"]), started=BEGAN / S, devices=META["devices"])
+        self.lines: list[Line] = []
+        self._save = save
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda _: self.at)
+        self.app = Screen([driver], self.progress, self._take, self._saved, lambda: lives)
+
+    def _take(self) -> list[Line]:
+        taken, self.lines = self.lines, []
+        return taken
+
+    def _saved(self) -> Path:
+        if not self._save:
+            raise UserError("no space left.")
+        return Path(self._save)
+
+    def text(self) -> str:
+        """:return: the lines of the screen."""
+        drawn = self.app.export_screenshot()
+        rows: dict[float, list[tuple[float, str]]] = {}
+        for x, y, words in re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', drawn):
+            rows.setdefault(float(y), []).append((float(x), unescape(words).replace("\xa0", " ")))
+        return "\n".join("".join(word for _, word in sorted(row)) for _, row in sorted(rows.items()))
+
+    def run(self, script: Callable[[Pilot[None]], Awaitable[None]], columns: int = 120) -> None:
+        async def inside() -> None:
+            async with self.app.run_test(size=(columns, 24)) as pilot:
+                await script(pilot)
+
+        asyncio.run(inside())
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    return Shown(monkeypatch)
+
+
+def test_queues_as_they_are(shown: Shown) -> None:
+    shown.progress.live.take(np.concatenate([window(1), *worker_stall(8, 9)[:-2]]))
+    shown.progress.dropped = 3
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        text = shown.text()
+        assert "virtio_net   10 s" in text and "1 stall " in text and "3 dropped" in text
+        assert "[buffers]" in text and "per s" in text and "[s]" in text
+        (deaf,) = [line for line in text.splitlines() if "eth1 rx-0" in line and " of " in line]
+        assert "0 of 256" in deaf and "2.0 s starved, napi-off" in deaf and "2.000" in deaf
+        (calm,) = [line for line in text.splitlines() if "eth1 rx-1" in line]
+        assert "not seen yet" in calm and "quiet" in calm
+        assert "8.000 s  eth1 rx-0  is deaf: starved" in text
+
+    shown.run(script)
+
+
+def test_all_of_it_fits_a_narrow_terminal(shown: Shown) -> None:
+    shown.progress.live.take(np.concatenate(worker_stall(9, 12)[1:-2]))
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        assert re.search(r"eth1 rx-0 +0 of 256 +0 +1 +1 +1\.000 +1\.0 s starved", shown.text())
+
+    shown.run(script, columns=80)
+
+
+def test_a_stall_as_it_comes_and_goes(shown: Shown) -> None:
+    *begin, end = worker_stall(11, 13)
+    shown.lines = failures(np.concatenate(begin), META["gfp_flags"])
+
+    async def script(pilot: Pilot[None]) -> None:
+        for events, at in ((np.concatenate(begin), 12), (end, 14)):
+            shown.progress.live.take(events)
+            shown.at = BEGAN + at * S
+            shown.app.look()
+        await pilot.pause()
+        text = shown.text()
+        assert re.search(r"refill failed .*\s+11.000 s  eth1 rx-0  is deaf: starved", text)
+        assert "13.000 s  eth1 rx-0  receives again after 2.000 s" in text
+        assert "256 of 256" in text
+
+    shown.run(script)
+
+
+def test_failures_are_written_down_and_a_flood_is_cut(shown: Shown) -> None:
+    shown.lines = [Line(BEGAN + n * 10**7, 3, 1, f"refill failed {n}") for n in range(30)]
+
+    async def script(pilot: Pilot[None]) -> None:
+        shown.app.look()
+        await pilot.pause()
+        text = shown.text()
+        assert "0.290 s  eth1 rx-1  refill failed 29" in text
+        assert "refill failed 9\n" not in text
+        assert "(10 lines before these are left out)" in text
+
+    shown.run(script)
+
+
+def test_the_last_lines_are_seen_in_a_window_of_any_size(shown: Shown) -> None:
+    shown.lines = [Line(BEGAN + n * 10**7, 3, 1, f"refill failed {n}") for n in range(20)]
+
+    async def script(pilot: Pilot[None]) -> None:
+        shown.app.look()
+        for rows in (30, 12, 24):
+            await pilot.resize_terminal(100, rows)
+            shown.app.look()
+            await pilot.pause()
+            assert "refill failed 19" in shown.text()
+
+    shown.run(script)
+
+
+def test_filter_pause_and_save(shown: Shown) -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.press("f", *"rx-1", "enter")
+        await pilot.pause()
+        assert "eth1 rx-1" in shown.text() and "eth1 rx-0" not in shown.text()
+        assert "only: rx-1" in shown.text()
+        await pilot.press("f", *["backspace"] * 4, "enter")
+        await pilot.press("space")
+        shown.progress.live.take(failed(10, queue=1))
+        shown.app.look()
+        await pilot.pause()
+        assert "PAUSED" in shown.text() and "is deaf" not in shown.text()
+        await pilot.press("space", "s")
+        shown.app.look()
+        await pilot.pause()
+        assert "PAUSED" not in shown.text() and "is deaf: starved" in shown.text()
+        assert "saved watch.rxt" in shown.text()
+
+    shown.run(script)
+
+
+def test_what_cannot_be_saved_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, save="")
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.press("s")
+        await pilot.pause()
+        assert "no space left." in shown.text()
+
+    shown.run(script)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+def test_it_ends(shown: Shown, key: str) -> None:
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.press(key)
+
+    shown.run(script)
+    assert shown.app.return_code == 0
+
+
+def test_it_ends_with_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, lives=False)
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        assert not shown.app.is_running or shown.app._exit
+
+    shown.run(script)
+
+
+def test_which_failures() -> None:
+    events = np.concatenate([window(1), event("alloc_fail", 2, gfp=0xA20, order=1), failed(3, queue=1)])
+    assert failures(events, META["gfp_flags"]) == [
+        Line(BEGAN + 2 * S, 3, 0, "order-1 allocation failed (GFP_ATOMIC)"),
+        Line(BEGAN + 3 * S, 3, 1, "refill failed (GFP_ATOMIC), 0 buffers left"),
+    ]
+
+
+def test_bars() -> None:
+    half, none = Queue("virtio_net", posted=128, most=512), Queue("virtio_net")
+    assert str(bar(half, 256, 20)) == "█" * 10 + "░" * 10 + " 128 of 256"
+    assert str(bar(half, 100, 20)) == "█" * 20 + " 128 of 100"
+    assert str(bar(half, None, 20)) == "█" * 5 + "░" * 15 + " 128"
+    assert str(bar(half, 256, 0)) == "128 of 256"
+    assert str(bar(none, 256, 20)) == "not seen yet"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The last minute of a trace, in memory, which may become a file."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from toolkit.trace.schema import Events
+from toolkit.trace.writer import TraceWriter
+
+SECONDS = 60
+MOST_EVENTS = 1 << 20
+"""64 MiB: at most so many are kept, also of a shorter time."""
+
+
+class Recent:
+    """Takes batches as TraceWriter does, and forgets the oldest.
+
+    :param meta: the JSON object of the whole trace.
+    :param heard: is given the events of each batch.
+    """
+
+    def __init__(self, meta: dict[str, Any], heard: Callable[[Events], None]) -> None:
+        self._meta = meta
+        self._heard = heard
+        self._lock = threading.Lock()
+        self._batches: deque[tuple[Events, Mapping[str, Any]]] = deque()
+        self._before: Mapping[str, Any] = {"now_ns": meta["clock"]["monotonic_ns"], "ledger": {}}
+
+    def write(self, events: Events, note: Mapping[str, Any]) -> None:
+        """Keeps one batch."""
+        self._heard(events)
+        with self._lock:
+            self._batches.append((events.copy(), note))
+            count = sum(len(kept) for kept, _ in self._batches)
+            oldest = note["now_ns"] - SECONDS * 10**9
+            while len(self._batches) > 1 and (count > MOST_EVENTS or self._batches[0][1]["now_ns"] < oldest):
+                gone, self._before = self._batches.popleft()
+                count -= len(gone)
+
+    def close(self, note: Mapping[str, Any]) -> None:
+        """Nothing is to be ended."""
+
+    def save(self, path: Path) -> None:
+        """Writes what is kept as a trace, which begins where the first batch that is kept does.
+
+        :raises UserError: if the file exists or cannot be written.
+        """
+        with self._lock:
+            batches, before = list(self._batches), self._before
+        later = before["now_ns"] - self._meta["clock"]["monotonic_ns"]
+        clock = {name: value + later for name, value in self._meta["clock"].items()}
+        last: dict[str, Any] = {"now_ns": before["now_ns"], "ledger": {}}
+        with TraceWriter(path, self._meta | {"clock": clock}) as writer:
+            for events, note in batches:
+                last = {**note, "ledger": _since(note["ledger"], before["ledger"])}
+                writer.write(events, last)
+            writer.close(last | {"end": {"reason": "saved"}})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def _since(ledger: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+    """:return: what was counted after another ledger."""
+    return {
+        kind: {
+            count: [
+                now - then for now, then in zip(each, _counts(before, kind, count, len(each)), strict=True)
+            ]
+            for count, each in counts.items()
+        }
+        for kind, counts in ledger.items()
+    }
+
+
+def _counts(ledger: Mapping[str, Any], kind: str, count: str, cpus: int) -> list[int]:
+    return list(ledger[kind][count]) if kind in ledger else [0] * cpus

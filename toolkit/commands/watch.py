@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`toolkit watch`: the receive queues of this machine, as they are now."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit import completion
+
+if TYPE_CHECKING:
+    from toolkit.capture.recent import Recent
+    from toolkit.capture.session import Options, Progress
+    from toolkit.drivers import Driver
+
+
+def watch(
+    driver: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DRIVER",
+            help="Drivers to watch [default: those that are loaded]",
+            autocompletion=completion.drivers,
+        ),
+    ] = None,
+    device: completion.Device = None,
+) -> None:
+    """Show queues, posted buffers, failed refills and stalls as they happen.
+
+    Needs root, the distribution's bcc, and a terminal. Keys: f shows only what contains a text, space pauses
+    the screen, s saves the last minute as a trace in the current directory, q quits. A stall that began
+    before that minute is not in what is saved.
+
+    Example: sudo toolkit watch virtio_net
+    """
+    from toolkit.capture.kernel import require_root
+    from toolkit.capture.session import Options
+    from toolkit.drivers import load
+    from toolkit.errors import UserError
+    from toolkit.extras import need
+
+    need("watch", "textual")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError("watch needs a terminal; `toolkit trace` does not.")
+    require_root()
+    drivers = [load(name) for name in dict.fromkeys(driver)] if driver else _loaded()
+    _watch(Options(drivers=drivers, devices=device or []))
+
+
+def _watch(options: Options) -> None:
+    """Traces in a thread of its own, while the screen shows it."""
+    from toolkit.capture import session
+    from toolkit.capture.recent import Recent
+    from toolkit.report.screen import Line, Screen, failures
+
+    told: deque[Line] = deque(maxlen=1000)
+    running: list[Progress] = []
+    errors: list[Exception] = []
+    ready, stop = threading.Event(), threading.Event()
+    kept: list[Recent] = []
+
+    def sink(meta: dict[str, Any]) -> Recent:
+        kept.append(Recent(meta, lambda events: told.extend(failures(events, meta["gfp_flags"]))))
+        return kept[0]
+
+    def begin(progress: Progress) -> None:
+        running.append(progress)
+        ready.set()
+
+    def record() -> None:
+        try:
+            session.run(options, sink, lambda _: None, begin, stop)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            ready.set()
+
+    def lines() -> list[Line]:
+        return [told.popleft() for _ in range(len(told))]
+
+    def save() -> Path:
+        path = Path(time.strftime("watch-%Y%m%d-%H%M%S.rxt"))
+        kept[0].save(path)
+        return path
+
+    names = ", ".join(driver.name for driver in options.drivers)
+    print(f"compiling the probes of {names} ...", file=sys.stderr, flush=True)
+    thread = threading.Thread(target=record, name="rxt-watch")
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    thread.start()
+    ready.wait()
+    if running and not stop.is_set():
+        Screen(options.drivers, running[0], lines, save, thread.is_alive).run(mouse=False)
+    stop.set()
+    thread.join()
+    if errors:
+        raise errors[0]
+    for progress in running:
+        print(f"{progress.events:,} events, {progress.live.stalls} stalls, {progress.dropped} dropped.")
+
+
+def _loaded() -> list[Driver]:
+    """:return: the drivers that are loaded.
+
+    :raises UserError: if none is.
+    """
+    from toolkit.drivers import load, names
+    from toolkit.errors import UserError
+
+    known = [load(name) for name in names()]
+    if found := [each for each in known if Path("/sys/module", each.module).is_dir()]:
+        return found
+    raise UserError(f"none of these modules is loaded: {', '.join(each.module for each in known)}.")

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A running trace on the terminal."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import DataTable, Footer, Input, RichLog, Static
+
+from toolkit.capture.live import Queue
+from toolkit.capture.session import Progress
+from toolkit.drivers import Driver
+from toolkit.errors import UserError
+from toolkit.stalls import gfp
+from toolkit.trace.schema import FLAG, KIND, NOT_KNOWN, Events
+
+REFRESH = 0.5
+"""Seconds between two looks; events come in batches as often."""
+
+_OVER = 4
+"""Rates are over as many looks."""
+
+_BAR = 20
+_WITHOUT_BAR = 80
+_LINES = 20
+_COLUMNS = (
+    "queue",
+    "posted\n[buffers]",
+    "packets\nper s",
+    "refills\nfailed",
+    "stalls",
+    "stalled\n[s]",
+    "now",
+)
+"""What varies in width is the last, which a narrow terminal cuts off."""
+
+
+class Line(NamedTuple):
+    """Something that happened to a queue: when [ns], on which interface and queue, and what."""
+
+    at: int
+    ifindex: int
+    queue: int
+    what: str
+
+
+class _Look(NamedTuple):
+    """What was seen at a moment [s]."""
+
+    at: float
+    events: int
+    packets: dict[tuple[int, int], int]
+
+
+class Screen(App[None]):
+    """The queues as a table, and below what happens to them.
+
+    :param drivers: those that are traced.
+    :param progress: the trace that runs.
+    :param lines: gives what failed since it was last asked.
+    :param save: makes a trace of the last minute and gives its name.
+    :param runs: whether the trace still runs; the screen ends with it.
+    """
+
+    TITLE = "toolkit watch"
+    CSS = "#head { padding: 0 1; } #queues { height: auto; max-height: 60%; } #filter { display: none; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("f", "filter", "Filter"),
+        ("space", "pause", "Pause"),
+        ("s", "save", "Save the last minute"),
+        ("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(
+        self,
+        drivers: Sequence[Driver],
+        progress: Progress,
+        lines: Callable[[], list[Line]],
+        save: Callable[[], Path],
+        runs: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self._drivers = {driver.name: driver for driver in drivers}
+        self._progress, self._told, self._save, self._lives = progress, lines, save, runs
+        self._looks: deque[_Look] = deque(maxlen=_OVER + 1)
+        self._paused = False
+        self._only = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="head")
+        yield DataTable(id="queues", cursor_type="none", header_height=2, zebra_stripes=True)
+        yield RichLog(id="log", max_lines=2000, wrap=True, min_width=0)
+        yield Input(placeholder="show only what contains this; Enter ends, empty shows all", id="filter")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        columns = (Text(each, justify="right" if each in _COLUMNS[2:6] else "left") for each in _COLUMNS)
+        self.query_one(DataTable).add_columns(*columns)
+        self.query_one(RichLog).can_focus = False
+        self.set_focus(None)
+        self.look()
+        self.set_interval(REFRESH, self.look)
+
+    def look(self) -> None:
+        """Shows how things stand."""
+        if not self._lives():
+            self.exit()
+        if self._paused:
+            return
+        progress = self._progress
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        queues = dict(progress.live.queues)
+        packets = {key: queue.packets for key, queue in queues.items()}
+        self._looks.append(_Look(now / 1e9, progress.events, packets))
+        names = {key: self._label(key, queue) for key, queue in queues.items()}
+        self._show_head()
+        self._show_queues(queues, names, now)
+        self._show_lines(names)
+
+    def _show_head(self) -> None:
+        progress = self._progress
+        first, last = self._looks[0], self._looks[-1]
+        rate = (last.events - first.events) / max(last.at - first.at, REFRESH)
+        words = f"{', '.join(self._drivers)}   {last.at - progress.started:.0f} s   "
+        stalls = progress.live.stalls
+        words += f"{stalls:,} stall{'s' * (stalls != 1)}   {rate:,.0f} events/s, "
+        head = Text(words).append(f"{progress.dropped} dropped", "bold red" if progress.dropped else "")
+        head.append("   PAUSED (the trace goes on)" * self._paused, "reverse")
+        head.append(f"   only: {self._only}" if self._only else "", "bold")
+        self.query_one("#head", Static).update(head)
+
+    def _show_queues(
+        self, queues: dict[tuple[int, int], Queue], names: dict[tuple[int, int], str], now: int
+    ) -> None:
+        table = self.query_one(DataTable)
+        table.clear()
+        sizes = {
+            (device["ifindex"], queue["queue"]): queue["size"]
+            for device in self._progress.devices
+            for queue in device["queues"]
+        }
+        first, last = self._looks[0], self._looks[-1]
+        width = min(max(self.size.width - _WITHOUT_BAR, 0), _BAR)
+        for key, queue in queues.items():
+            if self._only not in names[key]:
+                continue
+            rate = (queue.packets - first.packets.get(key, 0)) / max(last.at - first.at, REFRESH)
+            counts = f"{rate:,.0f}", f"{queue.failed:,}", f"{queue.stalls:,}", _seconds(queue, now)
+            table.add_row(
+                names[key],
+                bar(queue, sizes.get(key), width),
+                *(Text(each, justify="right") for each in counts),
+                state(queue, now, quiet=not rate),
+            )
+
+    def _show_lines(self, names: dict[tuple[int, int], str]) -> None:
+        """Writes down what failed, which queues went deaf, and which receive again."""
+        happened = [(line.at, (line.ifindex, line.queue), line.what, "yellow") for line in self._told()]
+        changes = self._progress.live.changes
+        for at, ifindex, number, state, lasted in [changes.popleft() for _ in range(len(changes))]:
+            what, style = f"is deaf: {state}", "bold red"
+            if lasted is not None:
+                what, style = f"receives again after {lasted / 1e9:.3f} s", "bold green"
+            happened.append((at, (ifindex, number), what, style))
+        # What failed comes before the stall that it began at the same time.
+        happened.sort(key=itemgetter(0))
+        lines = [(at, names.get(key, f"if{key[0]}"), what, style) for at, key, what, style in happened]
+        shown = [line for line in lines if self._only in f"{line[1]} {line[2]}"]
+        log = self.query_one(RichLog)
+        for at, name, what, style in shown[-_LINES:]:
+            log.write(Text(f"{at / 1e9 - self._progress.started:10.3f} s  {name}  ").append(what, style))
+        if len(shown) > _LINES:
+            log.write(Text(f"{'':14}({len(shown) - _LINES} lines before these are left out)", "dim"))
+        # The window may have become smaller.
+        log.scroll_end(animate=False)
+
+    def _label(self, key: tuple[int, int], queue: Queue) -> str:
+        devices = {device["ifindex"]: device["name"] for device in self._progress.devices}
+        device = devices.get(key[0], f"if{key[0]}")
+        driver = self._drivers.get(queue.driver)
+        return f"{device} {driver.queue_name(key[1]) if driver else key[1]}"
+
+    def action_pause(self) -> None:
+        self._paused = not self._paused
+        self._show_head()
+
+    def action_filter(self) -> None:
+        box = self.query_one(Input)
+        box.display = True
+        box.focus()
+
+    def on_input_submitted(self, entered: Input.Submitted) -> None:
+        self._only = entered.value.strip()
+        entered.input.display = False
+        self.set_focus(None)
+        self.look()
+
+    def action_save(self) -> None:
+        try:
+            words = Text(f"saved {self._save()}", "bold")
+        except UserError as error:
+            words = Text(str(error), "bold red")
+        self.query_one(RichLog).write(words)
+
+
+def failures(events: Events, flags: Mapping[str, int]) -> list[Line]:
+    """:return: refills and allocations that failed, as far as they were sent one by one.
+
+    :param flags: name -> bits of each gfp flag.
+    """
+    kind = events["kind"]
+    refills = (kind == KIND["refill"]) & (events["flags"] & FLAG["complete"] == 0)
+    found = []
+    for row in events[refills | (kind == KIND["alloc_fail"])]:
+        names = gfp.names(int(row["gfp"]), flags)
+        what = f"order-{row['order']} allocation failed ({names})"
+        if row["kind"] == KIND["refill"]:
+            left = "" if row["posted_after"] == NOT_KNOWN else f", {row['posted_after']} buffers left"
+            what = f"refill failed ({names}){left}"
+        found.append(Line(int(row["ts"]), int(row["ifindex"]), int(row["queue"]), what))
+    return found
+
+
+def bar(queue: Queue, size: int | None, width: int) -> Text:
+    """:return: posted buffers as a bar and a number; of a ring whose size is not known, the most were all."""
+    if queue.posted is None:
+        return Text("not seen yet", "dim")
+    share = min(queue.posted / (size or queue.most or 1), 1)
+    full = round(width * share)
+    colour = "bold red" if queue.posted == 0 else "yellow" if share < 1 / 4 else "green"
+    text = Text("█" * full, colour).append("░" * (width - full), "dim").append(" " * bool(width))
+    return text.append(f"{queue.posted:,}" + (f" of {size:,}" if size else ""), "" if share > 0 else colour)
+
+
+def state(queue: Queue, now: int, *, quiet: bool) -> Text:
+    """:return: for how long a queue has been deaf, and in what states; or what it does otherwise."""
+    states = dict(queue.states)
+    if not states:
+        return Text("quiet" if quiet else "receives", "dim")
+    return Text(f"{(now - queue.began) / 1e9:.1f} s {', '.join(states)}", "bold red")
+
+
+def _seconds(queue: Queue, now: int) -> str:
+    return f"{queue.stalled_ns(now) / 1e9:.3f}"
