@@ -13,6 +13,9 @@ from toolkit import PROBES
 from toolkit.errors import UserError
 from toolkit.trace.schema import KIND
 
+POSTED = "posted receive buffers"
+"""What most drivers' queues hold."""
+
 _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
 #: Column of an event -> operator -> value; an event matches when every one of them holds.
@@ -61,6 +64,9 @@ class Driver:
     """One driver as its driver.toml describes it.
 
     :param rings: where an rx queue has several rings of buffers, what each is called; each is a queue.
+    :param netif: of a driver that binds no network device, the files (a pattern) that name what it uses.
+    :param rx: what comes before the number of a queue.
+    :param posted: what is counted as posted.
     """
 
     name: str
@@ -74,6 +80,9 @@ class Driver:
     regimes: tuple[Regime, ...]
     states: tuple[State, ...]
     rings: tuple[str, ...] = ()
+    netif: str = ""
+    rx: str = "rx"
+    posted: str = POSTED
 
     def queues_of(self, rx: int) -> range:
         """:return: the numbers of the queues that an rx queue of the device has, one for each ring."""
@@ -83,11 +92,11 @@ class Driver:
     def queue_name(self, number: int) -> str:
         """:return: what a queue is called: its rx queue, as sysfs has it, and which of its rings it is."""
         rx, ring = divmod(number, len(self.rings) or 1)
-        return f"rx-{rx} {self.rings[ring]}" if self.rings else f"rx-{rx}"
+        return f"{self.rx}-{rx} {self.rings[ring]}" if self.rings else f"{self.rx}-{rx}"
 
     def queue_label(self, number: int) -> str:
-        """:return: what a queue is called in a sentence: by its number, where an rx queue has one ring."""
-        return self.queue_name(number) if self.rings else f"queue {number}"
+        """:return: what a queue is called in a sentence: by its number, where it is just an rx queue."""
+        return self.queue_name(number) if self.rings or self.rx != "rx" else f"queue {number}"
 
 
 def names() -> list[str]:
@@ -130,6 +139,7 @@ def load(name: str) -> Driver:
             for entry in table["state"]
         ),
         rings=tuple(table.get("rings", [])),
+        **{name: table[name] for name in ("netif", "rx", "posted") if name in table},
     )
 
 

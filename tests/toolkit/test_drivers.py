@@ -44,6 +44,13 @@ def test_an_rx_queue_is_one_queue_or_as_many_as_it_has_rings() -> None:
     assert (one.queue_label(3), two.queue_label(3)) == ("queue 3", "rx-1 lbq")
 
 
+def test_a_driver_may_have_other_queues_and_other_buffers() -> None:
+    driver = drivers.load("aoe")
+    assert driver.queue_name(3) == driver.queue_label(3) == "target-3"
+    assert driver.posted == "skbs in the pool"
+    assert drivers.load("qlge").posted == drivers.POSTED
+
+
 def test_unknown_driver_is_told_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"unknown driver 'e1001'; known are: .*virtio_net"):
         drivers.load("e1001")

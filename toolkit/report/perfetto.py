@@ -160,6 +160,7 @@ def _write_queue(
             writer.counter(f"{name} {what} in 10 ms", counts, parent, what)
     single = events.loc[events["kind"] == "irq", "ts"]
     writer.instants(f"{name} interrupts", [(ts, "receive interrupt") for ts in single], parent)
+    writer.instants(f"{name} timer", _timer(events), parent)
 
 
 def _slices(intervals: pd.DataFrame, name: str) -> Iterator[Slice]:
@@ -178,6 +179,15 @@ def _failures(events: pd.DataFrame) -> list[tuple[int, str]]:
     what = {"refill": "refill failed ({})", "alloc_fail": "order-{1} allocation failed ({0})"}
     columns = (rows[name] for name in ("ts", "kind", "gfp_names", "order"))
     return [(ts, what[kind].format(gfp, order)) for ts, kind, gfp, order in zip(*columns, strict=True)]
+
+
+def _timer(events: pd.DataFrame) -> list[tuple[int, str]]:
+    """:return: what the timer of a driver that sends frames did, and found while the queue was blocked."""
+    rows = events[events["kind"].isin(["timer", "retransmit"])]
+    held = rows["flags"].str.contains("held").astype(bool)
+    looked = np.where(held, "skbs held by the network", "an skb was free")
+    what = np.where(rows["kind"] == "retransmit", "frame sent again", looked)
+    return list(zip(rows["ts"], what, strict=True))
 
 
 def _posted(events: pd.DataFrame) -> list[tuple[int, int]]:

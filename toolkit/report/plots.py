@@ -15,6 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from toolkit import drivers
+from toolkit.drivers import POSTED
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
@@ -101,7 +103,8 @@ def timeline(
     tall += [0.45] * (witness is not None)
     figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
-    title = _title(analysis, "Posted receive buffers and stalls", len(queues))
+    posted = _posted(analysis)
+    title = _title(analysis, f"{posted[0].upper()}{posted[1:]} and stalls", len(queues))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     end = (analysis.scan.ended - analysis.scan.began) / 1e9
     if phases is not None:
@@ -117,8 +120,8 @@ def timeline(
         _hatch_losses(axis, analysis)
     axes[-1].set_xlim(0, max(end, 1e-6))
     axes[-1].set_xlabel("time since the trace began [s]")
-    figure.supylabel("buffers", fontsize=9)
-    handles = _legend(analysis, witness)
+    figure.supylabel("buffers" if posted == POSTED else posted, fontsize=9)
+    handles = _legend(analysis, witness, posted)
     columns = len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     return figure
@@ -237,6 +240,12 @@ def _colours(analysis: Analysis) -> dict[str, str]:
     """:return: the colour of each state that this trace shows, known or not."""
     seen = dict.fromkeys(analysis.intervals["state"])
     return {state: STATES.get(state, "#000000") for state in [*(s for s in STATES if s in seen), *seen]}
+
+
+def _posted(analysis: Analysis) -> str:
+    """:return: what is counted as posted; where drivers of several kinds were traced, the usual."""
+    found = {drivers.load(each["name"]).posted for each in analysis.meta["drivers"]}
+    return found.pop() if len(found) == 1 else POSTED
 
 
 def _title(analysis: Analysis, what: str, shown: int | None = None) -> str:
@@ -362,11 +371,9 @@ def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
         )
 
 
-def _legend(analysis: Analysis, witness: Witness | None) -> list[Patch | Line2D]:
+def _legend(analysis: Analysis, witness: Witness | None, posted: str) -> list[Patch | Line2D]:
     """:return: an entry for each thing that is in the timeline."""
-    entries: list[Patch | Line2D] = [
-        Line2D([], [], color=_INK, label="buffers posted, the fewest of each step")
-    ]
+    entries: list[Patch | Line2D] = [Line2D([], [], color=_INK, label=f"{posted}, the fewest of each step")]
     entries += [Patch(color=colour, label=state) for state, colour in _colours(analysis).items()]
     kinds = set(analysis.scan.rare["kind"])
     failed = (analysis.scan.rare["kind"] == KIND["refill"]) & ~analysis.scan.rare["complete"].astype(bool)

@@ -188,7 +188,7 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
         for hook in each.get("hooks", [])
         if not hook.get("attached")
     ]
-    lines += _flaps(analysis)
+    lines += _flaps(analysis) + _requests(analysis)
     ledger = totals(analysis.scan.ledger)
     lines.append(
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
@@ -205,6 +205,24 @@ def _flaps(analysis: Analysis) -> list[str]:
         f"{', '.join(f'{(at - began) / 1e9:.1f}' for at in rows['on_ns'])} s), which went on for "
         f"{', '.join(f'{left / 1e9:.1f}' for left in rows['deaf_ns'])} s."
         for (device, driver), rows in early.groupby(["device", "driver"])
+    ]
+
+
+def _requests(analysis: Analysis) -> list[str]:
+    """:return: a sentence for each queue with block requests: how long they took, and what they met."""
+    every = analysis.meta.get("options", {}).get("detail") == "full"
+    frame = analysis.requests.merge(analysis.queues, on=["device", "queue", "name", "driver"])
+    return [
+        f"{row['device']} {row['name']}: {row['requests']:,} requests{'' if every else ' of 10 ms and more'}"
+        + (
+            f", half of them in {row['p50_ns'] / 1e6:.1f} ms, 99 % in {row['p99_ns'] / 1e6:.1f} ms, "
+            f"the longest {row['max_ns'] / 1e6:.1f} ms"
+            if row["requests"]
+            else ""
+        )
+        + f"; {row['retransmits']:,} frames sent again; the window was full {row['full_polls']:,} times, "
+        "which is flow control and no stall."
+        for row in frame.to_dict("records")
     ]
 
 

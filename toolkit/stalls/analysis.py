@@ -14,6 +14,7 @@ from toolkit import drivers
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 from toolkit.stalls.flaps import flaps
+from toolkit.stalls.requests import requests
 from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals, same_device
@@ -27,7 +28,8 @@ class Analysis:
     """What a trace shows.
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
-    whole; `scan`; `stalls`, `queues`, `flaps` and `intervals`, frames with the columns of docs/stalls.md.
+    whole; `scan`; `stalls`, `queues`, `flaps`, `requests` and `intervals`, frames with the columns of
+    docs/stalls.md.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Analysis:
     stalls: pd.DataFrame
     queues: pd.DataFrame
     flaps: pd.DataFrame
+    requests: pd.DataFrame
 
 
 def analyze(path: Path | str) -> Analysis:
@@ -65,6 +68,7 @@ def analyze(path: Path | str) -> Analysis:
         stalls=_named(table, names),
         queues=_queues(found, table, names),
         flaps=_named(flaps(found, table), names).drop(columns=["queue", "name"]),
+        requests=_named(requests(found), names),
     )
 
 
@@ -108,6 +112,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "stalls": records(analysis.stalls),
         "queues": records(analysis.queues),
         "flaps": records(analysis.flaps),
+        "requests": records(analysis.requests),
     }
 
 

@@ -103,22 +103,42 @@ def _blocked(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
 
     :return: cause and posted of the stalls that begin with one.
     """
-    rare = scan.rare[scan.rare["kind"] == KIND["blocked"]].sort_values("ts", kind="stable")
-    seen = rare[["ts", "queue", "posted_after", "stopped"]]
+    rare = scan.rare.sort_values("ts", kind="stable")
+    blocked = rare[rare["kind"] == KIND["blocked"]]
+    seen = blocked[["ts", "queue", "posted_after", "stopped", "held", "some_free"]]
+    free = rare[(rare["kind"] == KIND["timer"]) & ~rare["held"].astype(bool)]
     asked = frame[["queue"]].rename_axis("stall")
-    first = pd.merge_asof(asked.assign(ts=frame["start_ns"]), seen, on="ts", by="queue", tolerance=0)
+    starts = asked.assign(ts=frame["start_ns"])
+    first = pd.merge_asof(starts, seen, on="ts", by="queue", tolerance=0)
     ends = asked.assign(ts=frame["end_ns"]).reset_index().sort_values("ts", kind="stable")
     last = pd.merge_asof(ends, seen, on="ts", by="queue").set_index("stall")
-    known = first["posted_after"].notna().to_numpy()
-    later = last["posted_after"].reindex(frame.index)
-    cause = [
-        f"{'queue stopped' if stopped else 'waiting for ring slots'} with {int(posted)} free"
-        + (f", and still with {int(then)}" if then > posted else "")
-        for stopped, posted, then in zip(
-            first["stopped"][known], first["posted_after"][known], later[known], strict=True
-        )
-    ]
-    return pd.DataFrame({"cause": cause, "posted": first["posted_after"][known]}, frame.index[known])
+    looks = free[["ts", "queue"]].assign(freed=free["ts"])
+    freed = pd.merge_asof(starts, looks, on="ts", by="queue", direction="forward")["freed"]
+    found = first.assign(
+        later=last["posted_after"].reindex(frame.index).to_numpy(),
+        freed=(freed.where(freed.to_numpy() <= frame["end_ns"].to_numpy()) - starts["ts"].to_numpy()) / 1e9,
+    ).set_axis(frame.index)
+    found = found[found["posted_after"].notna()]
+    cause = [_why_blocked(row) for row in found.to_dict("records")]
+    return pd.DataFrame({"cause": cause, "posted": found["posted_after"]}, found.index)
+
+
+def _why_blocked(blocked: Mapping[Any, Any]) -> str:
+    """:return: why a queue was blocked, in words.
+
+    :param blocked: the event, `later`, what was posted when it was last said, and `freed` [s], when the
+        driver's timer first found that skbs were free again.
+    """
+    posted = int(blocked["posted_after"])
+    if not blocked["held"]:
+        what = "queue stopped" if blocked["stopped"] else "waiting for ring slots"
+        later = f", and still with {int(blocked['later'])}" if blocked["later"] > posted else ""
+        return f"{what} with {posted} free{later}"
+    if blocked["some_free"]:
+        what = f"the network held the first skb of the pool's {posted}, though others were free"
+    else:
+        what = f"the network held all {posted} skbs of the pool" if posted else "the network held every skb"
+    return what if pd.isna(blocked["freed"]) else f"{what}; {blocked['freed']:.1f} s later one was free"
 
 
 def _failed_refills(scan: Scan) -> pd.DataFrame:

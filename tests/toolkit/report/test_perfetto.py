@@ -20,6 +20,9 @@ RECORDED = [
     "virtio_net_variants/paced/001/trace.rxt",
     "qlge/stock/trace.rxt",
     "qlge/unfixed/trace.rxt",
+    "xen_netback/paused/trace.rxt",
+    "xen_netback/unfixed/trace.rxt",
+    "aoe/stock/trace.rxt",
 ]
 
 
@@ -130,6 +133,20 @@ def test_failures_and_single_interrupts_are_instants(make_trace: Trace) -> None:
         (BEGAN + 5 * S // 2, "refill failed (GFP_ATOMIC)"),
     ]
     assert found.instants["rx-0 interrupts"] == [(BEGAN + 3 * S, "receive interrupt")]
+
+
+def test_what_the_timer_of_a_sender_found(make_trace: Trace) -> None:
+    meta = META | {"drivers": [META["drivers"][0] | {"name": "aoe"}]}
+    events = [
+        event("timer", 1, flags="held"),
+        event("timer", 2),
+        event("retransmit", 3, dur=S),
+    ]
+    assert _read(make_trace(events, meta=meta)).instants["rx-0 timer"] == [
+        (BEGAN + S, "skbs held by the network"),
+        (BEGAN + 2 * S, "an skb was free"),
+        (BEGAN + 3 * S, "frame sent again"),
+    ]
 
 
 def test_a_counter_falls_to_0_where_nothing_follows(make_trace: Trace) -> None:

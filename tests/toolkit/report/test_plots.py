@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import BEGAN, S, Trace, window, worker_stall
+from tests.conftest import BEGAN, META, S, Trace, window, worker_stall
 from toolkit.report import plots
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis, analyze
@@ -45,6 +45,16 @@ def test_axes_have_units(make_trace: Trace) -> None:
             or figure.axes[0].get_title("left")
         )
         assert "virtio_net stock, kernel 6.1.0-test" in title
+
+
+def test_a_timeline_names_what_its_driver_counts(make_trace: Trace) -> None:
+    meta = META | {"drivers": [META["drivers"][0] | {"name": "aoe"}]}
+    figure = plots.timeline(analyze(make_trace(CASES["one stall"], meta=meta)))
+    assert figure.get_suptitle().startswith("Skbs in the pool and stalls (1 of 2 queues)\naoe")
+    assert figure.get_supylabel() == "skbs in the pool"
+    usual = plots.timeline(_one(make_trace))
+    assert usual.get_suptitle().startswith("Posted receive buffers and stalls (1 of 2 queues)\n")
+    assert usual.get_supylabel() == "buffers"
 
 
 def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
