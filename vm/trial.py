@@ -76,8 +76,8 @@ def run(
         log = stack.enter_context(files.log.open("w"))
         with tracing(guest, driver, f"{_THERE}/trace.rxt", options=options, log=log.write):
             say(f"tracing {driver} in {guest.name}")
-            # A Xen host's scenario sends by itself, to a guest: the machine has no NIC under test.
-            by_wire = traffic if guest.machine.nics else None
+            # What has no wire has its traffic from the scenario, and the witness, too.
+            by_wire = traffic if _has_wire(guest) else None
             with wire(guest, by_wire, files.witness) if by_wire else contextlib.nullcontext():
                 time.sleep(2)
                 if scenario:
@@ -89,18 +89,18 @@ def run(
     guest.copy_from(f"{_THERE}/trace.rxt", files.trace)
     if scenario:
         guest.copy_from(f"{_THERE}/phases.json", files.phases)
-        if guest.machine.xen:
+        if not _has_wire(guest):
             guest.copy_from(f"{_THERE}/witness.json", files.witness)
     return files
 
 
+def _has_wire(guest: Guest) -> bool:
+    return any(not nic.hub for nic in guest.machine.nics)
+
+
 def _scenario(guest: Guest, scenario: Sequence[str]) -> None:
     name, *options = scenario
-    python = "sudo /opt/toolkit/venv/bin/python"
-    guest.ssh(
-        f"cd /opt/toolkit/src && {python} -m vm.scenarios.{name} {' '.join(options)} -o {_THERE}/phases.json",
-        check=True,
-    )
+    guest.module(f"vm.scenarios.{name} {' '.join(options)} -o {_THERE}/phases.json")
 
 
 @contextmanager

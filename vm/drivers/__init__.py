@@ -17,7 +17,7 @@ from pathlib import Path
 
 from toolkit.capture.kernel import bound
 from toolkit.errors import UserError
-from vm import xen
+from vm import aoe, xen
 
 HERE = Path(__file__).parent
 #: The drivers' sources, of exactly this kernel's version (vm/box/sources.txt).
@@ -26,6 +26,9 @@ SOURCES = Path("/usr/src/rx-stall")
 BUILT = Path("/var/tmp/rx-stall-variants")
 #: How long devices may take to come back with another module (s).
 BACK_SECONDS = 60
+
+#: In which its module may be taken out: who uses it lets go of it, and comes back.
+_AWAY = {"aoe": aoe.away, "xen_netback": xen.away}
 
 _WITHOUT_PATCH = {
     "stock": "The distribution's module, untouched.",
@@ -122,8 +125,7 @@ def load(driver: str, variant: str) -> None:
     name, parameters = split(variant)
     words = ["modprobe", driver] if name == "stock" else ["insmod", build(driver, name)]
     before = {device.name for device in bound(driver)}
-    # A host's module serves its guests, who have to let go of it first.
-    with xen.away() if driver == "xen_netback" else nullcontext():
+    with _AWAY.get(driver, nullcontext)():
         if Path("/sys/module", driver).exists():
             _run(["rmmod", driver])
         _run([*words, *parameters])
