@@ -102,3 +102,28 @@ def test_qlge_stays_deaf_without_its_fix_and_recovers_with_it() -> None:
     for trace in (unfixed, stock):
         assert trace.agreement and trace.agreement["agrees"]
         assert trace.ledger["dropped"].sum() == 0
+
+
+def test_xen_netback_stays_stopped_without_its_fix() -> None:
+    trace = toolkit.read(DATA / "xen_netback" / "unfixed" / "trace.rxt")
+    last = trace.stalls.iloc[-1]
+    assert (len(trace.stalls), last["state"], bool(last["open"]), last["posted"]) == (
+        43,
+        "blocked",
+        True,
+        256,
+    )
+    assert last["duration_ns"] == pytest.approx(31.581e9, abs=1e6)
+    assert trace.agreement and trace.agreement["agrees"]
+    assert trace.summary["flaps"] == []
+
+
+def test_a_paused_guest_is_ready_and_deaf() -> None:
+    trace = toolkit.read(DATA / "xen_netback" / "paused" / "trace.rxt")
+    (stall,) = trace.stalls.to_dict("records")
+    assert (stall["state"], stall["open"], stall["posted"]) == ("blocked", False, 0)
+    assert stall["duration_ns"] == pytest.approx(39.949e9, abs=1e6)
+    first, _ = trace.summary["flaps"]
+    assert stall["start_ns"] < first["off_ns"] < first["on_ns"] == stall["end_ns"] - first["deaf_ns"]
+    assert first["deaf_ns"] > 19e9
+    assert trace.agreement and trace.agreement["agrees"]

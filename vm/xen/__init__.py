@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UserError
+from vm.cmd import output
 
 BRIDGE, NETWORK = "xenbr0", "192.0.2"
 INIT = Path(__file__).parent / "init"
@@ -69,9 +70,9 @@ vif = ["mac={guest.mac},bridge={BRIDGE},vifname={guest.device},script=vif-bridge
 on_crash = "destroy"
 """
     )
-    _run("xl", "create", str(config))
+    output("xl", "create", str(config))
     # An entry that is learned is lost while the guest does not answer, and with it the traffic.
-    _run("ip", "neigh", "replace", guest.address, "lladdr", guest.mac, "dev", BRIDGE, "nud", "permanent")
+    output("ip", "neigh", "replace", guest.address, "lladdr", guest.mac, "dev", BRIDGE, "nud", "permanent")
     deadline = time.monotonic() + START_SECONDS
     while subprocess.run(["ping", "-c1", "-W1", guest.address], stdout=subprocess.DEVNULL).returncode:
         if time.monotonic() > deadline:
@@ -90,7 +91,7 @@ def stop(guest: Guest) -> None:
 
 def running() -> list[tuple[Guest, int]]:
     """:return: the guests that run, and the memory [MB] of each."""
-    lines = _run("xl", "list").splitlines()
+    lines = output("xl", "list").splitlines()
     found = (re.match(r"guest(\d+)\s+\d+\s+(\d+) ", line) for line in lines)
     return [(Guest(int(match[1])), int(match[2])) for match in found if match]
 
@@ -118,13 +119,13 @@ def paused(guest: Guest) -> Iterator[None]:
 
 def xl(command: str, guest: Guest) -> str:
     """:return: what `xl COMMAND` says of a guest."""
-    return _run("xl", command, guest.name)
+    return output("xl", command, guest.name)
 
 
 def tell(guest: Guest, command: str) -> None:
     """Has the guest's first process run a shell command, whose output is lost."""
     number = xl("domid", guest).strip()
-    console = _run("xenstore-read", f"/local/domain/{number}/console/tty").strip()
+    console = output("xenstore-read", f"/local/domain/{number}/console/tty").strip()
     Path(console).write_text(f"{command}\n")
 
 
@@ -159,15 +160,15 @@ def read_ring(text: str) -> Ring:
 
 def log(device: str) -> list[str]:
     """:return: what netback has said of a guest in the kernel's log: "stalled" and "ready", in turn."""
-    return re.findall(rf"{device}: Guest Rx (stalled|ready)", _run("dmesg"))
+    return re.findall(rf"{device}: Guest Rx (stalled|ready)", output("dmesg"))
 
 
 def _bridge() -> None:
     if Path("/sys/class/net", BRIDGE).exists():
         return
-    _run("ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
-    _run("ip", "address", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
-    _run("ip", "link", "set", BRIDGE, "up")
+    output("ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
+    output("ip", "address", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+    output("ip", "link", "set", BRIDGE, "up")
 
 
 def _ramdisk() -> Path:
@@ -176,7 +177,7 @@ def _ramdisk() -> Path:
     if path.exists():
         return path
     tree = MADE / "tree"
-    for folder in ("bin", "dev", "proc", "sys", "modules"):
+    for folder in ("bin", "dev", "proc", "sys", "tmp", "modules"):
         (tree / folder).mkdir(parents=True, exist_ok=True)
     (tree / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
     (tree / "bin/busybox").chmod(0o755)
@@ -185,7 +186,7 @@ def _ramdisk() -> Path:
         (tree / "bin" / applet).symlink_to("busybox")
     (tree / "init").write_text(INIT.read_text())
     (tree / "init").chmod(0o755)
-    modules = _run("modprobe", "--show-depends", "--ignore-install", "xen-netfront").splitlines()
+    modules = output("modprobe", "--show-depends", "--ignore-install", "xen-netfront").splitlines()
     for order, line in enumerate(modules):
         source = Path(line.split()[1])
         (tree / "modules" / f"{order}-{source.name}").write_bytes(source.read_bytes())
@@ -199,11 +200,3 @@ def _ramdisk() -> Path:
     ).stdout
     path.write_bytes(gzip.compress(archive, 1))
     return path
-
-
-def _run(*words: str) -> str:
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
-        raise UserError(f"`{' '.join(words)}` failed with status {done.returncode}: {' | '.join(said)}")
-    return done.stdout
