@@ -52,7 +52,7 @@ def test_it_runs_on_recorded_traces(name: str) -> None:
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("driver", ["virtio_net", "qlge"])
+@pytest.mark.parametrize("driver", ["virtio_net", "qlge", "xen_netback", "aoe"])
 @pytest.mark.parametrize("what", ["nothing", "no stall"])
 def test_it_runs_where_nothing_happened(driver: str, what: str, make_trace: Trace, run: Run) -> None:
     meta = META | {"drivers": [META["drivers"][0] | {"name": driver}]}
