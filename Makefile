@@ -7,6 +7,8 @@ APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # An emulated CPU may crash when probes are put on or off (code patched under its feet): once more on a fresh machine.
 AGAIN := --reruns 1 --only-rerun 'Connection (refused|reset)' --only-rerun 'last words' --only-rerun 'status 255'
+# And a shortage may pass by a ring.
+AGAIN += --only-rerun 'did not reach the ring'
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # Installs those of some Debian packages that are not there yet.
@@ -52,7 +54,7 @@ check: setup ## lint, types and unit tests, in a minute
 	.venv/bin/mypy
 	$(PYTHON) -m pytest -q -m 'not machine and not browser and not notebook'
 
-test: setup-test check ## everything, with machines: an hour without KVM
+test: setup-test check ## everything, with machines: a good hour without KVM
 	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser or notebook) and not slow' $(AGAIN)
 
 test-all: setup-test check ## also the trials that take long
