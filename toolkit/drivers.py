@@ -16,6 +16,9 @@ from toolkit.trace.schema import KIND
 POSTED = "posted receive buffers"
 """What most drivers' queues hold."""
 
+REFUSED = "refused frames"
+"""What a witness counts of most drivers."""
+
 _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
 #: Column of an event -> operator -> value; an event matches when every one of them holds.
@@ -67,6 +70,7 @@ class Driver:
     :param netif: of a driver that binds no network device, the files (a pattern) that name what it uses.
     :param rx: what comes before the number of a queue.
     :param posted: what is counted as posted.
+    :param refused: what a witness counts as refused.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Driver:
     netif: str = ""
     rx: str = "rx"
     posted: str = POSTED
+    refused: str = REFUSED
 
     def queues_of(self, rx: int) -> range:
         """:return: the numbers of the queues that an rx queue of the device has, one for each ring."""
@@ -139,7 +144,7 @@ def load(name: str) -> Driver:
             for entry in table["state"]
         ),
         rings=tuple(table.get("rings", [])),
-        **{name: table[name] for name in ("netif", "rx", "posted") if name in table},
+        **{name: table[name] for name in ("netif", "rx", "posted", "refused") if name in table},
     )
 
 

@@ -237,7 +237,7 @@ def _note(manifest: Path, **facts: str) -> None:
 
 def _in_words(run: pd.Series) -> str:
     """:return: what a run was like."""
-    refused = "" if pd.isna(run["refused"]) else f", {run['refused']:.1%} of the frames refused"
+    refused = "" if pd.isna(run["refused"]) else f", refused: {run['refused']:.1%}"
     return (
         f"{run['stalls']} stall(s), {run['stalled_ns'] / 1e9:.3f} s in sum, "
         f"the longest {run['longest_ns'] / 1e9:.3f} s{refused}"

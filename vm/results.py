@@ -15,7 +15,7 @@ import pandas as pd
 
 from toolkit.errors import UserError
 from toolkit.stalls.comparison import set_aside
-from toolkit.stalls.metrics import METRICS, heading, number
+from toolkit.stalls.metrics import heading, number, of_driver
 from toolkit.stalls.runs import read_runs
 from vm import drivers
 
@@ -63,7 +63,7 @@ def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[st
         "scenario": scenario,
         "path": path,
         "about": _about(manifest, runs, sum(verdict["repeated"].values())),
-        "table": _table(runs),
+        "table": _table(driver, runs),
         "comparisons": verdict["comparisons"],
         "pictures": [_picture(path, each, scenario, pictures) for each in drawn],
         "findings": _words(words / f"{scenario}.md"),
@@ -86,14 +86,14 @@ def _about(manifest: dict[str, Any], runs: dict[str, pd.DataFrame], repeated: in
     )
 
 
-def _table(runs: dict[str, pd.DataFrame]) -> str:
+def _table(driver: str, runs: dict[str, pd.DataFrame]) -> str:
     """:return: the medians of each variant in Markdown."""
     table = pd.DataFrame(
         {
             "variant": variant,
             **{
                 heading(metric.title, metric.unit): _range(frame[metric.name], metric.unit)
-                for metric in METRICS
+                for metric in of_driver(driver)
             },
         }
         for variant, frame in ((name, each[set_aside(each).isna()]) for name, each in runs.items())

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from toolkit import drivers
-from toolkit.drivers import POSTED
+from toolkit.drivers import POSTED, REFUSED
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
@@ -103,7 +103,7 @@ def timeline(
     tall += [0.45] * (witness is not None)
     figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
-    posted = _posted(analysis)
+    posted = _word(analysis, "posted", POSTED)
     title = _title(analysis, f"{posted[0].upper()}{posted[1:]} and stalls", len(queues))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     end = (analysis.scan.ended - analysis.scan.began) / 1e9
@@ -242,10 +242,10 @@ def _colours(analysis: Analysis) -> dict[str, str]:
     return {state: STATES.get(state, "#000000") for state in [*(s for s in STATES if s in seen), *seen]}
 
 
-def _posted(analysis: Analysis) -> str:
-    """:return: what is counted as posted; where drivers of several kinds were traced, the usual."""
-    found = {drivers.load(each["name"]).posted for each in analysis.meta["drivers"]}
-    return found.pop() if len(found) == 1 else POSTED
+def _word(analysis: Analysis, name: str, usual: str) -> str:
+    """:return: a driver's word for something; where drivers of several kinds were traced, the usual."""
+    found = {str(getattr(drivers.load(each["name"]), name)) for each in analysis.meta["drivers"]}
+    return found.pop() if len(found) == 1 else usual
 
 
 def _title(analysis: Analysis, what: str, shown: int | None = None) -> str:
@@ -355,7 +355,7 @@ def _draw_witness(axis: Axes, witness: Witness, began: int, ended: int) -> None:
     axis.stairs(share * 100, (edges - began) / 1e9, fill=True, color=_INK)
     axis.set_ylim(0, 105)
     axis.set_yticks([0, 100])
-    axis.set_ylabel("sender\nrefused\n[% of time]", rotation=0, ha="right", va="center", fontsize=7)
+    axis.set_ylabel("witness\n[% of time]", rotation=0, ha="right", va="center", fontsize=7)
 
 
 def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
@@ -382,7 +382,7 @@ def _legend(analysis: Analysis, witness: Witness | None, posted: str) -> list[Pa
     if KIND["alloc_fail"] in kinds:
         entries.append(Line2D([], [], color=_INK, marker="v", ls="", ms=5, label="allocation failed"))
     if witness is not None:
-        entries.append(Patch(color=_INK, label="sender: time in which frames were refused"))
+        entries.append(Patch(color=_INK, label=f"witness: time of {_word(analysis, 'refused', REFUSED)}"))
     if analysis.scan.losses:
         entries.append(Patch(facecolor="none", edgecolor="#888888", hatch="////", label="events dropped"))
     return entries

@@ -135,7 +135,7 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
     if trace.agreement:
         rows.append((trace.agreement["agrees"], "Witness", trace.agreement["sentence"]))
     else:
-        rows.append((False, "Witness", "none: nobody outside the machine saw when its frames were refused."))
+        rows.append((False, "Witness", "none: nobody else saw when nothing went through."))
     return rows
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import toolkit
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import records
-from toolkit.stalls.metrics import METRICS
+from toolkit.stalls.metrics import Metric, of_driver
 from toolkit.stalls.statistics import ALPHA, RESAMPLES, SEED, measure
 from toolkit.stalls.verdict import Side, judge
 
@@ -57,10 +57,12 @@ def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
         for each, name, frame in zip(("base", "candidate"), names, (base, candidate), strict=True)
     ]
     kept = runs[runs["set_aside"].isna()]
-    metrics = measure(kept[kept["set"] == "base"], kept[kept["set"] == "candidate"])
+    driver = _only(runs["driver"]) or "unknown"
+    known = of_driver(driver)
+    metrics = measure(kept[kept["set"] == "base"], kept[kept["set"] == "candidate"], known)
     verdict, sentence = judge(metrics, *sides)
     return Comparison(
-        driver=_only(runs["driver"]) or "unknown",
+        driver=driver,
         kernel=_only(runs["kernel"]) or "unknown",
         scenario=_only(runs["scenario"].dropna()),
         base=sides[0],
@@ -69,7 +71,7 @@ def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
         sentence=sentence,
         metrics=metrics,
         runs=runs,
-        remarks=_remarks(kept, sides),
+        remarks=_remarks(kept, sides, known),
     )
 
 
@@ -171,9 +173,9 @@ def _side(runs: pd.DataFrame, name: str, path: str | None) -> Side:
     )
 
 
-def _remarks(kept: pd.DataFrame, sides: Sequence[Side]) -> list[str]:
+def _remarks(kept: pd.DataFrame, sides: Sequence[Side], known: Sequence[Metric]) -> list[str]:
     """:return: what a reader should know besides."""
-    unknown = [each.title for each in METRICS if kept[each.name].isna().any()]
+    unknown = [each.title for each in known if kept[each.name].isna().any()]
     remarks = []
     if unknown:
         remarks.append(f"Not compared, since not every run knows it: {', '.join(unknown)}.")

@@ -3,6 +3,8 @@
 
 from typing import Literal, NamedTuple
 
+from toolkit import drivers
+
 
 class Metric(NamedTuple):
     """A number that each run has.
@@ -22,13 +24,19 @@ METRICS = (
     Metric("stalled_ns", "stalled time", "ns", "decides"),
     Metric("longest_ns", "longest stall", "ns", "decides"),
     Metric("open", "open stalls", "stalls", "decides"),
-    Metric("refused", "refused frames", "share", "decides"),
+    Metric("refused", drivers.REFUSED, "share", "decides"),
     # A stall that became a spin is not cured: the queue is polled, and still receives nothing.
     Metric("spin_ns", "spin time", "ns", "guards"),
     Metric("stalls", "stalls", "stalls", "informs"),
     Metric("failed", "failed refills", "refills", "informs"),
     Metric("recovery_ns", "recovery", "ns", "informs"),
 )
+
+
+def of_driver(driver: str) -> tuple[Metric, ...]:
+    """:return: METRICS in a driver's words; in the usual ones, if it is not known."""
+    word = drivers.load(driver).refused if driver in drivers.names() else drivers.REFUSED
+    return tuple(each._replace(title=word) if each.name == "refused" else each for each in METRICS)
 
 
 def heading(title: str, unit: str) -> str:

@@ -2,6 +2,7 @@
 """Two sets of runs, metric by metric: how different, how sure."""
 
 import warnings
+from collections.abc import Sequence
 from math import comb
 from typing import TypeAlias
 
@@ -29,11 +30,18 @@ _Values: TypeAlias = NDArray[np.float64]
 _ENDS = "open"
 
 
-def measure(base: pd.DataFrame, candidate: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
+def measure(
+    base: pd.DataFrame,
+    candidate: pd.DataFrame,
+    metrics: Sequence[Metric] = METRICS,
+    *,
+    intervals: bool = True,
+) -> pd.DataFrame:
     """Compares what every run of both sets knows.
 
     :param base: runs (runs.read_runs).
     :param candidate: other runs.
+    :param metrics: by which they are compared.
     :param intervals: whether to work out those too, which takes most of the time.
     :return: by the name of the metric: title, unit, role; base_median, candidate_median, base_mean,
         candidate_mean in the unit; difference and ratio of the medians (candidate to base; no ratio to a
@@ -42,7 +50,7 @@ def measure(base: pd.DataFrame, candidate: pd.DataFrame, *, intervals: bool = Tr
         significant. What is not defined is NaN.
     """
     known = [
-        each for each in METRICS if not (base[each.name].isna().any() | candidate[each.name].isna().any())
+        each for each in metrics if not (base[each.name].isna().any() | candidate[each.name].isna().any())
     ]
     names = [each.name for each in known]
     # Sorted: the order in which the runs were read must not matter to the resampling.

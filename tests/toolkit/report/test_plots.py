@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from tests.conftest import BEGAN, META, S, Trace, window, worker_stall
 from toolkit.report import plots
@@ -47,14 +48,22 @@ def test_axes_have_units(make_trace: Trace) -> None:
         assert "virtio_net stock, kernel 6.1.0-test" in title
 
 
+def _legend(figure: Figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
 def test_a_timeline_names_what_its_driver_counts(make_trace: Trace) -> None:
     meta = META | {"drivers": [META["drivers"][0] | {"name": "aoe"}]}
-    figure = plots.timeline(analyze(make_trace(CASES["one stall"], meta=meta)))
+    witness = Witness("eth1", pd.DataFrame({"start": [], "end": [], "refused": []}), 0, 1, 1)
+    figure = plots.timeline(analyze(make_trace(CASES["one stall"], meta=meta)), witness)
     assert figure.get_suptitle().startswith("Skbs in the pool and stalls (1 of 2 queues)\naoe")
     assert figure.get_supylabel() == "skbs in the pool"
-    usual = plots.timeline(_one(make_trace))
+    assert _legend(figure)[-1] == "witness: time of requests without an end"
+    usual = plots.timeline(_one(make_trace), witness)
     assert usual.get_suptitle().startswith("Posted receive buffers and stalls (1 of 2 queues)\n")
     assert usual.get_supylabel() == "buffers"
+    assert _legend(usual)[-1] == "witness: time of refused frames"
 
 
 def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
@@ -66,7 +75,7 @@ def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
     figure = plots.timeline(_one(make_trace), Witness("eth1", gaps, 0, 1, 1), phases)
     first, *_, last = figure.axes
     assert first.get_ylabel() == "knob"
-    assert last.get_ylabel().startswith("sender")
+    assert last.get_ylabel().startswith("witness")
     (strip,) = last.patches
     share, edges, _ = strip.get_data()  # type: ignore[attr-defined]
     inside = (edges[:-1] >= 2.1) & (edges[1:] <= 5.9)

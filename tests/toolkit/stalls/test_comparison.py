@@ -111,6 +111,12 @@ def test_names_where_the_variant_is_the_same(paths: tuple[Any, Any], names: tupl
     assert (found.base.name, found.candidate.name) == names
 
 
+def test_a_driver_has_its_own_word_for_what_was_refused() -> None:
+    found = compare(runs_of(HIGH, driver="aoe"), runs_of(LOW, "patched", driver="aoe"))
+    assert found.metrics.loc["refused", "title"] == "requests without an end"
+    assert found.sentence.count("requests without an end") == 1
+
+
 def test_remarks() -> None:
     candidate = runs_of(LOW, "patched", refused=None, open=[1, 0, 0, 0, 0], duration_ns=90 * S)
     unknown, longer, lower_bound = compare(runs_of(HIGH), candidate).remarks
