@@ -19,6 +19,8 @@ POSTED = "posted receive buffers"
 REFUSED = "refused frames"
 """What a witness counts of most drivers."""
 
+#: Members of Driver that a driver.toml may leave out.
+_WORDS = ("netif", "rx", "posted", "refused", "does", "deaf")
 _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
 #: Column of an event -> operator -> value; an event matches when every one of them holds.
@@ -71,6 +73,7 @@ class Driver:
     :param rx: what comes before the number of a queue.
     :param posted: what is counted as posted.
     :param refused: what a witness counts as refused.
+    :param does: what a queue does when it is not stalled, and `deaf`, what it is when it is.
     """
 
     name: str
@@ -88,6 +91,8 @@ class Driver:
     rx: str = "rx"
     posted: str = POSTED
     refused: str = REFUSED
+    does: str = "receives"
+    deaf: str = "deaf"
 
     def queues_of(self, rx: int) -> range:
         """:return: the numbers of the queues that an rx queue of the device has, one for each ring."""
@@ -144,7 +149,7 @@ def load(name: str) -> Driver:
             for entry in table["state"]
         ),
         rings=tuple(table.get("rings", [])),
-        **{name: table[name] for name in ("netif", "rx", "posted", "refused") if name in table},
+        **{name: table[name] for name in _WORDS if name in table},
     )
 
 

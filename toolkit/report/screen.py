@@ -158,17 +158,18 @@ class Screen(App[None]):
                 names[key],
                 bar(queue, sizes.get(key), width),
                 *(Text(each, justify="right") for each in counts),
-                state(queue, now, quiet=not rate),
+                state(queue, now, self._drivers[queue.driver].does if rate else "quiet"),
             )
 
     def _show_lines(self, names: dict[tuple[int, int], str]) -> None:
-        """Writes down what failed, which queues went deaf, and which receive again."""
+        """Writes down what failed, which queues are stalled now, and which go on."""
         happened = [(line.at, (line.ifindex, line.queue), line.what, "yellow") for line in self._told()]
         changes = self._progress.live.changes
         for at, ifindex, number, state, lasted in [changes.popleft() for _ in range(len(changes))]:
-            what, style = f"is deaf: {state}", "bold red"
+            driver = self._drivers[self._progress.live.queues[ifindex, number].driver]
+            what, style = f"is {driver.deaf}: {state}", "bold red"
             if lasted is not None:
-                what, style = f"receives again after {lasted / 1e9:.3f} s", "bold green"
+                what, style = f"{driver.does} again after {lasted / 1e9:.3f} s", "bold green"
             happened.append((at, (ifindex, number), what, style))
         # What failed comes before the stall that it began at the same time.
         happened.sort(key=itemgetter(0))
@@ -185,8 +186,7 @@ class Screen(App[None]):
     def _label(self, key: tuple[int, int], queue: Queue) -> str:
         devices = {device["ifindex"]: device["name"] for device in self._progress.devices}
         device = devices.get(key[0], f"if{key[0]}")
-        driver = self._drivers.get(queue.driver)
-        return f"{device} {driver.queue_name(key[1]) if driver else key[1]}"
+        return f"{device} {self._drivers[queue.driver].queue_name(key[1])}"
 
     def action_pause(self) -> None:
         self._paused = not self._paused
@@ -240,11 +240,11 @@ def bar(queue: Queue, size: int | None, width: int) -> Text:
     return text.append(f"{queue.posted:,}" + (f" of {size:,}" if size else ""), "" if share > 0 else colour)
 
 
-def state(queue: Queue, now: int, *, quiet: bool) -> Text:
+def state(queue: Queue, now: int, otherwise: str) -> Text:
     """:return: for how long a queue has been deaf, and in what states; or what it does otherwise."""
     states = dict(queue.states)
     if not states:
-        return Text("quiet" if quiet else "receives", "dim")
+        return Text(otherwise, "dim")
     return Text(f"{(now - queue.began) / 1e9:.1f} s {', '.join(states)}", "bold red")
 
 

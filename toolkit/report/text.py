@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from toolkit import drivers
 from toolkit.stalls.analysis import Analysis
 from toolkit.trace.ledger import totals
 
@@ -43,7 +44,7 @@ _CAUSE = 24
 
 
 def verdict(analysis: Analysis) -> str:
-    """:return: a sentence for each device that went deaf, the worst first; or one that says that none did."""
+    """:return: a sentence for each device with stalls, the worst first; or one that says that none did."""
     scan, stalls = analysis.scan, analysis.stalls
     length = (scan.ended - scan.began) / 1e9
     if stalls.empty:
@@ -51,7 +52,7 @@ def verdict(analysis: Analysis) -> str:
     longest = stalls.loc[stalls.groupby("device")["duration_ns"].idxmax()]
     worst = longest.sort_values("duration_ns", ascending=False)
     return " ".join(
-        _deaf(stalls[stalls["device"] == row["device"]], row, length) for row in worst.to_dict("records")
+        _stalled(stalls[stalls["device"] == row["device"]], row, length) for row in worst.to_dict("records")
     )
 
 
@@ -63,12 +64,12 @@ def _nothing(analysis: Analysis, length: float) -> str:
     if not queues["packets"].sum():
         return f"No stall was seen on {who} in {length:.1f} s, but no packet either: it proves nothing."
     return (
-        f"No stall: {who} never went deaf in {length:.1f} s "
+        f"No stall: {who} never went {_deaf(*queues['driver'].unique())} in {length:.1f} s "
         f"({queues['packets'].sum():,} packets on {len(queues)} queue(s))."
     )
 
 
-def _deaf(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> str:
+def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> str:
     count, queues = len(stalls), stalls["queue"].nunique()
     times = "once" if count == 1 else f"{count:,} times"
     (one, *_) = _queues(stalls)
@@ -81,7 +82,7 @@ def _deaf(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> st
     ]
     state = longest["state"] + (f", of it {', '.join(also)}" if also else "")
     sentence = (
-        f"{longest['device']} went deaf {times} in {length:.1f} s on {where}, "
+        f"{longest['device']} went {_deaf(longest['driver'])} {times} in {length:.1f} s on {where}, "
         f"{'for' if count == 1 else 'at most for'} {much} s ({state}): {longest['cause']}."
     )
     if stalls["open"].any():
@@ -89,6 +90,12 @@ def _deaf(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> st
     if stalls["uncertain"].any():
         sentence += f" {stalls['uncertain'].sum()} of the stalls touch dropped events and are uncertain."
     return sentence
+
+
+def _deaf(*names: str) -> str:
+    """:return: what a queue of these drivers is in a stall, in a word."""
+    words = {drivers.load(name).deaf for name in set(names) & set(drivers.names())}
+    return words.pop() if len(words) == 1 else "deaf"
 
 
 def _queues(frame: pd.DataFrame) -> list[str]:

@@ -26,9 +26,14 @@ class Shown:
     """A screen of a trace that began 10 s ago, and what it shows; `at` is the time."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *, save: str = "watch.rxt", lives: bool = True
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        save: str = "watch.rxt",
+        lives: bool = True,
+        name: str = "virtio_net",
     ) -> None:
-        driver = load("virtio_net")
+        driver = load(name)
         self.at = BEGAN + 10 * S
         self.progress = Progress(Live([driver], META["devices"]), started=BEGAN / S, devices=META["devices"])
         self.lines: list[Line] = []
@@ -108,6 +113,19 @@ def test_a_stall_as_it_comes_and_goes(shown: Shown) -> None:
         assert re.search(r"refill failed .*\s+11.000 s  eth1 rx-0  is deaf: starved", text)
         assert "13.000 s  eth1 rx-0  receives again after 2.000 s" in text
         assert "256 of 256" in text
+
+    shown.run(script)
+
+
+def test_a_driver_that_sends_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, name="aoe")
+    shown.progress.live.queues.clear()
+    shown.progress.live.take(np.concatenate([event("blocked", 8), event("unblocked", 9)]))
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        assert "8.000 s  eth1 target-0  is silent: blocked" in shown.text()
+        assert "9.000 s  eth1 target-0  sends again after 1.000 s" in shown.text()
 
     shown.run(script)
 

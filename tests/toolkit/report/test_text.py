@@ -33,6 +33,16 @@ def test_a_queue_has_its_name_where_a_ring_has_several(make_trace: Trace) -> Non
     assert "on rx-0 sbq, for 0.500 s (napi-off): softirq refill of rx-1 lbq failed" in text.verdict(alone)
 
 
+def test_a_driver_that_sends_goes_silent(make_trace: Trace) -> None:
+    traced = {**META["drivers"][0], "name": "aoe", "module": "aoe", "regime": "kicked by the timer"}
+    meta = {**META, "drivers": [traced], "devices": [{**META["devices"][0], "driver": "aoe", "queues": []}]}
+    stalled = make_trace([window(1), event("blocked", 2, flags="held"), event("unblocked", 3)], meta=meta)
+    assert text.verdict(analyze(stalled)).startswith(
+        "eth1 went silent once in 10.0 s on target-0, for 1.000 s"
+    )
+    assert " eth1 never went silent in 10.0 s" in text.verdict(analyze(make_trace([window(1)], meta=meta)))
+
+
 def test_often_and_open(make_trace: Trace) -> None:
     verdict = text.verdict(analyze(make_trace([*worker_stall(2, 3), failed(4, queue=1)])))
     assert verdict.startswith("eth1 went deaf 2 times in 10.0 s on 2 queues, at most for 6.000 s (starved)")
