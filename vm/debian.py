@@ -58,6 +58,13 @@ def archives() -> dict[str, str]:
     }
 
 
+def laid_over(release: str, suite: str) -> str:
+    """:return: a setup hook of mmdebstrap, after which apt knows another suite of a release's archive."""
+    # The line that says where it is is made from the one that is there.
+    lines = f"sed -n 's/ {release} main/ {suite} main/p' \"$1\"/etc/apt/sources.list"
+    return f'--setup-hook={lines} >"$1"/etc/apt/sources.list.d/backports.list'
+
+
 def mmdebstrap(words: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:
     """Runs mmdebstrap, as root or in a user namespace.
 

@@ -67,14 +67,12 @@ def _shadow(tree: Path) -> None:
 
 def _packages() -> list[str]:
     """:return: mmdebstrap's arguments, but for those that follow from where the packages come."""
-    # The line that says where backports are is made from the one that is there: it has the same archive.
-    lines = f"sed -n 's/ {RELEASE} main/ {BACKPORTS} main/p' \"$1\"/etc/apt/sources.list"
     return [
         "--variant=extract",
         "--format=tar",
         "--include=qemu-system-x86",
         f'--aptopt=APT::Default-Release "{BACKPORTS}"',
-        f'--setup-hook={lines} >"$1"/etc/apt/sources.list.d/backports.list',
+        debian.laid_over(RELEASE, BACKPORTS),
         RELEASE,
     ]
 

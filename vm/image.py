@@ -54,7 +54,11 @@ def requirements() -> list[str]:
 
 def packages(machine: Machine) -> list[str]:
     """The Debian packages of a machine's image."""
-    return [*PACKAGES, *machine.packages]
+    suite = f"/{machine.kernel}" if machine.kernel else ""
+    return [
+        *(f"{each}{suite}" if each.startswith("linux-") else each for each in PACKAGES),
+        *machine.packages,
+    ]
 
 
 def key(machine: Machine) -> str:
@@ -152,6 +156,8 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     for inside, outside in files.items():
         hooks.append(("customize", f"download /{inside} {shlex.quote(str(work / outside))}"))
     words = ["--variant=apt", "--format=null", f"--include={','.join(packages(machine))}"]
+    if machine.kernel:
+        words.append(debian.laid_over(machine.release, machine.kernel))
     return [*words, *(f"--{stage}-hook={hook}" for stage, hook in hooks), machine.release, "-"]
 
 

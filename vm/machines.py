@@ -63,6 +63,7 @@ class Xen:
 class Machine:
     """One entry of ``machines.yaml`` over the defaults.
 
+    :param kernel: the suite that its kernel is of, if that is not the release.
     :param start: modules and their arguments (``python -m``), run in the machine as root when it is up.
     """
 
@@ -76,6 +77,7 @@ class Machine:
     nics: tuple[Nic, ...]
     swap: Swap | None = None
     xen: Xen | None = None
+    kernel: str | None = None
     packages: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()
     start: tuple[str, ...] = ()

@@ -41,6 +41,7 @@ def test_the_key_is_of_content_and_not_of_place(monkeypatch: pytest.MonkeyPatch,
 def test_what_changes_the_key(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [image.key(MACHINE), image.key(replace(MACHINE, packages=("vblade",)))]
     keys.append(image.key(replace(MACHINE, release="trixie")))
+    keys.append(image.key(replace(MACHINE, kernel="bookworm-backports")))
     keys.append(image.key(replace(MACHINE, xen=Xen(512))))
     install = box / "install.sh"
     install.write_text(install.read_text() + "\n")
