@@ -32,9 +32,10 @@ def watch(
     ] = None,
     device: completion.Device = None,
 ) -> None:
-    """Show queues, posted buffers, failed refills and stalls as they happen.
+    """Show the queues and their stalls, as they happen.
 
-    Needs root, the distribution's bcc, and a terminal. Keys: f shows only what contains a text, space pauses
+    Posted buffers, packets and failed refills of each, and what happened when. Needs root, the
+    distribution's bcc, and a terminal. Keys: f shows only what contains a text, space pauses
     the screen, s saves the last minute as a trace in the current directory, q quits. A stall that began
     before that minute is not in what is saved.
 
