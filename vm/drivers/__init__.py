@@ -106,8 +106,11 @@ def build(driver: str, variant: str) -> Path:
     shutil.copy(HERE / driver / "Kbuild", work / "Kbuild")
     # pahole reads the kernel's types from here, to lay the module's own over them; raw BTF will do.
     shutil.copyfile("/sys/kernel/btf/vmlinux", headers / "vmlinux")
-    # Debian ships no resolve_btfids, and these modules have nothing for it to resolve.
-    _run(["make", "-C", headers, f"M={work}", f"-j{os.cpu_count()}", "RESOLVE_BTFIDS=true", "modules"])
+    # Debian's older headers have no resolve_btfids, and these modules nothing for it to resolve. Since
+    # 522397d05e7d (2025) it is what writes BTF into a module, and the headers have it.
+    resolver = headers / "tools/bpf/resolve_btfids/resolve_btfids"
+    without = [] if resolver.exists() else ["RESOLVE_BTFIDS=true"]
+    _run(["make", "-C", headers, f"M={work}", f"-j{os.cpu_count()}", *without, "modules"])
     _run(["strip", "--strip-debug", work / f"{driver}.ko"])
     shutil.move(work / f"{driver}.ko", module)
     shutil.rmtree(work)
@@ -167,5 +170,7 @@ def _name_itself(work: Path, variant: str) -> None:
 def _run(words: Sequence[str | Path]) -> None:
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        said = [line for line in done.stdout.splitlines() if "rror" in line] or done.stdout.splitlines()
+        # Of make's errors the first ones tell; those after them only say that there were some.
+        lines = [line for line in done.stdout.splitlines() if not re.match(r"make(\[\d+\])?: ", line)]
+        said = [line for line in lines if "rror" in line] or lines
         raise UserError(f"{words[0]} failed with status {done.returncode}: {' | '.join(said[-3:])}")
