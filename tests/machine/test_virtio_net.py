@@ -52,6 +52,22 @@ def test_knob_makes_a_stall_that_the_sender_sees(boot: Boot, kind: str, tmp_path
     assert longest["reclaim_ns"] > longest["duration_ns"] / 2
 
 
+@pytest.mark.slow
+def test_a_driver_without_a_worker_spins(boot: Boot, tmp_path: Path) -> None:
+    scenario, traffic = ["knob", "--hold", "2", "--buffer", "4"], trial.Traffic(rate=4000)
+    files = trial.run(
+        boot("virtio-net-backports"), "virtio_net", tmp_path, scenario=scenario, traffic=traffic
+    )
+    analysis, found = result(files)
+    assert found["regime"] == "NAPI repoll"
+    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
+    assert longest["napi_off_ns"] == 0
+    assert longest["spinning_ns"] > longest["duration_ns"] / 2 > 250_000_000
+    assert longest["polls"] > 1000 and longest["failed"] > 1000
+    assert longest["packets"] < longest["polls"] / 100
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+
+
 def test_idle_machine_has_no_stall(machine: guest.Guest, tmp_path: Path) -> None:
     files = trial.run(machine, "virtio_net", tmp_path, seconds=8)
     analysis = analyze(files.trace)

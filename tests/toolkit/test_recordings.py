@@ -84,6 +84,17 @@ def test_recordings_that_cannot_be_compared(
     assert sentence in " ".join((out + err).split())
 
 
+def test_virtio_net_of_today_spins() -> None:
+    trace = toolkit.read(DATA / "virtio_net_spinning" / "trace.rxt")
+    assert trace.summary["regime"] == "NAPI repoll"
+    assert trace.stalls["state"].tolist() == ["starved", "starved"]
+    assert (trace.stalls["spinning_ns"] > 0.9 * trace.stalls["duration_ns"]).all()
+    assert trace.stalls["polls"].tolist() == [88112, 86861]
+    assert trace.stalls["failed"].tolist() == [88077, 86783]
+    assert trace.agreement and trace.agreement["agrees"]
+    assert trace.ledger["dropped"].sum() == 0
+
+
 def test_qlge_stays_deaf_without_its_fix_and_recovers_with_it() -> None:
     unfixed, stock = (toolkit.read(DATA / "qlge" / variant / "trace.rxt") for variant in ("unfixed", "stock"))
     (stall,) = unfixed.stalls.to_dict("records")

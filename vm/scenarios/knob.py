@@ -3,13 +3,19 @@
 
 GFP_ATOMIC may go down to about 3/8 of the min watermark, so what fails is an allocation with less free memory
 than that (mm/page_alloc.c, __zone_watermark_ok: min - min/2 - a quarter of that).
+
+A driver with a page pool (virtio_net of Linux 7.3) uses pages again which nobody keeps, and asks for none.
+With --buffer what arrives stays in sockets that nobody reads.
 """
 
 from __future__ import annotations
 
+import argparse
 import mmap
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from vm.scenarios import testbed
@@ -29,6 +35,8 @@ def main() -> None:
         "--settle", type=float, default=2.0, help="seconds of rest before and after each hold"
     )
     parser.add_argument("--after", type=float, default=0.0, help="seconds to go on after the last hold")
+    testbed.receiver_options(parser)
+    parser.add_argument("--buffer", type=int, default=0, help="MiB that each socket may hold; 0: no sockets")
     arguments = parser.parse_args()
 
     log = testbed.begin("knob")
@@ -43,6 +51,7 @@ def main() -> None:
                 with log.phase("rest"):
                     time.sleep(arguments.settle)
                 with (
+                    _unread(arguments) if arguments.buffer else nullcontext(),
                     testbed.without_zone_dma(),
                     log.phase("hold", shortage=True),
                     testbed.sysctl("vm.min_free_kbytes", str(arguments.min_free)),
@@ -55,6 +64,16 @@ def main() -> None:
                 time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
+
+
+@contextmanager
+def _unread(arguments: argparse.Namespace) -> Iterator[None]:
+    """What arrives is kept by sockets that nobody reads."""
+    with (
+        testbed.address(arguments.device, arguments.address),
+        testbed.unread(arguments.ports, arguments.buffer * MIB),
+    ):
+        yield
 
 
 def _spare() -> int:

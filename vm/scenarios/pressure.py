@@ -7,12 +7,11 @@ failures" (2019).
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import ExitStack
 
 from vm.scenarios import testbed
-from vm.scenarios.testbed import MIB, SO_RCVBUFFORCE
+from vm.scenarios.testbed import MIB
 
 
 def main() -> None:
@@ -38,22 +37,12 @@ def main() -> None:
             ):
                 end = time.monotonic() + arguments.duration
                 while (left := end - time.monotonic()) > 0:
-                    unread = [_socket(port, arguments.buffer * MIB) for port in arguments.ports]
-                    time.sleep(min(arguments.recycle, left))
-                    for each in unread:
-                        each.close()
+                    with testbed.unread(arguments.ports, arguments.buffer * MIB):
+                        time.sleep(min(arguments.recycle, left))
         with log.phase("recover"):
             time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
-
-
-def _socket(port: int, size: int) -> socket.socket:
-    """A UDP socket that takes `size` bytes and is never read."""
-    found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
-    found.bind(("", port))
-    return found
 
 
 if __name__ == "__main__":

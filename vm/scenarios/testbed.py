@@ -10,12 +10,13 @@ import mmap
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,10 +43,15 @@ def pressure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration", type=float, default=40.0, help="seconds of pressure")
     parser.add_argument("--dirty", type=int, default=750, help="MiB that are written over and over")
     parser.add_argument("--min-free", type=int, default=4096, help="vm.min_free_kbytes meanwhile")
+    receiver_options(parser)
+    parser.add_argument("--buffer", type=int, default=6, help="MiB that each socket may hold")
+
+
+def receiver_options(parser: argparse.ArgumentParser) -> None:
+    """Adds where a scenario receives."""
     parser.add_argument("--device", default="eth1", help="the device that receives")
     parser.add_argument("--address", default="192.0.2.1/24", help="its address meanwhile")
     parser.add_argument("--ports", type=_ports, default="9000-9047", help="ports to receive on")
-    parser.add_argument("--buffer", type=int, default=6, help="MiB that each socket may hold")
 
 
 def _ports(text: str) -> range:
@@ -164,6 +170,17 @@ def address(device: str, network: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["ip", "address", "del", network, "dev", device], check=False)
+
+
+@contextmanager
+def unread(ports: range, size: int) -> Iterator[None]:
+    """UDP sockets that take `size` bytes each, and that nobody reads, for the length of the block."""
+    with ExitStack() as stack:
+        for port in ports:
+            found = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+            found.bind(("", port))
+        yield
 
 
 def meminfo(name: str) -> int:
