@@ -64,7 +64,6 @@ def test_a_driver_without_a_worker_spins(boot: Boot, tmp_path: Path) -> None:
     assert longest["napi_off_ns"] == 0
     assert longest["spinning_ns"] > longest["duration_ns"] / 2 > 250_000_000
     assert longest["polls"] > 1000 and longest["failed"] > 1000
-    assert longest["packets"] < longest["polls"] / 100
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 
