@@ -33,8 +33,9 @@ CORE_NEXT = 0x1F4
 
 
 def name(machine: Machine) -> str:
-    """What a machine's box is called: a release has one, and each machine with packages of its own."""
-    return f"rx-stall/{machine.release}{f'-{machine.name}' if machine.packages else ''}"
+    """What a machine's box is called: a release has one, and so has each machine that adds to it."""
+    own = machine.kernel or machine.packages
+    return f"rx-stall/{machine.release}{f'-{machine.name}' if own else ''}"
 
 
 def add(machine: Machine, say: Callable[[str], None]) -> str:
