@@ -175,11 +175,15 @@ class Screen(App[None]):
         happened.sort(key=itemgetter(0))
         lines = [(at, names.get(key, f"if{key[0]}"), what, style) for at, key, what, style in happened]
         shown = [line for line in lines if self._only in f"{line[1]} {line[2]}"]
+        # Of a flood the first failures are left out, and never what became of a queue.
+        failed = [line for line in shown if line[-1] == "yellow"]
+        left_out = failed[: max(len(shown) - _LINES, 0)]
         log = self.query_one(RichLog)
-        for at, name, what, style in shown[-_LINES:]:
-            log.write(Text(f"{at / 1e9 - self._progress.started:10.3f} s  {name}  ").append(what, style))
-        if len(shown) > _LINES:
-            log.write(Text(f"{'':14}({len(shown) - _LINES} lines before these are left out)", "dim"))
+        for at, name, what, style in shown:
+            if (at, name, what, style) not in left_out:
+                log.write(Text(f"{at / 1e9 - self._progress.started:10.3f} s  {name}  ").append(what, style))
+        if left_out:
+            log.write(Text(f"{'':14}({len(left_out)} lines before these are left out)", "dim"))
         # The window may have become smaller.
         log.scroll_end(animate=False)
 

@@ -144,6 +144,22 @@ def test_failures_are_written_down_and_a_flood_is_cut(shown: Shown) -> None:
     shown.run(script)
 
 
+def test_a_flood_does_not_wash_away_what_became_of_a_queue(shown: Shown) -> None:
+    shown.progress.live.take(np.concatenate(worker_stall(11, 13)))
+    shown.lines = [Line(BEGAN + 15 * S + n, 3, 1, f"refill failed {n}") for n in range(30)]
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.resize_terminal(120, 40)
+        shown.app.look()
+        await pilot.pause()
+        text = shown.text()
+        assert "refill failed 29" in text and "refill failed 11\n" not in text
+        assert "13.000 s  eth1 rx-0  receives again after 2.000 s" in text
+        assert "(12 lines before these are left out)" in text
+
+    shown.run(script)
+
+
 def test_the_last_lines_are_seen_in_a_window_of_any_size(shown: Shown) -> None:
     shown.lines = [Line(BEGAN + n * 10**7, 3, 1, f"refill failed {n}") for n in range(20)]
 
