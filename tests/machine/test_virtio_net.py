@@ -60,10 +60,10 @@ def test_a_driver_without_a_worker_spins(boot: Boot, tmp_path: Path) -> None:
     )
     analysis, found = result(files)
     assert found["regime"] == "NAPI repoll"
-    longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
-    assert longest["napi_off_ns"] == 0
-    assert longest["spinning_ns"] > longest["duration_ns"] / 2 > 250_000_000
-    assert longest["polls"] > 1000 and longest["failed"] > 1000
+    # Whether its ring runs dry meanwhile is chance: without a worker NAPI is on in any case.
+    (queue,) = analysis.queues.to_dict("records")
+    assert queue["failed"] > 1000 and queue["full_polls"] > 1000 and queue["workers"] == 0
+    assert "napi-off" not in set(analysis.stalls["state"])
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 
