@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,16 @@ class Driver:
     def queue_label(self, number: int) -> str:
         """:return: what a queue is called in a sentence: by its number, where it is just an rx queue."""
         return self.queue_name(number) if self.rings or self.rx != "rx" else f"queue {number}"
+
+
+def word(which: str, of: Iterable[str]) -> str:
+    """A word for people: a member of Driver, such as "refused".
+
+    :param of: names of drivers.
+    :return: their word; the usual one, where they have several or none of them is known.
+    """
+    found = {str(getattr(load(name), which)) for name in set(of) & set(names())}
+    return found.pop() if len(found) == 1 else str(getattr(Driver, which))
 
 
 def names() -> list[str]:

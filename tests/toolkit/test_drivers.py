@@ -51,6 +51,11 @@ def test_a_driver_may_have_other_queues_and_other_buffers() -> None:
     assert drivers.load("qlge").posted == drivers.POSTED
 
 
+def test_a_word_of_several_drivers_is_the_usual_one() -> None:
+    assert drivers.word("deaf", ["aoe", "aoe"]) == "silent"
+    assert drivers.word("deaf", ["aoe", "qlge"]) == drivers.word("deaf", ["e1001"]) == "deaf"
+
+
 def test_unknown_driver_is_told_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"unknown driver 'e1001'; known are: .*virtio_net"):
         drivers.load("e1001")

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from toolkit import drivers
-from toolkit.drivers import POSTED, REFUSED
+from toolkit.drivers import POSTED
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
@@ -103,7 +103,7 @@ def timeline(
     tall += [0.45] * (witness is not None)
     figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
-    posted = _word(analysis, "posted", POSTED)
+    posted = _word(analysis, "posted")
     title = _title(analysis, f"{posted[0].upper()}{posted[1:]} and stalls", len(queues))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     end = (analysis.scan.ended - analysis.scan.began) / 1e9
@@ -242,10 +242,9 @@ def _colours(analysis: Analysis) -> dict[str, str]:
     return {state: STATES.get(state, "#000000") for state in [*(s for s in STATES if s in seen), *seen]}
 
 
-def _word(analysis: Analysis, name: str, usual: str) -> str:
-    """:return: a driver's word for something; where drivers of several kinds were traced, the usual."""
-    found = {str(getattr(drivers.load(each["name"]), name)) for each in analysis.meta["drivers"]}
-    return found.pop() if len(found) == 1 else usual
+def _word(analysis: Analysis, which: str) -> str:
+    """:return: the word of the drivers that were traced."""
+    return drivers.word(which, (each["name"] for each in analysis.meta["drivers"]))
 
 
 def _title(analysis: Analysis, what: str, shown: int | None = None) -> str:
@@ -382,7 +381,7 @@ def _legend(analysis: Analysis, witness: Witness | None, posted: str) -> list[Pa
     if KIND["alloc_fail"] in kinds:
         entries.append(Line2D([], [], color=_INK, marker="v", ls="", ms=5, label="allocation failed"))
     if witness is not None:
-        entries.append(Patch(color=_INK, label=f"witness: time of {_word(analysis, 'refused', REFUSED)}"))
+        entries.append(Patch(color=_INK, label=f"witness: time of {_word(analysis, 'refused')}"))
     if analysis.scan.losses:
         entries.append(Patch(facecolor="none", edgecolor="#888888", hatch="////", label="events dropped"))
     return entries

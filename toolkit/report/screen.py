@@ -176,11 +176,11 @@ class Screen(App[None]):
         lines = [(at, names.get(key, f"if{key[0]}"), what, style) for at, key, what, style in happened]
         shown = [line for line in lines if self._only in f"{line[1]} {line[2]}"]
         # Of a flood the first failures are left out, and never what became of a queue.
-        failed = [line for line in shown if line[-1] == "yellow"]
-        left_out = failed[: max(len(shown) - _LINES, 0)]
+        failed = [row for row, line in enumerate(shown) if line[-1] == "yellow"]
+        left_out = set(failed[: max(len(shown) - _LINES, 0)])
         log = self.query_one(RichLog)
-        for at, name, what, style in shown:
-            if (at, name, what, style) not in left_out:
+        for row, (at, name, what, style) in enumerate(shown):
+            if row not in left_out:
                 log.write(Text(f"{at / 1e9 - self._progress.started:10.3f} s  {name}  ").append(what, style))
         if left_out:
             log.write(Text(f"{'':14}({len(left_out)} lines before these are left out)", "dim"))

@@ -64,7 +64,7 @@ def _nothing(analysis: Analysis, length: float) -> str:
     if not queues["packets"].sum():
         return f"No stall was seen on {who} in {length:.1f} s, but no packet either: it proves nothing."
     return (
-        f"No stall: {who} never went {_deaf(*queues['driver'].unique())} in {length:.1f} s "
+        f"No stall: {who} never went {drivers.word('deaf', queues['driver'])} in {length:.1f} s "
         f"({queues['packets'].sum():,} packets on {len(queues)} queue(s))."
     )
 
@@ -81,8 +81,9 @@ def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) ->
         if longest[column] and column != f"{longest['state'].replace('-', '_')}_ns"
     ]
     state = longest["state"] + (f", of it {', '.join(also)}" if also else "")
+    deaf = drivers.word("deaf", [longest["driver"]])
     sentence = (
-        f"{longest['device']} went {_deaf(longest['driver'])} {times} in {length:.1f} s on {where}, "
+        f"{longest['device']} went {deaf} {times} in {length:.1f} s on {where}, "
         f"{'for' if count == 1 else 'at most for'} {much} s ({state}): {longest['cause']}."
     )
     if stalls["open"].any():
@@ -90,12 +91,6 @@ def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) ->
     if stalls["uncertain"].any():
         sentence += f" {stalls['uncertain'].sum()} of the stalls touch dropped events and are uncertain."
     return sentence
-
-
-def _deaf(*names: str) -> str:
-    """:return: what a queue of these drivers is in a stall, in a word."""
-    words = {drivers.load(name).deaf for name in set(names) & set(drivers.names())}
-    return words.pop() if len(words) == 1 else "deaf"
 
 
 def _queues(frame: pd.DataFrame) -> list[str]:

@@ -35,7 +35,7 @@ METRICS = (
 
 def of_driver(driver: str) -> tuple[Metric, ...]:
     """:return: METRICS in a driver's words; in the usual ones, if it is not known."""
-    word = drivers.load(driver).refused if driver in drivers.names() else drivers.REFUSED
+    word = drivers.word("refused", [driver])
     return tuple(each._replace(title=word) if each.name == "refused" else each for each in METRICS)
 
 
