@@ -48,11 +48,11 @@ setup-test: setup-vagrant ## also install the browser that looks at the pages
 demo: setup ## boot a machine, make its NIC deaf, trace it, show the stall in out/demo
 	$(PYTHON) -m vm.demo
 
-check: setup ## lint, types and unit tests, in a minute
+check: setup ## lint, types and unit tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTHON) -m pytest -q -m 'not machine and not browser and not notebook'
+	$(PYTHON) -m pytest -q -n auto -m 'not machine and not browser and not notebook'
 
 test: setup-test check ## everything, with machines: a good hour without KVM
 	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser or notebook) and not slow' $(AGAIN)

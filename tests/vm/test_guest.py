@@ -4,8 +4,9 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,6 +38,13 @@ PANICKING = """
 console = [word for word in words if "console.log" in word][0].partition("path=")[2]
 pathlib.Path(console).write_text("Kernel panic - not syncing: oops\\n" + "register\\n" * 30)
 """
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Sockets lie in it, whose paths must be short."""
+    with tempfile.TemporaryDirectory(prefix="rx-") as path:
+        yield Path(path)
 
 
 @pytest.fixture
