@@ -92,10 +92,11 @@ def witness(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 process.stdout.readline()
                 yield more
             finally:
-                more["ring"] = asdict(xen.ring(guest.device))
                 process.send_signal(signal.SIGINT)
         if process.returncode:
             raise RuntimeError(f"vm.xen.echo ended with status {process.returncode}")
+        # Nothing is on its way any more: whatever slot the guest has back is posted again.
+        more["ring"] = asdict(xen.ring(guest.device))
         more["log"] = xen.log(guest.device)[before:]
         if arguments.output:
             found = json.dumps({**json.loads(account.read()), **more}, indent=1)
