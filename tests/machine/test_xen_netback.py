@@ -131,7 +131,8 @@ def test_a_guest_whose_memory_is_full(machine: guest.Guest, tmp_path: Path) -> N
     phases = json.loads((tmp_path / "phases.json").read_text())["phases"]
     (hold,) = [phase for phase in phases if phase["shortage"]]
     assert abs(longest["end_ns"] - hold["end_ns"]) < 1_000_000_000
-    assert account["ring_hold"]["free"] == 0
+    # Fewer than a packet may need (XEN_NETBK_LEGACY_SLOTS_MAX), and as many as netback itself shows.
+    assert account["ring_hold"]["free"] == longest["posted"] < 18
     assert account["ring"] == {"free": 256, "queued": 0, "stopped": False}
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
