@@ -85,6 +85,13 @@ static __always_inline void netback_send(struct rxt_queue *queue, u8 kind, u64 t
 	rxt_send_alone(queue, &event);
 }
 
+static __always_inline void netback_unblocked(struct rxt_queue *queue, struct netback_wait *wait, u64 ts, u16 posted)
+{
+	if (wait->told)
+		netback_send(queue, RXT_UNBLOCKED, ts, wait->told_posted, posted, 0);
+	wait->since = 0;
+}
+
 /*
  * Is the queue blocked: stopped, or short of slots for its next packet? It is, from then on, until a packet was
  * handed over and it is not stopped: a queue that is drained because its packets are too old has not recovered.
@@ -99,11 +106,8 @@ static __always_inline void netback_look(u64 key, struct rxt_queue *queue, struc
 	u64 now = bpf_ktime_get_ns();
 	int last = stopped && !needed;
 
-	if (wait->since && wait->delivered && !stopped) {
-		if (wait->told)
-			netback_send(queue, RXT_UNBLOCKED, now, wait->told_posted, posted, 0);
-		wait->since = 0;
-	}
+	if (wait->since && wait->delivered && !stopped)
+		netback_unblocked(queue, wait, now, posted);
 	if (!stopped && posted >= needed)
 		return;
 	if (!wait->since) {
@@ -192,6 +196,9 @@ int netback_deliver(struct pt_regs *ctx)
 	if (!wait->round++)
 		wait->round_began = now;
 	wait->delivered = now;
+	/* The look after the round may find it blocked again: that is another time, with these packets in between. */
+	if (wait->since && !netback_stopped(key))
+		netback_unblocked(queue, wait, now, netback_posted(key));
 	return 0;
 }
 
