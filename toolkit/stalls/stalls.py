@@ -13,7 +13,7 @@ from toolkit.stalls import gfp, rules
 from toolkit.stalls.scan import SUMS, Scan
 from toolkit.stalls.states import belonging, same_device
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import KIND, NO_ORDER, NOT_KNOWN
+from toolkit.trace.schema import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 
 _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]
 _COUNTED = [*SUMS, "spin_ns", "retries"]
@@ -105,17 +105,19 @@ def _blocked(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
     """
     rare = scan.rare.sort_values("ts", kind="stable")
     blocked = rare[rare["kind"] == KIND["blocked"]]
-    seen = blocked[["ts", "queue", "posted_after", "stopped", "held", "some_free"]]
+    seen = blocked[["ts", "queue", "posted_after", "stopped", "held", "some_free"]].assign(said=blocked["ts"])
     free = rare[(rare["kind"] == KIND["timer"]) & ~rare["held"].astype(bool)]
     asked = frame[["queue"]].rename_axis("stall")
     starts = asked.assign(ts=frame["start_ns"])
     first = pd.merge_asof(starts, seen, on="ts", by="queue", tolerance=0)
-    ends = asked.assign(ts=frame["end_ns"]).reset_index().sort_values("ts", kind="stable")
-    last = pd.merge_asof(ends, seen, on="ts", by="queue").set_index("stall")
+    # Slots that end a stall come a moment before it ends.
+    ends = asked.assign(ts=frame["end_ns"].where(frame["open"], frame["end_ns"] - WINDOW_NS))
+    ends = ends.reset_index().sort_values("ts", kind="stable")
+    last = pd.merge_asof(ends, seen, on="ts", by="queue").set_index("stall").reindex(frame.index)
     looks = free[["ts", "queue"]].assign(freed=free["ts"])
     freed = pd.merge_asof(starts, looks, on="ts", by="queue", direction="forward")["freed"]
     found = first.assign(
-        later=last["posted_after"].reindex(frame.index).to_numpy(),
+        later=last["posted_after"].where(last["said"] >= frame["start_ns"]).to_numpy(),
         freed=(freed.where(freed.to_numpy() <= frame["end_ns"].to_numpy()) - starts["ts"].to_numpy()) / 1e9,
     ).set_axis(frame.index)
     found = found[found["posted_after"].notna()]
@@ -126,8 +128,8 @@ def _blocked(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
 def _why_blocked(blocked: Mapping[Any, Any]) -> str:
     """:return: why a queue was blocked, in words.
 
-    :param blocked: the event, `later`, what was posted when it was last said, and `freed` [s], when the
-        driver's timer first found that skbs were free again.
+    :param blocked: the event, `later`, what was posted when it was last said before the end, and `freed`
+        [s], when the driver's timer first found that skbs were free again.
     """
     posted = int(blocked["posted_after"])
     if not blocked["held"]:

@@ -77,17 +77,21 @@ def test_the_cause_is_how_many_slots_were_free(make_trace: Trace) -> None:
     found = analysis(
         make_trace,
         blocked(1, 0),
+        blocked(1.999, 256),
         event("unblocked", 2, posted_after=256),
+        blocked(2.1, 5, flags="stopped"),
+        event("unblocked", 2.105, posted_after=256),
         blocked(3, 17, flags="stopped"),
         blocked(3.1, 90, flags="stopped"),
         blocked(3.2, 254, flags="stopped"),
     )
     assert found.stalls["cause"].tolist() == [
         "waiting for ring slots with 0 free",
+        "queue stopped with 5 free",
         "queue stopped with 17 free, and still with 254",
     ]
-    assert found.stalls["posted"].tolist() == [0, 17]
-    assert found.stalls["open"].tolist() == [False, True]
+    assert found.stalls["posted"].tolist() == [0, 5, 17]
+    assert found.stalls["open"].tolist() == [False, False, True]
 
 
 def test_a_failed_refill_is_still_the_cause_of_other_stalls(make_trace: Trace) -> None:
