@@ -138,3 +138,14 @@ def test_a_paused_guest_is_ready_and_deaf() -> None:
     assert stall["start_ns"] < first["off_ns"] < first["on_ns"] == stall["end_ns"] - first["deaf_ns"]
     assert first["deaf_ns"] > 19e9
     assert trace.agreement and trace.agreement["agrees"]
+
+
+def test_packets_that_get_through_end_a_stall() -> None:
+    """After 5 s netback threw away what needed more than 9 slots, and the guest got nine packets."""
+    trace = toolkit.read(DATA / "xen_netback" / "unfilled" / "trace.rxt")
+    assert trace.stalls["state"].tolist() == ["blocked", "blocked"]
+    assert trace.stalls["posted"].tolist() == [9, 0]
+    assert trace.agreement and trace.agreement["agrees"]
+    for stall, gap in zip(trace.stalls.to_dict("records"), trace.agreement["gaps"], strict=True):
+        assert abs(stall["start_ns"] - gap["start_ns"]) < 20_000_000
+        assert abs(stall["duration_ns"] - gap["duration_ns"]) < 30_000_000
