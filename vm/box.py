@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolkit.errors import UserError
-from vm import image, qemu
+from vm import emulator, image, qemu
 from vm.cmd import cmd
 from vm.machines import Machine
 from vm.paths import cache
@@ -33,9 +33,13 @@ CORE_NEXT = 0x1F4
 
 
 def name(machine: Machine) -> str:
-    """What a machine's box is called: a release has one, and so has each machine that adds to it."""
-    own = machine.kernel or machine.packages
-    return f"rx-stall/{machine.release}{f'-{machine.name}' if own else ''}"
+    """Return the name of a machine's box: each image has one, and one more where it boots a Xen host."""
+    parts = [machine.release]
+    if machine.kernel:
+        parts.append(machine.kernel.removeprefix(f"{machine.release}-"))
+    if machine.xen:
+        parts.append("xen")
+    return f"rx-stall/{'-'.join(parts)}"
 
 
 def add(machine: Machine, say: Callable[[str], None]) -> str:
@@ -50,7 +54,7 @@ def add(machine: Machine, say: Callable[[str], None]) -> str:
         raise UserError("vagrant is not installed: run `make setup-vagrant`.")
     built = image.ensure(machine, say=say)
     # The Vagrantfile asks no hypervisor: it reads the answer that is remembered here.
-    qemu.choose_accel(built, say)
+    qemu.choose_accel(built, say, emulator.ensure(say=say))
     with tempfile.TemporaryDirectory(prefix="box-", dir=cache()) as directory:
         file = Path(directory) / "box"
         say(f"packing the box {name(machine)}")

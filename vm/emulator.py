@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The QEMU that a machine needs: the system's, or a newer one from Debian's packages, unpacked in the cache.
+"""The QEMU that runs the machines: the system's, or a newer one from Debian's packages, kept in the cache.
 
-vfio-user-pci came with QEMU 10.1. The unpacked QEMU brings its own C library, so it runs on an older system
-too, as any user: its dynamic loader is called by name, and nothing is installed.
+An emulated CPU of an older QEMU crashes when probes are put on or off under traffic (vm/README.md has
+numbers), and vfio-user-pci came with QEMU 10.1. The unpacked QEMU brings its own C library, so it runs on an
+older system too, as any user: its dynamic loader is called by name, and nothing is installed.
 """
 
 import hashlib
@@ -15,10 +16,9 @@ from pathlib import Path
 from toolkit.errors import UserError
 from vm import debian, qemu
 from vm.cmd import cmd
-from vm.machines import Machine
 from vm.paths import cache
 
-#: The first with vfio-user-pci.
+#: The first with vfio-user-pci, and one that survives probes.
 NEEDED = (10, 1)
 #: Where a newer one comes from: a release of Debian, and the suite that is laid over it.
 RELEASE, BACKPORTS = "trixie", "trixie-backports"
@@ -26,15 +26,15 @@ RELEASE, BACKPORTS = "trixie", "trixie-backports"
 _TREE = "usr/lib/x86_64-linux-gnu"
 
 
-def ensure(machine: Machine, *, copy: Path | None = None, say: debian.Say = debian.stderr) -> list[str]:
-    """The words that start a QEMU for a machine; one that is missing is built first.
+def ensure(*, copy: Path | None = None, say: debian.Say = debian.stderr) -> list[str]:
+    """Return the words that start a QEMU; where the system's is too old, a newer one is unpacked first.
 
     :param copy: where a QEMU of the cache is copied to first, for another user, who may not enter the cache.
     :param say: is told of progress, a line at a time.
     :return: the program, with all that goes before the machine's own arguments.
     :raises UserError: if it cannot be built.
     """
-    if not machine.shares_memory or _version([qemu.BINARY]) >= NEEDED:
+    if _version([qemu.BINARY]) >= NEEDED:
         return [qemu.BINARY]
     words = _packages()
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]

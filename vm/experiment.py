@@ -177,7 +177,7 @@ def _open(plan: Plan, out: Path, say: Callable[[str], object]) -> None:
         "image": built.key,
         "machine": asdict(machines.find(plan.machine)),
         "modules": {each: drivers.file_name(plan.driver, each) for each in plan.variants if each != "stock"},
-        "qemu": cmd([*emulator.ensure(machines.find(plan.machine)), "--version"]).stdout.splitlines()[0],
+        "qemu": cmd([*emulator.ensure(), "--version"]).stdout.splitlines()[0],
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     _write(manifest, made_of)

@@ -269,7 +269,7 @@ def command_line(name: str, kind: str, accel: str | None = None) -> list[str]:
     machine = machines.find(kind)
     built = image.ensure(machine)
     files = qemu.Files(run_directory(name))
-    program = emulator.ensure(machine)
+    program = emulator.ensure()
     return qemu.argv(
         machine,
         built,
@@ -297,7 +297,7 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
         )
     machine = machines.find(kind or name)
     built = image.ensure(machine)
-    program = emulator.ensure(machine)
+    program = emulator.ensure()
     chosen = _accel(accel, built, program)
     with ExitStack() as stack:
         stack.enter_context(_lock(name))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UserError
-from vm import debian
+from vm import debian, machines
 from vm.cmd import cmd
 from vm.machines import Machine
 from vm.paths import CHECKOUT, cache
@@ -53,12 +53,20 @@ def requirements() -> list[str]:
 
 
 def packages(machine: Machine) -> list[str]:
-    """The Debian packages of a machine's image."""
+    """Return the Debian packages of a machine's image, which all of its release and kernel share."""
     suite = f"/{machine.kernel}" if machine.kernel else ""
+    more = {package for each in _sharers(machine) for package in each.packages}
     return [
         *(f"{each}{suite}" if each.startswith("linux-") else each for each in PACKAGES),
-        *machine.packages,
+        *sorted(more),
     ]
+
+
+def _sharers(machine: Machine) -> list[Machine]:
+    """Return the machines that boot the same image, this one among them."""
+    others = [each for each in machines.load().values() if each.name != machine.name]
+    same = (machine.release, machine.kernel)
+    return [machine, *(each for each in others if (each.release, each.kernel) == same)]
 
 
 def key(machine: Machine) -> str:
@@ -99,8 +107,12 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
         directory / "root.qcow2",
         directory / "vmlinuz",
         directory / "initrd",
-        directory / "xen" if machine.xen else None,
+        directory / "xen" if _has_hypervisor(machine) else None,
     )
+
+
+def _has_hypervisor(machine: Machine) -> bool:
+    return any(each.xen for each in _sharers(machine))
 
 
 def prune(keep: set[str]) -> list[str]:
@@ -150,7 +162,7 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"; cp "$1"/boot/initrd.img-* "$1/ramdisk"'),
     ]
     files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd"}
-    if machine.xen:
+    if _has_hypervisor(machine):
         hooks.append(("customize", 'gunzip --stdout "$1"/boot/xen-*.gz >"$1/hypervisor"'))
         files["hypervisor"] = "xen"
     for inside, outside in files.items():

@@ -99,13 +99,15 @@ def _is_model(pid: int, files: qemu.Files) -> bool:
 
 
 def up(machine: machines.Machine, files: qemu.Files) -> None:
-    """Start a machine's own NICs, unless they run, and leave ``qemu``, a command that starts its QEMU.
+    """Leave ``qemu``, a command that starts a QEMU new enough for a machine, and start its own NICs.
+
+    Does nothing while they run.
 
     :param files: a directory through which others may pass.
     """
     if any(_is_model(pid, files) for pid in _started(files)):
         return
-    words = emulator.ensure(machine, copy=files.directory / "tree")
+    words = emulator.ensure(copy=files.directory / "tree")
     program = shutil.which(words[0]) or words[0]
     wrapper = files.directory / "qemu"
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.join([program, *words[1:]])} "$@"\n')

@@ -274,7 +274,7 @@ def test_up_trace_destroy(vagrant: Vagrant, tmp_path: Path) -> None:
 def test_up_with_a_nic_of_ours(vagrant: Vagrant) -> None:
     machine = machines.find("qlge")
     # There is no network where vagrant runs.
-    emulator.ensure(machine)
+    emulator.ensure()
     vagrant.run("vagrant", "up", machine.name, seconds=UP_SECONDS)
     assert vagrant.facts(machine.name)["drivers"] == [machine.management, machine.driver]
     assert "qlge: fully observable" in vagrant.ssh("sudo toolkit doctor qlge", name=machine.name)

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.vm.test_qemu import MACHINE, script
+from tests.vm.test_qemu import script
 from toolkit.errors import UserError
 from vm import debian, emulator, qemu
 from vm.cmd import cmd as real_cmd
-from vm.machines import Nic
-
-OURS = replace(MACHINE, nics=(Nic("qlge"),))
 
 
 @pytest.fixture(autouse=True)
@@ -45,25 +41,16 @@ def unpacks(version: str, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
-def test_a_machine_without_a_nic_of_ours_takes_the_systems(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    system("7.2.22", tmp_path, monkeypatch)
-    assert emulator.ensure(MACHINE) == [qemu.BINARY]
-
-
-def test_so_does_one_with_where_the_system_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_qemu_that_is_new_enough_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system("10.1.0", tmp_path, monkeypatch)
-    assert emulator.ensure(OURS) == [qemu.BINARY]
+    assert emulator.ensure() == [qemu.BINARY]
 
 
-def test_else_a_newer_one_is_unpacked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
-) -> None:
+def test_a_newer_qemu_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     system("7.2.22", tmp_path, monkeypatch)
     calls = unpacks("11.1.3", monkeypatch)
-    words = emulator.ensure(OURS, say=print)
-    assert emulator.ensure(OURS, say=print) == words
+    words = emulator.ensure(say=print)
+    assert emulator.ensure(say=print) == words
     assert len(calls) == 1
     assert "deb file:/archive trixie main" in calls[0]
     assert words[0] == "env"
@@ -76,9 +63,9 @@ def test_a_copy_is_for_those_who_may_not_enter_the_cache(
 ) -> None:
     system("7.2.22", tmp_path, monkeypatch)
     unpacks("11.1.3", monkeypatch)
-    emulator.ensure(OURS, say=print)
+    emulator.ensure(say=print)
     monkeypatch.setattr(emulator, "cmd", real_cmd)
-    words = emulator.ensure(OURS, copy=tmp_path / "copy", say=print)
+    words = emulator.ensure(copy=tmp_path / "copy", say=print)
     assert str(cache) not in " ".join(words)
     assert Path(words[2]).exists()
 
@@ -89,7 +76,7 @@ def test_one_that_is_too_old_is_not_kept(
     system("7.2.22", tmp_path, monkeypatch)
     unpacks("10.0.2", monkeypatch)
     with pytest.raises(UserError, match="is too old"):
-        emulator.ensure(OURS, say=print)
+        emulator.ensure(say=print)
     assert [path for path in (cache / "qemu").iterdir() if path.is_dir()] == []
 
 

@@ -56,7 +56,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     )
     monkeypatch.setattr(guest, "_public_key", lambda: "key")
     monkeypatch.setattr(guest.Guest, "sync", lambda _: None)
-    monkeypatch.setattr(emulator, "ensure", lambda _: [qemu.BINARY])
+    monkeypatch.setattr(emulator, "ensure", lambda: [qemu.BINARY])
 
     def put(body: str) -> None:
         program = tmp_path / "qemu"

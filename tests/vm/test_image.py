@@ -42,7 +42,7 @@ def test_what_changes_the_key(box: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     keys = [image.key(MACHINE), image.key(replace(MACHINE, packages=("vblade",)))]
     keys.append(image.key(replace(MACHINE, release="trixie")))
     keys.append(image.key(replace(MACHINE, kernel="bookworm-backports")))
-    keys.append(image.key(replace(MACHINE, xen=Xen(512))))
+    keys.append(image.key(replace(MACHINE, release="trixie", xen=Xen(512))))
     install = box / "install.sh"
     install.write_text(install.read_text() + "\n")
     keys.append(image.key(MACHINE))

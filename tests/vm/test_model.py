@@ -59,9 +59,7 @@ def test_one_that_is_stubborn_is_killed(files: qemu.Files, monkeypatch: pytest.M
 def test_for_a_libvirt_it_leaves_a_command(
     files: qemu.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        emulator, "ensure", lambda _, copy: ["env", f"AT={copy}", "sh", "-c", 'echo "$AT $1"']
-    )
+    monkeypatch.setattr(emulator, "ensure", lambda copy: ["env", f"AT={copy}", "sh", "-c", 'echo "$AT $1"'])
     machine = machines.find("qlge")
     model.up(machine, files)
     pids = (tmp_path / "models").read_text()
