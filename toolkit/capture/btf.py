@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where the members of kernel structs are, from BTF, read by libbpf."""
+"""Where the members of kernel structs are, and how they are declared: from BTF, read by libbpf."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from toolkit.errors import UserError
 
 _STRUCT, _UNION = 4, 5  # BTF_KIND_*, include/uapi/linux/btf.h
+#: btf_dump_printf_fn_t(ctx, fmt, va_list): a 64-bit architecture passes a va_list as a pointer or a word.
+_PRINT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 
 
@@ -39,6 +41,9 @@ def _libbpf() -> ctypes.CDLL:
         ("btf__type_by_id", ctypes.POINTER(_Type), [ctypes.c_void_p, ctypes.c_uint32]),
         ("btf__name_by_offset", ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
         ("btf__resolve_size", ctypes.c_int64, [ctypes.c_void_p, ctypes.c_uint32]),
+        ("btf_dump__new", ctypes.c_void_p, [ctypes.c_void_p, _PRINT, ctypes.c_void_p, ctypes.c_void_p]),
+        ("btf_dump__dump_type", ctypes.c_int, [ctypes.c_void_p, ctypes.c_uint32]),
+        ("btf_dump__free", None, [ctypes.c_void_p]),
     ):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
@@ -46,7 +51,7 @@ def _libbpf() -> ctypes.CDLL:
 
 
 class Btf:
-    """The types of one module and of the kernel under it."""
+    """The types of the kernel, or of one module and of the kernel under it."""
 
     def __init__(self, lib: ctypes.CDLL, handle: int) -> None:
         self._lib = lib
@@ -71,6 +76,32 @@ class Btf:
             type_id, bits = found
             total += bits
         return total // 8
+
+    def declaration(self, struct: str) -> str | None:
+        """Return the C declaration of a struct, after those of all that it needs; None if there is none."""
+        type_id = self._lib.btf__find_by_name_kind(self._handle, struct.encode(), _STRUCT)
+        if type_id <= 0:
+            return None
+        libc = ctypes.CDLL(None)
+        parts: list[bytes] = []
+
+        def take(_: int | None, form: int, arguments: int) -> None:
+            part = ctypes.create_string_buffer(1 << 12)
+            libc.vsnprintf(
+                part, ctypes.c_size_t(len(part)), ctypes.c_void_p(form), ctypes.c_void_p(arguments)
+            )
+            parts.append(part.value)
+
+        # Kept in a variable: libbpf calls it until the dump is freed.
+        printer = _PRINT(take)
+        dump = self._lib.btf_dump__new(self._handle, printer, None, None)
+        if not dump:
+            return None
+        try:
+            failed = self._lib.btf_dump__dump_type(dump, type_id)
+        finally:
+            self._lib.btf_dump__free(dump)
+        return None if failed else b"".join(parts).decode()
 
     def _member(self, type_id: int, name: str) -> tuple[int, int] | None:
         """:return: the type of a member and its offset in bits, also inside anonymous structs and unions."""
@@ -98,15 +129,34 @@ class Btf:
 
 
 @contextmanager
+def kernel_btf() -> Iterator[Btf]:
+    """Open the BTF of the running kernel.
+
+    :raises UserError: if it carries none.
+    """
+    lib = _libbpf()
+    handle = _load_kernel(lib)
+    try:
+        yield Btf(lib, handle)
+    finally:
+        lib.btf__free(handle)
+
+
+def _load_kernel(lib: ctypes.CDLL) -> int:
+    handle: int | None = lib.btf__load_vmlinux_btf()
+    if not handle:
+        raise UserError("this kernel has no BTF (CONFIG_DEBUG_INFO_BTF); use a kernel that has.")
+    return handle
+
+
+@contextmanager
 def module_btf(module: str) -> Iterator[Btf]:
     """Opens the BTF of a loaded module.
 
     :raises UserError: if the kernel or the module carries none.
     """
     lib = _libbpf()
-    base = lib.btf__load_vmlinux_btf()
-    if not base:
-        raise UserError("this kernel has no BTF (CONFIG_DEBUG_INFO_BTF); use a kernel that has.")
+    base = _load_kernel(lib)
     handle = lib.btf__load_module_btf(module.encode(), base)
     if not handle and ctypes.get_errno() in (errno.ENOENT, 0):
         lib.btf__free(base)

@@ -40,7 +40,6 @@ def check(driver: Driver) -> list[Finding]:
 
     look("user", _root, lambda _: "root")
     look("bcc", program.bcc, lambda module: f"version {getattr(module, '__version__', 'not known')}")
-    look("kernel headers", kernel.headers, str)
     facts = look(
         "module",
         lambda: kernel.module_facts(driver.module),
@@ -55,9 +54,14 @@ def check(driver: Driver) -> list[Finding]:
     )
     if macros is None:
         return findings
-    bpf = look("probes", lambda: program.compile_program([driver], macros), lambda _: "compile and load")
-    if bpf is None:  # a loaded one may be false: it is a container
+    compiled = look(
+        "probes",
+        lambda: program.compile_program([driver], macros),
+        lambda found: f"compile and load, against {found[1]}",
+    )
+    if compiled is None:
         return findings
+    bpf, _ = compiled
     try:
         for attached in program.attach(bpf, program.hooks([driver]), strict=False):
             findings.append(_hook(attached))

@@ -31,21 +31,6 @@ def require_root() -> None:
         raise UserError("tracing needs root; run it with sudo.")
 
 
-def headers() -> Path:
-    """The headers of the running kernel, against which bcc compiles.
-
-    :raises UserError: if they are not installed.
-    """
-    release = os.uname().release
-    path = Path(f"/lib/modules/{release}/build")
-    if not path.exists() and not Path("/sys/kernel/kheaders.tar.xz").exists():
-        raise UserError(
-            f"the headers of kernel {release} are missing; "
-            f"install them (Debian: apt install linux-headers-{release})."
-        )
-    return path
-
-
 def module_identity(module: str) -> int | None:
     """Tells one loading of a module from the next: sysfs never uses an inode number twice.
 

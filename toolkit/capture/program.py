@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import PROBES
-from toolkit.capture import kernel
+from toolkit.capture import headers, kernel
 from toolkit.capture.btf import module_btf
 from toolkit.drivers import Driver, Hook, read_hooks
 from toolkit.errors import UserError
@@ -104,25 +104,36 @@ def cpus() -> int:
     return int(last) + 1
 
 
-def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> Any:
-    """Compiles core.c and the drivers' probe.c as one program.
+def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple[Any, str]:
+    """Compile core.c and the drivers' probe.c as one program.
 
-    :return: a ``bcc.BPF``, nothing attached yet.
-    :raises UserError: if headers are missing or it does not compile, with what the compiler said.
+    Headers that come with the toolkit are tried first, then the distribution's.
+
+    :return: a ``bcc.BPF``, nothing attached yet; and against what it was compiled, in words.
+    :raises UserError: if it compiles against neither, with what the compiler said.
     """
-    headers = kernel.headers()
+    module = bcc()
+    text, flags = _source(drivers, macros)
+    reasons = []
+    for source in (headers.from_btf, headers.from_distribution):
+        try:
+            with source() as found, _native_stderr() as said:
+                return module.BPF(text=text, cflags=[*found.flags, *flags]), found.title
+        except UserError as error:
+            reasons.append(str(error).rstrip("."))
+        except Exception as error:
+            reasons.append(f"against {found.title}: {_first_error(said) or error}")
+    raise UserError(
+        f"the probes did not compile (a newer kernel may need a newer bcc): {'; '.join(reasons)}."
+    )
+
+
+def _source(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple[str, list[str]]:
+    """Return the program's text and the compiler's flags for it."""
     sources = [PROBES / "core.c", *(driver.directory / "probe.c" for driver in drivers)]
     # bcc rewrites map accesses in the main file only, so the files become one text, each under its own name.
     text = "".join(f'#line 1 "{path}"\n{path.read_text()}' for path in sources)
-    flags = [f"-I{PROBES}", *(f"-D{name}={value}" for name, value in macros.items())]
-    try:
-        with _native_stderr() as said:
-            return bcc().BPF(text=text, cflags=flags)
-    except Exception as error:
-        raise UserError(
-            f"the probes did not compile against {headers} with this bcc "
-            f"(a newer kernel may need a newer bcc): {_first_error(said) or error}"
-        ) from error
+    return text, [f"-I{PROBES}", *(f"-D{name}={value}" for name, value in macros.items())]
 
 
 def hooks(drivers: Sequence[Driver]) -> list[Hook]:

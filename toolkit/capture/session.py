@@ -85,14 +85,17 @@ class Sink(Protocol):
 
 @dataclass
 class Progress:
-    """What a running trace can say of itself; counters only grow."""
+    """What a running trace can say of itself; counters only grow.
+
+    `blind` says why `live` counts no more, if what serves the display failed; the recording goes on.
+    """
 
     live: Live
     started: float = 0.0
     events: int = 0
     dropped: int = 0
-    written: int = 0
     reason: str = ""
+    blind: str = ""
     missing: list[program.Attached] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
 
@@ -104,9 +107,12 @@ def run(
     ready: Callable[[Progress], None],
     stop: threading.Event | None = None,
 ) -> Progress:
-    """Records a trace until its time is over, a signal comes or the module goes.
+    """Record a trace until its time is over, a signal comes or the module goes.
 
-    :param sink: is given the JSON object of the whole trace, and makes what the batches go to.
+    At SIGUSR1 the trace goes on in a new sink: each event is in one of them, and each has a ledger of its
+    own.
+
+    :param sink: is given the JSON object of a trace, and makes what the batches go to.
     :param show: is called about twice a second.
     :param ready: is called once, when everything is attached.
     :param stop: ends the trace, in the place of signals, where this is not the main thread.
@@ -125,18 +131,24 @@ def run(
         only_devices=bool(options.devices),
         only_queues=bool(options.queues),
     )
-    bpf = program.compile_program(options.drivers, macros)
+    bpf, headers = program.compile_program(options.drivers, macros)
     _check_layout(bpf)
     program.set_filters(bpf, ifindexes, options.queues)
     _set_ring_sizes(bpf, devices)
 
     progress = Progress(Live(options.drivers, devices), devices=devices)
+    rotate = threading.Event()
     with contextlib.ExitStack() as stack:
-        stop = stop or stack.enter_context(_signals())
+        stop = stop or stack.enter_context(_signals(rotate))
         attached = program.attach(bpf, program.hooks(options.drivers))
         progress.missing = [hook for hook in attached if hook.at is None]
-        meta = _meta(options, facts, devices, attached)
-        drain = _Drain(bpf, stack.enter_context(sink(meta)), progress)
+
+        def begin() -> Sink:
+            there = [device for driver in options.drivers for device in kernel.devices(driver)]
+            return sink(_meta(options, facts, there, attached) | {"headers": headers})
+
+        drain = _Drain(bpf, begin, rotate, progress)
+        stack.push(drain.abandon)
         _survive()
         drain.start()
         try:
@@ -246,13 +258,14 @@ def _survive() -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """SIGINT, SIGTERM and SIGHUP end the trace, not the process."""
+def _signals(rotate: threading.Event) -> Iterator[threading.Event]:
+    """Have SIGINT, SIGTERM and SIGHUP end the trace, not the process, and SIGUSR1 set `rotate`."""
     stop = threading.Event()
     saved = {
         number: signal.signal(number, lambda *_: stop.set())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
+    saved[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda *_: rotate.set())
     try:
         yield stop
     finally:
@@ -293,11 +306,18 @@ class _Drain:
     """Two threads: one empties the kernel's ring into the pool, the other writes the pool to the file.
 
     The pool is one array used as a ring: `head` events were put in and `tail` taken out since the beginning.
+
+    :param begin: makes what the batches go to, now.
+    :param rotate: when it is set, `begin` makes what the batches that follow go to.
     """
 
-    def __init__(self, bpf: Any, sink: Sink, progress: Progress) -> None:
+    def __init__(
+        self, bpf: Any, begin: Callable[[], Sink], rotate: threading.Event, progress: Progress
+    ) -> None:
         self._bpf = bpf
-        self._sink = sink
+        self._begin = begin
+        self._rotate = rotate
+        self._sink = begin()
         self._progress = progress
         self._ring = Ring(bpf["events"].map_fd, program.RING_PAGES * 4096)
         self._pool: Events = np.zeros(POOL_EVENTS, EVENT)
@@ -307,6 +327,9 @@ class _Drain:
         self._ledger = ledger(bpf["ledger"].map_fd, self._cpus, kinds)
         self._leftovers = 0
         self._delivered: NDArray[np.int64] = np.zeros((kinds, self._cpus), np.int64)
+        # What was counted before the present sink was begun.
+        self._delivered_before = self._delivered.copy()
+        self._dropped_before = self._delivered.copy()
         self._detached = threading.Event()
         self._drained = threading.Event()
         self._threads = [
@@ -329,6 +352,10 @@ class _Drain:
             thread.join()
         if self.failed:
             raise self.failed
+
+    def abandon(self, *error: Any) -> None:
+        """Let go of the file as it is; does nothing if it was ended."""
+        self._sink.__exit__(*error)
 
     def _read(self) -> None:
         while True:
@@ -365,6 +392,9 @@ class _Drain:
                         break
                 else:
                     time.sleep(DRAIN_INTERVAL)
+                if self._rotate.is_set():
+                    self._rotate.clear()
+                    self._go_on_in_next()
             self._write_leftovers()
             self._sink.close(self._note() | {"end": {"reason": self._progress.reason}})
         except Exception as error:
@@ -373,10 +403,22 @@ class _Drain:
     def _write_batch(self, waiting: int) -> None:
         start = self._tail % POOL_EVENTS
         count = min(waiting, BATCH_EVENTS, POOL_EVENTS - start)
-        events = self._pool[start : start + count]
-        self._count(events)
-        self._sink.write(events, self._note())
+        self._put(self._pool[start : start + count])
         self._tail += count
+
+    def _go_on_in_next(self) -> None:
+        """End the sink with what is in the pool now, and begin the next.
+
+        What was attempted and not yet delivered belongs to the next: so each event is in one of them.
+        """
+        end = self._head
+        while self._tail < end:
+            self._write_batch(end - self._tail)
+        dropped = self._ledger["dropped"].T.astype(np.int64)
+        note = self._note(dropped, attempted=self._delivered + dropped)
+        self._sink.close(note | {"end": {"reason": "rotated"}})
+        self._delivered_before, self._dropped_before = self._delivered.copy(), dropped
+        self._sink = self._begin()
 
     def _write_leftovers(self) -> None:
         """Windows that no later event has sent; the probes are off, so they are read from the map."""
@@ -403,27 +445,42 @@ class _Drain:
                     window["irqs"] = queue.irqs - queue.irqs_sent
         if used:
             self._leftovers = used
-            self._count(windows[:used])
-            self._sink.write(windows[:used], self._note())
+            self._put(windows[:used])
 
-    def _count(self, events: Events) -> None:
+    def _put(self, events: Events) -> None:
+        """Write events, and only then let the display see them."""
         places = events["kind"].astype(np.int64) * self._cpus + events["cpu"] % self._cpus
         counts = np.bincount(places, minlength=self._delivered.size)
-        self._progress.live.take(events)
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
+        self._sink.write(events, self._note())
+        if not self._progress.blind:
+            try:
+                self._progress.live.take(events)
+            except Exception as error:
+                self._progress.blind = f"{type(error).__name__}: {error}"
 
-    def _note(self) -> dict[str, Any]:
-        """The JSON object of a batch: the clock and the ledger."""
+    def _note(
+        self, dropped: NDArray[np.int64] | None = None, attempted: NDArray[np.int64] | None = None
+    ) -> dict[str, Any]:
+        """Return the JSON object of a batch: the clock and the ledger.
+
+        :param dropped: by kind and CPU, since the trace began; by default, as the kernel has counted now.
+        :param attempted: likewise.
+        """
         counts = self._ledger.copy()
-        counts["attempted"][0, KIND["window"]] += self._leftovers
-        found = {
-            name: {
-                "attempted": counts["attempted"][:, number].tolist(),
-                "delivered": self._delivered[number].tolist(),
-                "dropped": counts["dropped"][:, number].tolist(),
-            }
-            for name, number in KIND.items()
+        dropped = counts["dropped"].T.astype(np.int64) if dropped is None else dropped
+        if attempted is None:
+            attempted = counts["attempted"].T.astype(np.int64)
+            attempted[KIND["window"], 0] += self._leftovers
+        columns = {
+            "attempted": attempted - self._delivered_before - self._dropped_before,
+            "delivered": self._delivered - self._delivered_before,
+            "dropped": dropped - self._dropped_before,
         }
-        self._progress.dropped = int(counts["dropped"].sum())
-        return {"now_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC), "ledger": found}
+        ledger = {
+            kind: {name: column[number].tolist() for name, column in columns.items()}
+            for kind, number in KIND.items()
+        }
+        self._progress.dropped = int(dropped.sum())
+        return {"now_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC), "ledger": ledger}

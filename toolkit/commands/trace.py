@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -61,14 +63,15 @@ def trace(
 
     Refills, allocation failures, NAPI and interrupts, in this machine. Needs root and the distribution's bcc.
 
-    Ends at Ctrl-C, after --duration, or when the module is unloaded.
+    Ends at Ctrl-C, after --duration, or when the module is unloaded. At SIGUSR1 the trace goes on in a
+    new file: FILE-2, FILE-3 and so on, each a whole trace.
 
     Example: sudo toolkit trace virtio_net -d eth1 --duration 60 -o before.rxt
     """
     from toolkit.capture import session
     from toolkit.drivers import load
-    from toolkit.errors import UserError, already_there
-    from toolkit.trace.writer import TraceWriter
+    from toolkit.errors import UserError
+    from toolkit.trace.writer import TraceWriter, check_target
 
     if metrics:
         _refuse_metrics(metrics, force=force)
@@ -76,8 +79,7 @@ def trace(
         raise UserError(f"--detail is normal or full, not {detail!r}.")
     drivers = [load(name) for name in dict.fromkeys(driver)]
     path = output or Path(f"{drivers[0].name}.rxt")
-    if path.exists() and not force:
-        raise already_there(path)
+    check_target(path, force=force)
     options = session.Options(
         drivers=drivers,
         devices=device or [],
@@ -86,9 +88,18 @@ def trace(
         full=detail == "full",
     )
     _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
+    parts = _parts(path)
+    written: list[Path] = []
+
+    def begin(meta: dict[str, Any]) -> TraceWriter:
+        written.append(next(parts))
+        if len(written) > 1:
+            _say(f"{written[-2]} is ended; the trace goes on in {written[-1]}.")
+        return TraceWriter(written[-1], meta, force=force)
+
     progress = session.run(
         options,
-        lambda meta: TraceWriter(path, meta, force=force),
+        begin,
         partial(_show, metrics),
         partial(_ready, metrics),
     )
@@ -98,10 +109,22 @@ def trace(
         print("\r\x1b[K", end="", file=sys.stderr)
     _say(
         f"{path}: {progress.events:,} events, {progress.live.stalls} stalls begun, "
-        f"{progress.dropped} dropped; ended by {progress.reason}. Next: toolkit analyze {path}"
+        f"{progress.dropped} dropped; ended by {progress.reason}. "
+        f"Next: toolkit analyze {' '.join(map(str, written))}"
     )
+    if progress.blind:
+        _say(f"warning: stalls were not counted to the end ({progress.blind}); the trace itself is whole.")
     if as_json:
-        print(json.dumps(_counted(path, progress), indent=1))
+        print(json.dumps(_counted(path, progress) | {"files": [str(part) for part in written]}, indent=1))
+
+
+def _parts(path: Path) -> Iterator[Path]:
+    """Return the names of a trace's files: the one asked for, then with -2, -3 and so on, where free."""
+    yield path
+    for number in count(2):
+        part = path.with_stem(f"{path.stem}-{number}")
+        if not part.exists():
+            yield part
 
 
 def _counted(path: Path, progress: Progress) -> dict[str, object]:

@@ -28,7 +28,14 @@ def test_what_was_counted_as_json(run: Run) -> None:
     assert code == 0
     found = json.loads(out)
     queues = found.pop("queues")
-    assert found == {"trace": "a.rxt", "reason": "duration", "events": 6, "dropped": 0, "hooks_missing": []}
+    assert found == {
+        "trace": "a.rxt",
+        "files": [],  # nothing was recorded here
+        "reason": "duration",
+        "events": 6,
+        "dropped": 0,
+        "hooks_missing": [],
+    }
     assert [(each["device"], each["queue"], each["stalled_ns"]) for each in queues] == [
         ("eth1", 0, 4 * 10**9),
         ("eth1", 1, 0),
