@@ -9,14 +9,13 @@ import hashlib
 import shlex
 import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UserError
-from vm import debian, machines
+from vm import debian, machines, vmlinux
 from vm.cmd import cmd
 from vm.machines import Machine
 from vm.paths import CHECKOUT, cache
@@ -35,14 +34,45 @@ PACKAGES = [
 ]
 
 
+# What builds a kernel module, as arguments of tar: all of the image but what is large and has no part in it.
+TOOLS = [
+    *(
+        f"--exclude={pattern}"
+        for pattern in ("modules/*/kernel", "python3*", "lto*", "perl*", "lib*san.*", "firmware")
+    ),
+    *(
+        f"--exclude={pattern}"
+        for pattern in ("libLLVM*", "llvm-*", "libclang*", "libicu*", "libz3*", "librbd*", "ceph")
+    ),
+    *(f"--exclude=usr/lib/{name}" for name in ("systemd", "udev", "xen-*", "git-core")),
+    *(
+        "bin",
+        "lib",
+        "lib64",
+        "sbin",
+        "etc/alternatives",
+        "usr/bin",
+        "usr/lib",
+        "usr/lib64",
+        "usr/sbin",
+        "usr/src",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Image:
-    """A finished image, ready for a direct kernel boot."""
+    """A finished image, ready for a direct kernel boot.
+
+    :param kernel: vmlinux, which the machine need not unpack, and which has the kernel's types.
+    :param tools: a tar archive of what builds modules in it: compiler, kernel headers, drivers' sources.
+    """
 
     key: str
     disk: Path
     kernel: Path
     initrd: Path
+    tools: Path
     hypervisor: Path | None = None
 
 
@@ -72,8 +102,14 @@ def _sharers(machine: Machine) -> list[Machine]:
 def key(machine: Machine) -> str:
     """A name for the image that changes with everything it is made of."""
     digest = hashlib.sha256("\0".join(_command(machine, Path("work"), Path("wheels"))).encode())
+    digest.update(Path(vmlinux.__file__).read_bytes())
     files = [BOX / "install.sh", BOX / "sources.txt"]
-    files += [*(BOX / "initramfs").rglob("*"), *(BOX / "rootfs").rglob("*")]
+    files += [
+        BOX / "ramdisk.sh",
+        *(BOX / "ramdisk").rglob("*"),
+        *(BOX / "initramfs").rglob("*"),
+        *(BOX / "rootfs").rglob("*"),
+    ]
     for path in sorted(files):
         if path.is_file():
             digest.update(f"{path.relative_to(BOX)} {path.stat().st_mode & 0o111:o}\0".encode())
@@ -105,8 +141,9 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
     return Image(
         name,
         directory / "root.qcow2",
-        directory / "vmlinuz",
+        directory / "vmlinux",
         directory / "initrd",
+        directory / "tools.tar",
         directory / "xen" if _has_hypervisor(machine) else None,
     )
 
@@ -132,6 +169,8 @@ def prune(keep: set[str]) -> list[str]:
 def _build(machine: Machine, work: Path, say: Callable[[str], None]) -> None:
     command = _command(machine, work, _wheels(machine.release, say))
     debian.mmdebstrap([*command, *_sources(machine.release)], say, cwd=BOX.parent)
+    (work / "vmlinux").write_bytes(vmlinux.extract(work / "vmlinuz"))
+    (work / "vmlinuz").unlink()
 
 
 def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
@@ -150,6 +189,7 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("essential", 'chmod 755 "$1"/etc/initramfs-tools/hooks/rx-stall'),
         ("customize", f"copy-in {shlex.quote(str(wheels))} /opt"),
         ("customize", f'chroot "$1" {shlex.join(install)}'),
+        ("customize", 'chroot "$1" sh /opt/box/ramdisk.sh /ramdisk'),
         (
             "customize",
             'rm -rf "$1"/opt/box "$1"/opt/wheels "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin',
@@ -159,9 +199,10 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("customize", f'truncate -s {SIZE} "$1.raw"; mkdir "$1.tree"'),
         ("customize", f'{own_mounts} sh -c {shlex.quote(populate)} sh "$1" && rmdir "$1.tree"'),
         ("customize", 'qemu-img convert -O qcow2 "$1.raw" "$1/disk"; rm "$1.raw"'),
-        ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"; cp "$1"/boot/initrd.img-* "$1/ramdisk"'),
+        ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"'),
+        ("customize", f'tar --create --file "$1/tools" --directory "$1" {shlex.join(TOOLS)}'),
     ]
-    files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd"}
+    files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd", "tools": "tools.tar"}
     if _has_hypervisor(machine):
         hooks.append(("customize", 'gunzip --stdout "$1"/boot/xen-*.gz >"$1/hypervisor"'))
         files["hypervisor"] = "xen"
@@ -191,18 +232,14 @@ def _wheels(release: str, say: Callable[[str], None]) -> Path:
     python = PYTHON[release]
     name = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()[:12]
     directory = cache() / "wheels" / f"{python}-{name}" / "wheels"
-    if directory.exists():
-        return directory
-    say(f"fetching wheels for Python {python}")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=directory.parent))
-    platforms = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
-    try:
-        words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        words += ["--only-binary=:all:", f"--python-version={python}", "--dest", str(work)]
-        cmd([*words, *(f"--platform={each}" for each in platforms), *requirements()])
-        work.chmod(0o755)
-        work.rename(directory)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    what = f"a directory of wheels for Python {python}"
+    debian.once(directory, lambda work: _download(python, work), what=what, force=False, say=say)
     return directory
+
+
+def _download(python: str, work: Path) -> None:
+    platforms = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    words += ["--only-binary=:all:", f"--python-version={python}", "--dest", str(work)]
+    cmd([*words, *(f"--platform={each}" for each in platforms), *requirements()])
+    work.chmod(0o755)

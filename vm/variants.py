@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Puts a build of a driver into a running machine; what was built once is kept on the host."""
+"""Builds of a driver for a machine: made on the host with the image's own tools, kept, and put in."""
 
+import os
 import shlex
+import shutil
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from vm import drivers, image
+from vm import drivers, image, vmlinux
 from vm.guest import Guest
+from vm.machines import Machine
 from vm.paths import cache
+
+# Runs a command in a tree: unshare's own way to make mounts private fails where the root is no mount point.
+_ENTER = 'mount --make-rprivate / 2>/dev/null; mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
 
 
 def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
-    """Replaces the module of a machine's driver by a variant of it.
-
-    A module that was not built before for this image is built in the machine, and kept in the cache.
+    """Replace the module of a machine's driver by a variant of it.
 
     :param variant: of ``machines.yaml``'s driver of this machine: NAME or NAME:PARAMETER=VALUE.
     :param say: is told of what takes long.
@@ -21,19 +29,49 @@ def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
     """
     driver = guest.machine.driver
     drivers.check(driver, variant)
-    kept = cache() / "modules" / image.key(guest.machine) / drivers.file_name(driver, variant)
-    there = drivers.BUILT / kept.name
     if drivers.split(variant)[0] != "stock":
+        module = build(guest.machine, variant, say=say)
+        there = drivers.BUILT / module.name
         guest.ssh(f"sudo install -d -o $(id -u) {there.parent}", check=True, timeout=60)
-        if kept.exists():
-            guest.copy_to(kept, str(there))
-        else:
-            began = time.monotonic()
-            say(f"building {driver} {variant}")
-            guest.ssh(f"sudo variant {driver} {shlex.quote(variant)} --build-only", check=True)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            half = kept.with_suffix(".part")
-            guest.copy_from(str(there), half)
-            half.rename(kept)
-            say(f"built in {time.monotonic() - began:.0f} s")
+        guest.copy_to(module, str(there))
     guest.ssh(f"sudo variant {driver} {shlex.quote(variant)}", check=True, timeout=300)
+
+
+def build(machine: Machine, variant: str, *, say: Callable[[str], object]) -> Path:
+    """Build a variant of a machine's driver for its kernel, unless the cache has it.
+
+    :return: the module in the cache.
+    :raises UserError: if it does not compile.
+    """
+    built = image.ensure(machine)
+    kept = cache() / "modules" / built.key / drivers.file_name(machine.driver, variant)
+    if kept.exists():
+        return kept
+    began = time.monotonic()
+    say(f"building {machine.driver} {variant}")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with _tree(built) as tree:
+        module = drivers.build(machine.driver, variant, tree)
+        half = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(module, half)
+    half.rename(kept)
+    say(f"built in {time.monotonic() - began:.0f} s")
+    return kept
+
+
+@contextmanager
+def _tree(built: image.Image) -> Iterator[drivers.Tree]:
+    """Unpack what builds modules for an image, for the length of the block."""
+    with tempfile.TemporaryDirectory(prefix="build-", dir=cache()) as directory:
+        root = Path(directory)
+        words = ["tar", "--extract", "--file", str(built.tools), "--directory", directory, "--no-same-owner"]
+        subprocess.run(words, check=True)
+        for name in ("dev", "tmp"):
+            (root / name).mkdir()
+        btf = root / "btf"
+        btf.write_bytes(vmlinux.section(built.kernel.read_bytes(), ".BTF"))
+        (release,) = (path.name for path in (root / "usr/lib/modules").iterdir())
+        unshare = ["unshare", "--mount", "--propagation", "unchanged"]
+        if os.geteuid():
+            unshare.append("--map-root-user")
+        yield drivers.Tree(root, release, btf, (*unshare, "sh", "-c", _ENTER, directory))

@@ -46,7 +46,7 @@ def test_box_is_the_image_with_a_loader_around_it(tmp_path: Path) -> None:
     (tmp_path / "raw").write_bytes(raw)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", tmp_path / "raw", disk], check=True)
 
-    box.pack(Image("key", disk, disk, disk), tmp_path / "box", ["linux /vmlinuz root=/dev/vda"])
+    box.pack(Image("key", disk, disk, disk, disk), tmp_path / "box", ["linux /vmlinuz root=/dev/vda"])
 
     (tmp_path / "unpacked").mkdir()
     subprocess.run(["tar", "-xf", tmp_path / "box", "-C", tmp_path / "unpacked"], check=True)

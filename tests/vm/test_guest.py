@@ -52,7 +52,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     """Puts a program in QEMU's place, and lets a machine count as booted when that runs."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(
-        image, "ensure", lambda _: image.Image("k", *map(Path, ("/disk", "/kernel", "/initrd")))
+        image, "ensure", lambda _: image.Image("k", *map(Path, ("/disk", "/kernel", "/initrd", "/tools")))
     )
     monkeypatch.setattr(guest, "_public_key", lambda: "key")
     monkeypatch.setattr(guest.Guest, "sync", lambda _: None)

@@ -39,7 +39,7 @@ def test_the_key_is_of_content_and_not_of_place(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_what_changes_the_key(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [image.key(MACHINE), image.key(replace(MACHINE, packages=("vblade",)))]
+    keys = [image.key(MACHINE), image.key(replace(MACHINE, packages=("fatrace",)))]
     keys.append(image.key(replace(MACHINE, release="trixie")))
     keys.append(image.key(replace(MACHINE, kernel="bookworm-backports")))
     keys.append(image.key(replace(MACHINE, release="trixie", xen=Xen(512))))

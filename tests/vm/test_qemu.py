@@ -24,7 +24,7 @@ MACHINE = Machine(
     nics=(Nic("virtio-net-pci"),),
     cmdline=("panic=-1",),
 )
-IMAGE = Image("key", Path("/c/root.qcow2"), Path("/c/vmlinuz"), Path("/c/initrd"))
+IMAGE = Image("key", *(Path("/c", name) for name in ("root.qcow2", "vmlinux", "initrd", "tools.tar")))
 FILES = qemu.Files(Path("/run/m"))
 
 
@@ -80,7 +80,7 @@ def test_a_hypervisor_has_the_kernel_as_its_first_module() -> None:
     assert values(words, "-kernel") == ["/c/xen"]
     (modules,) = values(words, "-initrd")
     kernel, initrd = modules.split(",")
-    assert kernel.startswith("/c/vmlinuz root=/dev/vda ")
+    assert kernel.startswith("/c/vmlinux root=/dev/vda ")
     assert "console=hvc0" in kernel and "ttyS0" not in modules
     assert initrd == "/c/initrd"
     (xen,) = values(words, "-append")
@@ -162,11 +162,12 @@ def test_a_path_too_long_for_a_socket_is_said_before_qemu_fails() -> None:
 
 @pytest.mark.skipif(shutil.which(qemu.BINARY) is None, reason="QEMU is not installed")
 def test_qemu_takes_the_arguments(tmp_path: Path) -> None:
-    for name in ("root.qcow2", "vmlinuz", "initrd"):
+    for name in ("root.qcow2", "vmlinux", "initrd"):
         (tmp_path / name).touch()
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "root.qcow2", "1M"], check=True)
-    shutil.copy("/bin/true", tmp_path / "vmlinuz")
-    image = Image("key", tmp_path / "root.qcow2", tmp_path / "vmlinuz", tmp_path / "initrd")
+    shutil.copy("/bin/true", tmp_path / "vmlinux")
+    names = ("root.qcow2", "vmlinux", "initrd", "tools.tar")
+    image = Image("key", *(tmp_path / name for name in names))
     files = qemu.Files(tmp_path)
     with files.swap.open("wb") as swap:
         swap.truncate(1 << 20)

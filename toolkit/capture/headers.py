@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which headers bcc compiles the probes against: those that come with the toolkit, else the distribution's.
 
-bcc's own text needs little of a kernel's headers, and the probes read kernel structs at offsets from BTF. So
-probes/headers/ stands in for the kernel's source, ``struct pt_regs`` is written from the kernel's own BTF, and
-no header package has to be installed.
+bcc's own text needs little of a kernel's headers, and the probes read kernel structs at offsets from BTF.
+So probes/headers/ stands in for the kernel's source, ``struct pt_regs`` is written from the kernel's own BTF,
+and no header package has to be installed.
 """
 
 from __future__ import annotations

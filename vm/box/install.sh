@@ -21,7 +21,8 @@ shift
 id vagrant >/dev/null 2>&1 || useradd --create-home --shell /bin/bash vagrant
 # Owners and modes are those of a checkout, which may be anybody's.
 cp -r --no-preserve=all "$rootfs/." /
-chmod 755 /usr/local/bin/toolkit /usr/local/bin/variant /usr/local/sbin/rx-stall-keys
+chmod 755 /usr/local/bin/toolkit /usr/local/bin/variant /usr/local/sbin/rx-stall-keys \
+    /usr/local/sbin/rx-stall-init /usr/local/sbin/rx-stall-nic
 chmod 440 /etc/sudoers.d/rx-stall
 
 # Its own disk, found by serial number and formatted at the first boot.

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.capture.kernel import bound
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 SOURCES = Path("/usr/src/rx-stall")
 #: Where a machine keeps what it has built.
 BUILT = Path("/var/tmp/rx-stall-variants")
+_IFF_UP = 1  # include/uapi/linux/if.h
 #: How long devices may take to come back with another module (s).
 BACK_SECONDS = 60
 
@@ -73,24 +75,54 @@ def file_name(driver: str, variant: str) -> str:
     return f"{driver}-{name}-{digest[:12]}.ko"
 
 
-def build(driver: str, variant: str) -> Path:
-    """Builds a variant for the running kernel, in a testbed machine, as root.
+@dataclass(frozen=True)
+class Tree:
+    """Where modules are built: a testbed machine itself, or the tools of its image, unpacked on the host.
+
+    :param root: of the tree.
+    :param release: of the kernel to build for.
+    :param btf: a file with the types of that kernel.
+    :param enter: words that run a command in the tree.
+    """
+
+    root: Path
+    release: str
+    btf: Path
+    enter: tuple[str, ...] = ()
+
+    @property
+    def headers(self) -> Path:
+        """The kernel's headers, below the root."""
+        return self.root / "usr/src" / f"linux-headers-{self.release}"
+
+    def inside(self, path: Path) -> str:
+        """Return what a path of ours is called in the tree."""
+        return f"/{path.relative_to(self.root)}"
+
+
+def this_machine() -> Tree:
+    """Return the tree that is the testbed machine in which this runs."""
+    return Tree(Path("/"), os.uname().release, Path("/sys/kernel/btf/vmlinux"))
+
+
+def build(driver: str, variant: str, tree: Tree) -> Path:
+    """Build a variant of a driver.
 
     The module has BTF, without which the tracer could not find the members of its structs, and names itself:
     its version is ``variant:NAME``, but for `rebuilt`, which stays the same source.
 
-    :return: the module, kept in BUILT.
+    :return: the module, kept in the tree's BUILT.
     :raises UserError: if the kernel's source is not there or it does not compile.
     """
     check(driver, variant)
     name, _ = split(variant)
-    module = BUILT / file_name(driver, name)
+    built = tree.root / BUILT.relative_to("/")
+    module = built / file_name(driver, name)
     if module.exists():
         return module
-    release = os.uname().release
-    headers = Path("/lib/modules", release, "build")
-    source = _source(driver)
-    work = BUILT / "work" / driver
+    sources = tree.root / SOURCES.relative_to("/")
+    source = _source(sources, driver)
+    work = built / "work" / driver
     shutil.rmtree(work, ignore_errors=True)
     if source.is_dir():
         shutil.copytree(source, work)
@@ -99,19 +131,21 @@ def build(driver: str, variant: str) -> Path:
         shutil.copy(source, work)
     patch = HERE / driver / f"{name}.patch"
     if patch.exists():
-        inside = source.relative_to(SOURCES) if source.is_dir() else source.parent.relative_to(SOURCES)
+        inside = source.relative_to(sources) if source.is_dir() else source.parent.relative_to(sources)
         strip = len(inside.parts) + 1
-        _run(["patch", "--directory", work, f"--strip={strip}", "--fuzz=0", "--input", patch])
+        words = ["patch", "--directory", tree.inside(work), f"--strip={strip}", "--fuzz=0"]
+        _run([*tree.enter, *words], stdin=patch)
         _name_itself(work, name)
     shutil.copy(HERE / driver / "Kbuild", work / "Kbuild")
     # pahole reads the kernel's types from here, to lay the module's own over them; raw BTF will do.
-    shutil.copyfile("/sys/kernel/btf/vmlinux", headers / "vmlinux")
+    shutil.copyfile(tree.btf, tree.headers / "vmlinux")
     # Debian's older headers have no resolve_btfids, and these modules nothing for it to resolve. Since
     # 522397d05e7d (2025) it is what writes BTF into a module, and the headers have it.
-    resolver = headers / "tools/bpf/resolve_btfids/resolve_btfids"
+    resolver = tree.headers / "tools/bpf/resolve_btfids/resolve_btfids"
     without = [] if resolver.exists() else ["RESOLVE_BTFIDS=true"]
-    _run(["make", "-C", headers, f"M={work}", f"-j{os.cpu_count()}", *without, "modules"])
-    _run(["strip", "--strip-debug", work / f"{driver}.ko"])
+    words = ["make", "-C", tree.inside(tree.headers), f"M={tree.inside(work)}", f"-j{os.cpu_count()}"]
+    _run([*tree.enter, *words, *without, "modules"])
+    _run([*tree.enter, "strip", "--strip-debug", tree.inside(work / f"{driver}.ko")])
     shutil.move(work / f"{driver}.ko", module)
     shutil.rmtree(work)
     return module
@@ -126,7 +160,7 @@ def load(driver: str, variant: str) -> None:
     """
     check(driver, variant)
     name, parameters = split(variant)
-    words = ["modprobe", driver] if name == "stock" else ["insmod", build(driver, name)]
+    words = ["modprobe", driver] if name == "stock" else ["insmod", build(driver, name, this_machine())]
     before = {device.name for device in bound(driver)}
     with _AWAY.get(driver, nullcontext)():
         if Path("/sys/module", driver).exists():
@@ -142,7 +176,16 @@ def load(driver: str, variant: str) -> None:
             raise UserError(
                 f"{driver} {variant} is loaded, but {', '.join(sorted(missing))} did not come up."
             )
+        # A machine without systemd has nobody who does it when a device comes.
+        for name in sorted(name for name in missing if name.startswith("eth") and _is_down(name)):
+            _run(["rx-stall-nic", name])
         time.sleep(0.1)
+
+
+def _is_down(device: str) -> bool:
+    """Whether a device is there, and was not brought up."""
+    flags = Path("/sys/class/net", device, "flags")
+    return flags.exists() and not int(flags.read_text(), 16) & _IFF_UP
 
 
 def _is_up(device: str) -> bool:
@@ -150,14 +193,12 @@ def _is_up(device: str) -> bool:
     return Path("/sys/class/net", device, "operstate").read_text().strip() == "up"
 
 
-def _source(driver: str) -> Path:
-    """:return: the driver's source: a file, or a directory of them."""
-    found = [*SOURCES.glob(f"drivers/**/{driver}.c"), *SOURCES.glob(f"drivers/**/{driver.replace('_', '-')}")]
-    if not found:
-        raise UserError(
-            f"{SOURCES} has no source of {driver}; is this a testbed machine whose kernel has it?"
-        )
-    return found[0]
+def _source(sources: Path, driver: str) -> Path:
+    """Return a driver's source: a file, or a directory of them."""
+    for pattern in (f"drivers/**/{driver}.c", f"drivers/**/{driver.replace('_', '-')}"):
+        for path in sources.glob(pattern):
+            return path
+    raise UserError(f"{SOURCES} has no source of {driver}; is this a testbed machine whose kernel has it?")
 
 
 def _name_itself(work: Path, variant: str) -> None:
@@ -167,8 +208,9 @@ def _name_itself(work: Path, variant: str) -> None:
     main.write_text(f'{text}MODULE_VERSION("variant:{variant}");\n')
 
 
-def _run(words: Sequence[str | Path]) -> None:
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def _run(words: Sequence[str | Path], stdin: Path = Path(os.devnull)) -> None:
+    with stdin.open() as file:
+        done = subprocess.run(words, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         # Of make's errors the first ones tell; those after them only say that there were some.
         lines = [line for line in done.stdout.splitlines() if not re.match(r"make(\[\d+\])?: ", line)]

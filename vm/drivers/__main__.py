@@ -27,7 +27,7 @@ def main() -> int:
             return 0
         only_here("drivers")
         if arguments.build_only:
-            print(drivers.build(arguments.driver, arguments.variant))
+            print(drivers.build(arguments.driver, arguments.variant, drivers.this_machine()))
         else:
             drivers.load(arguments.driver, arguments.variant)
     except UserError as error:
