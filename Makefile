@@ -2,13 +2,11 @@
 # Everything installs what it needs first: on a fresh Debian, `make demo` is the first command.
 
 PYTHON := .venv/bin/python
-APT := python3-venv qemu-system-x86 qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
+APT := python3-venv qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
-# An emulated CPU may crash when probes are put on or off (code patched under its feet): once more on a fresh machine.
-AGAIN := --reruns 1 --only-rerun 'Connection (refused|reset)' --only-rerun 'last words' --only-rerun 'status 255'
-# And a shortage may pass by a ring.
-AGAIN += --only-rerun 'did not reach the ring'
+# Groups of tests by machine, side by side; each test has a core of its own.
+SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # Installs those of some Debian packages that are not there yet.
@@ -54,11 +52,13 @@ check: setup ## lint, types and unit tests
 	.venv/bin/mypy
 	$(PYTHON) -m pytest -q -n auto -m 'not machine and not browser and not notebook'
 
-test: setup-test check ## everything, with machines: a good hour without KVM
-	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser or notebook) and not slow' $(AGAIN)
+test: setup-test check ## everything, with machines: a quarter of an hour without KVM
+	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m '(machine or browser or notebook) and not slow'
+	$(PYTHON) -m tests.times out/tests.xml
 
 test-all: setup-test check ## also the trials that take long
-	$(PYTHON) -m pytest -v -m 'machine or browser or notebook' $(AGAIN)
+	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m 'machine or browser or notebook'
+	$(PYTHON) -m tests.times out/tests.xml
 
 notebooks: setup ## execute the notebooks of analysis/ into docs/notebooks
 	$(PYTHON) -c 'import pathlib, toolkit.report.notebook as n; n.refresh(pathlib.Path("docs/notebooks"))'

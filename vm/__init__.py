@@ -7,6 +7,18 @@ with vm.machine("virtio-net") as m:
     m.ssh("sudo toolkit doctor", check=True)
 """
 
-from vm.guest import Clock, Guest, find, machine, running, up
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vm.guest import Clock, Guest, find, machine, running, up
 
 __all__ = ["Clock", "Guest", "find", "machine", "running", "up"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when it is asked for: a scenario in a machine that is short of memory needs none of it.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from vm import guest
+
+    return getattr(guest, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
-from vm.guest import Guest
+from vm.guest import PYTHON, Guest
 from vm.paths import CHECKOUT
 from vm.qemu import mac
+from vm.scenarios.testbed import MISSED
 
 #: How long a trace may take to compile and attach (s): half a minute where the machine is busy.
 ATTACH_SECONDS = 240
+#: How long a trace may take to begin a new file (s).
+CUT_SECONDS = 60
 #: Where a scenario's sockets listen (vm/scenarios/pressure.py).
 PORTS = "9000-9047"
 
@@ -49,6 +53,44 @@ class Files:
     log: Path
 
 
+class NoShortageError(UserError):
+    """A scenario ran, and the shortage that it was to make did not come about: it may be run again."""
+
+
+class Tracing:
+    """`sudo toolkit trace` that runs in a machine.
+
+    :param guest: the machine.
+    :param pid: its process there.
+    :param path: the trace's first file there.
+    :param lines: what the command has printed so far; another thread adds to it.
+    """
+
+    def __init__(self, guest: Guest, pid: str, path: str, lines: list[str]) -> None:
+        self.guest = guest
+        self.pid = pid
+        self._current = path
+        self._lines = lines
+        self._seen = len(lines)
+
+    def cut(self) -> str:
+        """End the file that is being written; the trace goes on in another.
+
+        :return: the name in the machine of the file that was ended.
+        :raises UserError: if the trace says nothing of it.
+        """
+        self.guest.ssh(f"sudo kill -USR1 {self.pid}", check=True, timeout=CUT_SECONDS)
+        deadline = time.monotonic() + CUT_SECONDS
+        while time.monotonic() < deadline:
+            for line in self._lines[self._seen :]:
+                self._seen += 1
+                if moved := re.fullmatch(r"(\S+) is ended; the trace goes on in (\S+)\.", line):
+                    ended, self._current = moved.groups()
+                    return ended
+            time.sleep(0.05)
+        raise UserError(f"{self.guest.name}: the trace began no new file within {CUT_SECONDS} s.")
+
+
 def run(
     guest: Guest,
     driver: str,
@@ -58,6 +100,8 @@ def run(
     seconds: float = 0.0,
     traffic: Traffic | None = None,
     options: Sequence[str] = (),
+    running: Tracing | None = None,
+    then: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Files:
     """Traces a driver in a machine while a scenario runs there and frames arrive.
@@ -67,15 +111,22 @@ def run(
     :param scenario: module under vm.scenarios and its options; none: just wait for `seconds`.
     :param traffic: None: no frames.
     :param options: more of `toolkit trace`.
+    :param running: a trace that runs already, of which the trial is a file.
+    :param then: is called when the scenario is over and no frames are sent, while the trace goes on.
     :raises UserError: if the trace does not start or the scenario fails.
+    :raises NoShortageError: if the scenario says that its shortage did not come about.
     """
     out.mkdir(parents=True, exist_ok=True)
     files = Files(out / "trace.rxt", out / "witness.json", out / "phases.json", out / "trial.log")
     guest.ssh(f"sudo rm -rf {_THERE} && mkdir {_THERE}", check=True, timeout=60)
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(files.log.open("w"))
-        with tracing(guest, driver, f"{_THERE}/trace.rxt", options=options, log=log.write):
+        path = f"{_THERE}/trace.rxt"
+        own = tracing(guest, driver, path, options=options, log=log.write)
+        with contextlib.nullcontext() if running else own:
             say(f"tracing {driver} in {guest.name}")
+            if running:
+                guest.ssh(f"sudo rm {running.cut()}", check=True, timeout=60)
             # What has no wire has its traffic from the scenario, and the witness, too.
             by_wire = traffic if _has_wire(guest) else None
             with wire(guest, by_wire, files.witness) if by_wire else contextlib.nullcontext():
@@ -84,6 +135,9 @@ def run(
                     say(f"scenario {' '.join(scenario)}")
                     _scenario(guest, scenario)
                 time.sleep(seconds)
+            then()
+            if running:
+                guest.ssh(f"sudo mv {running.cut()} {path}", check=True, timeout=60)
         say("trace written")
     guest.ssh(f"sudo chown -R $(id -u) {_THERE}", check=True, timeout=120)
     guest.copy_from(f"{_THERE}/trace.rxt", files.trace)
@@ -100,7 +154,11 @@ def _has_wire(guest: Guest) -> bool:
 
 def _scenario(guest: Guest, scenario: Sequence[str]) -> None:
     name, *options = scenario
-    guest.module(f"vm.scenarios.{name} {' '.join(options)} -o {_THERE}/phases.json")
+    done = guest.ssh(f"{PYTHON} -m vm.scenarios.{name} {' '.join(options)} -o {_THERE}/phases.json")
+    if done.returncode == MISSED:
+        raise NoShortageError(done.stderr.strip().splitlines()[-1])
+    if done.returncode:
+        raise UserError(f"{guest.name}: the scenario {name} failed: {done.stderr.strip()[-400:]}")
 
 
 @contextmanager
@@ -111,12 +169,11 @@ def tracing(
     *,
     options: Sequence[str] = (),
     log: Callable[[str], object] = sys.stderr.write,
-) -> Iterator[str]:
-    """`sudo toolkit trace` in a machine, from when everything is attached to the end of the block.
+) -> Iterator[Tracing]:
+    """Trace in a machine, from when everything is attached to the end of the block.
 
     :param path: the trace in the machine; PATH.pid holds the process while it runs.
     :param log: is given what the command prints.
-    :return: the command's process id in the machine.
     :raises UserError: if it does not start, or does not end well.
     """
     command = f"toolkit trace {driver} -o {path} {' '.join(options)}"
@@ -146,7 +203,7 @@ def tracing(
             )
         number = guest.ssh(f"cat {path}.pid", check=True, timeout=120).stdout.strip()
         try:
-            yield number
+            yield Tracing(guest, number, path, lines)
         finally:
             guest.ssh(f"sudo kill -INT {number}", timeout=300)
             if process.wait(timeout=600):

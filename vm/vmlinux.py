@@ -7,8 +7,6 @@ import lzma
 import struct
 from pathlib import Path
 
-import pyarrow as pa
-
 from toolkit.errors import UserError
 
 #: What a compressed payload begins with (scripts/extract-vmlinux in the kernel's source).
@@ -34,6 +32,8 @@ def extract(image: Path) -> bytes:
     if payload.startswith(_XZ):
         return lzma.LZMADecompressor().decompress(payload)
     if payload.startswith(_ZSTD):
+        import pyarrow as pa
+
         return bytes(pa.CompressedInputStream(io.BytesIO(payload[:-4]), "zstd").read())
     raise UserError(f"{image} is compressed in a way that is not known here.")
 

@@ -1,39 +1,75 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Machines for the tests: each kind is booted once and shared by the tests that ask for it."""
+"""Machines for the tests: a kind is booted once, and its tests run one after the other, whatever their file.
+
+A test says which kinds it needs: ``@pytest.mark.machine("qlge")``, or ``pytestmark`` for a file. Tests of one
+kind are a group of pytest-xdist: groups run side by side as far as there are cores.
+"""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.machine.harness.lab import Lab
 from vm import guest
 
 Boot = Callable[[str], guest.Guest]
 
+_REPEATS = pytest.StashKey[list[str]]()
 
+
+def _kinds(item: pytest.Item) -> tuple[str, ...]:
+    marker = item.get_closest_marker("machine")
+    return tuple(marker.args) if marker else ()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            item.add_marker(pytest.mark.machine)
+            kinds = _kinds(item)
+            assert kinds, f"{item.nodeid} does not say which machine it needs"
+            item.add_marker(pytest.mark.xdist_group(kinds[0]))
 
 
-@pytest.fixture(scope="module")
-def boot() -> Iterator[Boot]:
-    """Starts a kind of machine, or finds the one that this module started before, if it still lives."""
-    with ExitStack() as stack:
-        running: dict[str, guest.Guest] = {}
-
-        def start(kind: str) -> guest.Guest:
-            if kind not in running or not running[kind].alive():
-                running[kind] = stack.enter_context(guest.machine(kind))
-            return running[kind]
-
-        yield start
+@pytest.fixture(scope="session")
+def _lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    repeats = request.config.stash.setdefault(_REPEATS, [])
+    found = Lab(repeats)
+    yield found
+    found.keep([])
 
 
 @pytest.fixture
-def machine(boot: Boot) -> guest.Guest:
-    """The plain machine with one NIC."""
-    return boot("virtio-net")
+def lab(
+    _lab: Lab, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Iterator[Lab]:
+    """The machines that run; those that this test does not need are stopped first."""
+    _lab.keep(_kinds(request.node))
+    repeats = request.config.stash[_REPEATS]
+    before = len(repeats)
+    yield _lab
+    for line in repeats[before:]:
+        record_property("repeat", line)
+
+
+@pytest.fixture
+def machine(lab: Lab, request: pytest.FixtureRequest) -> guest.Guest:
+    """The machine that the test names."""
+    return lab.boot(_kinds(request.node)[0])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print each scenario that was run again, of all workers."""
+    repeats = [
+        f"{report.nodeid}: {value}"
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, value in report.user_properties
+        if name == "repeat"
+    ]
+    terminalreporter.write_sep("=", f"scenarios that were run again: {len(repeats)}")
+    for line in repeats:
+        terminalreporter.write_line(line)

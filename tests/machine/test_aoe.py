@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 import toolkit
-from tests.machine.conftest import Boot
-from tests.machine.test_virtio_net import result
+from tests.machine.harness.lab import Lab, result
 from toolkit.stalls.analysis import Analysis
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import KIND, NOT_KNOWN
-from vm import guest, trial, variants
+from vm import guest
 
 #: More skbs than there are frames without a pool, and fewer than the pool takes.
 SLOW_NIC = ("held", "--delay", "20", "--rate", "60", "--before", "3", "--hold", "5", "--after", "3")
@@ -23,9 +22,12 @@ SLOW_NIC = ("held", "--delay", "20", "--rate", "60", "--before", "3", "--hold", 
 EXHAUSTION = ("held", "--skbs", "300", "--before", "3", "--hold", "4", "--after", "4")
 
 
+pytestmark = pytest.mark.machine("aoe")
+
+
 @pytest.fixture
-def machine(boot: Boot) -> Iterator[guest.Guest]:
-    found = boot("aoe")
+def machine(lab: Lab) -> Iterator[guest.Guest]:
+    found = lab.boot("aoe")
     yield found
     # One that hangs goes on, or the next test would find it so.
     if found.alive():
@@ -33,10 +35,10 @@ def machine(boot: Boot) -> Iterator[guest.Guest]:
 
 
 def run(
-    machine: guest.Guest, out: Path, *scenario: str, options: tuple[str, ...] = ()
+    lab: Lab, machine: guest.Guest, out: Path, *scenario: str, options: tuple[str, ...] = ()
 ) -> tuple[Analysis, dict[str, Any], dict[str, Any]]:
-    """:return: what a trial's trace shows, its summary with the witness, and the witness's account."""
-    files = trial.run(machine, "aoe", out, scenario=scenario, options=options)
+    """Return what a trial's trace shows, its summary with the witness, and the witness's account."""
+    files = lab.trial(machine, out, *scenario, options=options)
     return *result(files), json.loads(files.witness.read_text())
 
 
@@ -55,7 +57,7 @@ def pool(analysis: Analysis) -> tuple[Any, Any]:
     return ts[known][order].astype(np.int64), posted[known][order]
 
 
-def test_it_is_fully_observable(machine: guest.Guest) -> None:
+def test_aoe_is_fully_observable(machine: guest.Guest) -> None:
     done = machine.ssh("sudo toolkit doctor aoe")
     assert done.returncode == 0, done.stdout
     assert "aoe: fully observable" in done.stdout, done.stdout
@@ -63,8 +65,11 @@ def test_it_is_fully_observable(machine: guest.Guest) -> None:
     check_content(machine)
 
 
-def test_a_nic_that_is_slow_to_clean_up_grows_the_pool(machine: guest.Guest, tmp_path: Path) -> None:
-    analysis, found, account = run(machine, tmp_path, *SLOW_NIC, options=("--detail", "full"))
+def test_a_nic_that_is_slow_to_clean_up_grows_the_pool(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    lab.load(machine, "stock")
+    analysis, found, account = run(lab, machine, tmp_path, *SLOW_NIC, options=("--detail", "full"))
     assert (found["variant"], found["regime"]) == ("stock", "kicked by the timer")
     # With full detail a wait of a moment is one, too.
     assert analysis.stalls["duration_ns"].sum() < 100_000_000
@@ -87,8 +92,11 @@ def test_a_nic_that_is_slow_to_clean_up_grows_the_pool(machine: guest.Guest, tmp
     assert requests["p50_ns"] > fio["p50_ns"] * 0.8
 
 
-def test_a_pool_that_is_exhausted_stops_stock_for_ever(machine: guest.Guest, tmp_path: Path) -> None:
-    analysis, found, account = run(machine, tmp_path, *EXHAUSTION)
+def test_a_pool_that_is_exhausted_stops_stock_for_ever(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    lab.load(machine, "stock")
+    analysis, found, account = run(lab, machine, tmp_path, *EXHAUSTION)
     *_, stall = analysis.stalls.to_dict("records")
     assert (stall["state"], stall["open"]) == ("blocked", True)
     assert stall["posted"] == max(skbs for _, _, skbs, *_ in account["pool"]) == 256
@@ -120,17 +128,19 @@ def test_a_pool_that_is_exhausted_stops_stock_for_ever(machine: guest.Guest, tmp
     ids=["reads", "writes of four threads", "a socket"],
 )
 def test_with_a_timer_that_looks_it_goes_on(
-    machine: guest.Guest, tmp_path: Path, load: tuple[str, ...]
+    lab: Lab, machine: guest.Guest, tmp_path: Path, load: tuple[str, ...]
 ) -> None:
-    variants.load(machine, "patched", say=print)
-    analysis, found, account = run(machine, tmp_path, *EXHAUSTION, *load)
+    lab.load(machine, "patched")
+    analysis, found, account = run(lab, machine, tmp_path, *EXHAUSTION, *load)
     assert found["variant"] == "patched"
     assert not analysis.stalls["open"].any()
     longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
     assert longest["state"] == "blocked"
     # Until they were let go, which takes the scenario a moment, and a timer's tick.
     (hold,) = (
-        phase for phase in json.loads((tmp_path / "phases.json").read_text())["phases"] if phase["shortage"]
+        phase
+        for phase in json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
+        if phase["shortage"]
     )
     late = longest["end_ns"] - hold["end_ns"]
     assert 0 < late < 1_500_000_000
@@ -139,9 +149,11 @@ def test_with_a_timer_that_looks_it_goes_on(
     check_content(machine)
 
 
-def test_without_the_pool_it_stops_where_stock_goes_on(machine: guest.Guest, tmp_path: Path) -> None:
-    variants.load(machine, "unfixed", say=print)
-    analysis, found, account = run(machine, tmp_path, *SLOW_NIC)
+def test_without_the_pool_it_stops_where_stock_goes_on(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    lab.load(machine, "unfixed")
+    analysis, found, account = run(lab, machine, tmp_path, *SLOW_NIC)
     assert found["variant"] == "unfixed"
     *_, stall = analysis.stalls.to_dict("records")
     assert (stall["state"], stall["open"]) == ("blocked", True)

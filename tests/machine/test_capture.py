@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.harness.lab import Lab, fetch
+from tests.machine.test_virtio_net import received
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import analyze, summary
 from toolkit.trace.reader import TraceReader
@@ -16,16 +18,21 @@ from vm import guest, trial
 from vm.qemu import mac
 from vm.wire import frames, sender
 
+pytestmark = pytest.mark.machine("virtio-net")
+
+
+@pytest.fixture
+def machine(lab: Lab) -> guest.Guest:
+    """The plain machine, with the distribution's driver, and nothing traced."""
+    found = lab.boot("virtio-net")
+    lab.load(found, "stock")
+    lab.end_trace(found)
+    return found
+
 
 def ended(path: Path) -> str:
     """Why a trace ended."""
     return str(summary(analyze(path))["reason"])
-
-
-def fetch(machine: guest.Guest, path: str, target: Path) -> Path:
-    machine.ssh(f"sudo chown $(id -u) {path}", check=True)
-    machine.copy_from(path, target)
-    return target
 
 
 def fails(machine: guest.Guest, command: str, sentence: str) -> None:
@@ -53,15 +60,14 @@ def test_doctor_without_root_says_so(machine: guest.Guest) -> None:
     assert "sudo" in findings["user"]["mend"]
 
 
-def test_duration_ends_a_trace_and_the_file_is_private(machine: guest.Guest, tmp_path: Path) -> None:
-    machine.ssh("sudo toolkit trace virtio_net --duration 2 -o /var/tmp/a.rxt --force", check=True)
-    assert machine.ssh("stat -c %a /var/tmp/a.rxt").stdout.strip() == "600"
-    assert ended(fetch(machine, "/var/tmp/a.rxt", tmp_path / "a.rxt")) == "duration"
-
-
-def test_trace_says_what_it_was_taken_on(machine: guest.Guest, tmp_path: Path) -> None:
+def test_trace_ends_after_its_duration_and_says_what_it_was_taken_on(
+    machine: guest.Guest, tmp_path: Path
+) -> None:
     machine.ssh("sudo toolkit trace virtio_net --duration 1 -o /var/tmp/a.rxt --force", check=True)
-    meta = TraceReader(fetch(machine, "/var/tmp/a.rxt", tmp_path / "a.rxt")).meta
+    assert machine.ssh("stat -c %a /var/tmp/a.rxt").stdout.strip() == "600"
+    path = fetch(machine, "/var/tmp/a.rxt", tmp_path / "a.rxt")
+    assert ended(path) == "duration"
+    meta = TraceReader(path).meta
     assert meta["kernel"] == machine.ssh("uname -r").stdout.strip()
     driver = meta["drivers"][0]
     note = machine.ssh("od -An -tx1 -v /sys/module/virtio_net/notes/.note.gnu.build-id | tr -d ' \\n'")
@@ -70,21 +76,36 @@ def test_trace_says_what_it_was_taken_on(machine: guest.Guest, tmp_path: Path) -
     assert (driver["name"], driver["variant"]) == ("virtio_net", "stock")
     assert driver["regime"] == "delayed work, NAPI off"
     assert all(hook["attached"] for hook in driver["hooks"])
+    assert meta["headers"] == "the kernel's BTF"
     assert meta["gfp_flags"]["GFP_ATOMIC"] == 0xA20
     (device,) = meta["devices"]
     assert (device["name"], len(device["queues"]), device["queues"][0]["size"]) == ("eth1", 1, 256)
 
 
-@pytest.mark.parametrize("signal", ["INT", "TERM"])
-def test_signal_ends_a_trace(machine: guest.Guest, signal: str, tmp_path: Path) -> None:
-    machine.ssh("sudo rm -f /var/tmp/s.rxt")
-    with trial.tracing(machine, "virtio_net", "/var/tmp/s.rxt") as pid:
-        machine.ssh(f"sudo kill -{signal} {pid}", check=True)
-    assert ended(fetch(machine, "/var/tmp/s.rxt", tmp_path / "s.rxt")) == "interrupt"
+def test_each_signal_has_its_meaning(machine: guest.Guest, tmp_path: Path) -> None:
+    """SIGUSR1 goes on in a new file, and no packet is in two of them or in none; SIGTERM ends the trace."""
+    machine.ssh("sudo rm -f /var/tmp/s*.rxt")
+    before = received(machine, "eth1")
+    with trial.tracing(machine, "virtio_net", "/var/tmp/s.rxt") as tracing:
+        with trial.wire(machine, trial.Traffic(), tmp_path / "w.json"):
+            files = []
+            for _ in range(3):
+                time.sleep(1)
+                files.append(tracing.cut())
+        machine.ssh(f"sudo kill -TERM {tracing.pid}", check=True)
+    assert files == ["/var/tmp/s.rxt", "/var/tmp/s-2.rxt", "/var/tmp/s-3.rxt"]
+    files.append("/var/tmp/s-4.rxt")
+    paths = [fetch(machine, file, tmp_path / Path(file).name) for file in files]
+    assert [ended(path) for path in paths] == ["rotated", "rotated", "rotated", "interrupt"]
+    parts = [summary(analyze(path)) for path in paths]
+    assert all(part["ledger"]["attempted"] == part["ledger"]["delivered"] for part in parts)
+    packets = [sum(queue["packets"] for queue in part["queues"]) for part in parts]
+    assert sum(packets) == received(machine, "eth1") - before
+    assert min(packets[:3]) > 1000
 
 
 def frames_for(machine: guest.Guest, count: int, rate: float) -> None:
-    """Some frames, and then none: taking probes off a function that runs has crashed emulated CPUs."""
+    """Send some frames to eth1."""
     with sender.connect(machine.wire(0)) as wire:
         sender.send(wire, frames.to_ports(200, [9000], dst_mac=mac(0)), rate=rate, count=count)
 
@@ -93,11 +114,11 @@ def test_killed_trace_opens_up_to_its_last_batch(machine: guest.Guest, tmp_path:
     machine.ssh("sudo rm -f /var/tmp/k.rxt")
     with (
         pytest.raises(UserError, match="the trace failed"),
-        trial.tracing(machine, "virtio_net", "/var/tmp/k.rxt") as pid,
+        trial.tracing(machine, "virtio_net", "/var/tmp/k.rxt") as tracing,
     ):
         frames_for(machine, 8000, 2000)
         time.sleep(2)
-        machine.ssh(f"sudo kill -KILL {pid}", check=True)
+        machine.ssh(f"sudo kill -KILL {tracing.pid}", check=True)
     path = fetch(machine, "/var/tmp/k.rxt", tmp_path / "k.rxt")
     found = summary(analyze(path))
     assert not found["complete"]
@@ -121,7 +142,7 @@ def test_module_unload_ends_a_trace(machine: guest.Guest, tmp_path: Path) -> Non
         assert ended(fetch(machine, "/var/tmp/m.rxt", tmp_path / "m.rxt")) == "module unloaded"
         fails(machine, "sudo toolkit trace virtio_net -o /var/tmp/n.rxt", "virtio_net is not loaded")
     finally:
-        machine.ssh("sudo modprobe virtio_net && sleep 1 && sudo ip link set eth1 up", check=True)
+        machine.ssh("sudo modprobe virtio_net && sleep 1 && sudo rx-stall-nic eth1", check=True)
 
 
 def test_full_disk_keeps_what_was_written(machine: guest.Guest, tmp_path: Path) -> None:
@@ -161,13 +182,42 @@ def test_mistake_is_one_sentence(machine: guest.Guest, command: str, sentence: s
     fails(machine, command, sentence)
 
 
-def test_missing_headers(machine: guest.Guest) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.machine(kind))
+        for kind in ("virtio-net", "virtio-net-trixie", "virtio-net-backports")
+    ],
+)
+def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> None:
+    """On three kernels, each with its own bcc; the packages' files are away."""
+    machine = lab.boot(kind)
+    lab.end_trace(machine)
     machine.ssh("sudo mount -t tmpfs tmpfs /usr/src", check=True)
     try:
-        fails(machine, "sudo toolkit trace virtio_net -o /var/tmp/h.rxt", "apt install linux-headers-")
-        assert machine.ssh("test -e /var/tmp/h.rxt").returncode == 1
+        assert machine.ssh("test -e /lib/modules/$(uname -r)/build/Makefile").returncode == 1
+        done = machine.ssh("sudo toolkit doctor virtio_net", timeout=300)
+        assert "probes: compile and load, against the kernel's BTF" in done.stdout, done.stdout
+        with trial.tracing(machine, "virtio_net", "/var/tmp/h.rxt", options=["--force"]):
+            frames_for(machine, 2000, 2000)
+            time.sleep(0.5)
     finally:
         machine.ssh("sudo umount /usr/src", check=True)
+    found = summary(analyze(fetch(machine, "/var/tmp/h.rxt", tmp_path / "h.rxt")))
+    assert found["complete"]
+    assert sum(queue["packets"] for queue in found["queues"]) == 2000
+
+
+def test_headers_of_the_distribution_are_the_fall_back(machine: guest.Guest) -> None:
+    own = "/opt/toolkit/src/probes/headers"
+    machine.ssh(f"sudo mv {own} {own}.away", check=True)
+    try:
+        done = machine.ssh("sudo toolkit doctor virtio_net", timeout=300)
+        assert "probes: compile and load, against the headers in /lib/modules/" in done.stdout, done.stdout
+        machine.ssh("sudo mount -t tmpfs tmpfs /usr/src", check=True)
+        fails(machine, "sudo toolkit trace virtio_net -o /var/tmp/n.rxt", "apt install linux-headers-")
+    finally:
+        machine.ssh(f"sudo mv {own}.away {own}; sudo umount /usr/src")
 
 
 def test_missing_bcc(machine: guest.Guest) -> None:

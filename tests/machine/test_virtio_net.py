@@ -7,22 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.machine.conftest import Boot
-from toolkit.stalls.analysis import Analysis, analyze, summary
-from toolkit.stalls.witness import compare, read_witness
+from tests.machine.harness.lab import Lab, failed, result
+from toolkit.stalls.analysis import analyze, summary
 from vm import guest, trial
 from vm.demo import AGREE_NS, judge
 from vm.wire import steer
 
 
-def result(files: trial.Files) -> tuple[Analysis, dict[str, Any]]:
-    """The analysis of a trial with its witness, and its summary."""
-    analysis, witness = compare(analyze(files.trace), read_witness(files.witness))
-    found = summary(analysis)
-    found["witness"] = witness
-    assert found["complete"], found["damage"]
-    assert found["ledger"]["attempted"] == found["ledger"]["delivered"], found["ledger"]
-    return analysis, found
+def kinds(*names: str) -> list[Any]:
+    """Return parameters that are kinds of machines: each test runs in the group of its own."""
+    return [pytest.param(name, marks=pytest.mark.machine(name)) for name in names]
 
 
 def received(machine: guest.Guest, device: str) -> int:
@@ -30,9 +24,11 @@ def received(machine: guest.Guest, device: str) -> int:
     return int(json.loads(machine.ssh(f"ip -s -j link show {device}").stdout)[0]["stats64"]["rx"]["packets"])
 
 
-@pytest.mark.parametrize("kind", ["virtio-net", "virtio-net-small"])
-def test_knob_makes_a_stall_that_the_sender_sees(boot: Boot, kind: str, tmp_path: Path) -> None:
-    files = trial.run(boot(kind), "virtio_net", tmp_path, scenario=["knob"], traffic=trial.Traffic())
+@pytest.mark.parametrize("kind", kinds("virtio-net", "virtio-net-small", "virtio-net-trixie"))
+def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: Path) -> None:
+    machine = lab.boot(kind)
+    lab.load(machine, "stock")
+    files = lab.trial(machine, tmp_path, "knob", traffic=trial.Traffic(), reached=failed)
     analysis, found = result(files)
     assert judge(found) == []
     assert found["variant"] == "stock"
@@ -52,12 +48,10 @@ def test_knob_makes_a_stall_that_the_sender_sees(boot: Boot, kind: str, tmp_path
     assert longest["reclaim_ns"] > longest["duration_ns"] / 2
 
 
-@pytest.mark.slow
-def test_a_driver_without_a_worker_spins(boot: Boot, tmp_path: Path) -> None:
-    scenario, traffic = ["knob", "--hold", "2", "--buffer", "4"], trial.Traffic(rate=4000)
-    files = trial.run(
-        boot("virtio-net-backports"), "virtio_net", tmp_path, scenario=scenario, traffic=traffic
-    )
+@pytest.mark.machine("virtio-net-backports")
+def test_driver_without_a_worker_spins(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    scenario, traffic = ("knob", "--hold", "2", "--buffer", "4"), trial.Traffic(rate=4000)
+    files = lab.trial(machine, tmp_path, *scenario, traffic=traffic, reached=failed)
     analysis, found = result(files)
     assert found["regime"] == "NAPI repoll"
     # Whether its ring runs dry meanwhile is chance: without a worker NAPI is on in any case.
@@ -67,44 +61,44 @@ def test_a_driver_without_a_worker_spins(boot: Boot, tmp_path: Path) -> None:
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 
-def test_idle_machine_has_no_stall(machine: guest.Guest, tmp_path: Path) -> None:
-    files = trial.run(machine, "virtio_net", tmp_path, seconds=8)
+@pytest.mark.machine("virtio-net")
+def test_idle_machine_has_no_stall(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
+    files = lab.trial(machine, tmp_path, seconds=5)
     analysis = analyze(files.trace)
     assert analysis.damage is None
     assert analysis.stalls.empty
 
 
+@pytest.mark.machine("virtio-net")
 def test_busy_machine_has_no_stall_and_its_packets_are_all_counted(
-    machine: guest.Guest, tmp_path: Path
+    lab: Lab, machine: guest.Guest, tmp_path: Path
 ) -> None:
+    lab.load(machine, "stock")
     before = received(machine, "eth1")
-    files = trial.run(machine, "virtio_net", tmp_path, seconds=8, traffic=trial.Traffic())
+    files = lab.trial(machine, tmp_path, seconds=5, traffic=trial.Traffic())
     analysis, _ = result(files)
     assert analysis.stalls.empty
     packets = int(analysis.queues["packets"].sum())
-    assert packets > 8 * 3000
+    assert packets > 5 * 3000
     assert packets == received(machine, "eth1") - before
 
 
-def test_full_detail_sends_every_poll(machine: guest.Guest, tmp_path: Path) -> None:
+@pytest.mark.machine("virtio-net")
+def test_full_detail_sends_every_poll(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
     before = received(machine, "eth1")
-    files = trial.run(
-        machine,
-        "virtio_net",
-        tmp_path,
-        seconds=4,
-        traffic=trial.Traffic(rate=2000),
-        options=["--detail", "full"],
-    )
+    traffic = trial.Traffic(rate=2000)
+    files = lab.trial(machine, tmp_path, seconds=3, traffic=traffic, options=["--detail", "full"])
     analysis, found = result(files)
     polls = analysis.queues["polls"].sum()
     assert found["events"] > polls > 1000
     assert analysis.queues["packets"].sum() == received(machine, "eth1") - before
 
 
-def test_stall_is_on_the_right_one_of_two_nics(boot: Boot, tmp_path: Path) -> None:
-    machine = boot("virtio-net-2nics")
-    files = trial.run(machine, "virtio_net", tmp_path, scenario=["knob"], traffic=trial.Traffic(nic=1))
+@pytest.mark.machine("virtio-net-2nics")
+def test_stall_is_on_the_right_one_of_two_nics(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    files = lab.trial(machine, tmp_path, "knob", traffic=trial.Traffic(nic=1), reached=failed)
     analysis, found = result(files)
     assert judge(found) == []
     assert set(analysis.stalls["device"]) == {"eth2"}
@@ -113,11 +107,11 @@ def test_stall_is_on_the_right_one_of_two_nics(boot: Boot, tmp_path: Path) -> No
     assert packets.get("eth1", 0) == 0
 
 
-def test_stall_is_on_the_right_one_of_two_queues(boot: Boot, tmp_path: Path) -> None:
-    machine = boot("virtio-net-mq")
+@pytest.mark.machine("virtio-net-mq")
+def test_stall_is_on_the_right_one_of_two_queues(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     ports = steer.ports_by_queue(machine, 0, range(9000, 9016))[1]
     traffic = trial.Traffic(ports=",".join(map(str, ports)))
-    files = trial.run(machine, "virtio_net", tmp_path, scenario=["knob"], traffic=traffic)
+    files = lab.trial(machine, tmp_path, "knob", traffic=traffic, reached=failed)
     analysis, found = result(files)
     assert found["ledger"]["dropped"] == 0
     by_length = analysis.stalls.sort_values("duration_ns")
@@ -134,33 +128,20 @@ def test_stall_is_on_the_right_one_of_two_queues(boot: Boot, tmp_path: Path) -> 
     assert idle["cause"].str.contains("refill of queue 1").all()
 
 
-def test_filter_by_device_and_queue(boot: Boot, tmp_path: Path) -> None:
-    machine = boot("virtio-net-2nics")
-    files = trial.run(
-        machine,
-        "virtio_net",
-        tmp_path,
-        seconds=3,
-        traffic=trial.Traffic(nic=1),
-        options=["-d", "eth1", "-q", "0"],
-    )
+@pytest.mark.machine("virtio-net-2nics")
+def test_filter_by_device_and_queue(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    options = ["-d", "eth1", "-q", "0"]
+    files = lab.trial(machine, tmp_path, seconds=2, traffic=trial.Traffic(nic=1), options=options)
     assert summary(analyze(files.trace))["events"] == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "run"),
-    [
-        ("virtio-net", 1),
-        ("virtio-net", 2),
-        ("virtio-net", 3),
-        ("virtio-net-small", 1),
-        ("virtio-net-small", 2),
-        ("virtio-net-small", 3),
-    ],
-)
-def test_pressure_makes_a_genuine_stall(boot: Boot, kind: str, run: int, tmp_path: Path) -> None:
-    files = trial.run(boot(kind), "virtio_net", tmp_path, scenario=["pressure"], traffic=trial.Traffic())
+@pytest.mark.parametrize("run", [1, 2, 3])
+@pytest.mark.parametrize("kind", kinds("virtio-net", "virtio-net-small"))
+def test_pressure_makes_a_genuine_stall(lab: Lab, kind: str, run: int, tmp_path: Path) -> None:
+    machine = lab.boot(kind)
+    lab.load(machine, "stock")
+    files = lab.trial(machine, tmp_path, "pressure", traffic=trial.Traffic(), reached=failed)
     analysis, found = result(files)
     assert found["ledger"]["dropped"] == 0
     long = analysis.stalls[analysis.stalls["duration_ns"] >= 100_000_000]

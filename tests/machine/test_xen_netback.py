@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 import toolkit
-from tests.machine.conftest import Boot
-from tests.machine.test_virtio_net import result
+from tests.machine.harness.lab import Lab, result
 from toolkit.stalls.analysis import Analysis
 from toolkit.trace.schema import KIND
-from vm import guest, trial, variants, xen
+from vm import guest, xen
 
 DEVICE = xen.Guest(1).device
 #: So long before the end of its hold, `unfilled` looks at the ring.
@@ -27,7 +26,7 @@ from toolkit.drivers import load
 
 drivers = [load("xen_netback")]
 macros = program.defines(drivers, full=True, only_devices=False, only_queues=False)
-bpf = program.compile_program(drivers, macros)
+bpf, _ = program.compile_program(drivers, macros)
 counts = ledger(bpf["ledger"].map_fd, program.cpus(), len(bpf["ledger"]) // program.cpus())
 for _ in range(20):
     before = int(counts["attempted"].sum())
@@ -40,21 +39,22 @@ for _ in range(20):
 """
 
 
-@pytest.fixture
-def machine(boot: Boot) -> guest.Guest:
-    return boot("xen")
+pytestmark = pytest.mark.machine("xen")
 
 
-def load(machine: guest.Guest, variant: str, *parameters: str) -> None:
-    """Puts a build of netback in, with parameters of its own until the next."""
+def load(lab: Lab, machine: guest.Guest, variant: str, *parameters: str) -> None:
+    """Load a build of netback, with parameters of its own until the next."""
     options = f"options xen_netback {' '.join(parameters)}\n"
+    there = machine.ssh("cat /etc/modprobe.d/netback.conf").stdout
     machine.ssh("sudo tee /etc/modprobe.d/netback.conf", check=True, stdin=options)
-    variants.load(machine, variant, say=print)
+    (lab.load if options == there else lab.reload)(machine, variant)
 
 
-def run(machine: guest.Guest, out: Path, *scenario: str) -> tuple[Analysis, dict[str, Any], dict[str, Any]]:
-    """:return: what a trial's trace shows, its summary with the witness, and the witness's account."""
-    files = trial.run(machine, "xen_netback", out, scenario=scenario)
+def run(
+    lab: Lab, machine: guest.Guest, out: Path, *scenario: str
+) -> tuple[Analysis, dict[str, Any], dict[str, Any]]:
+    """Return what a trial's trace shows, its summary with the witness, and the witness's account."""
+    files = lab.trial(machine, out, *scenario)
     return *result(files), json.loads(files.witness.read_text())
 
 
@@ -81,16 +81,18 @@ def test_the_guest_is_served_by_debians_own_driver(machine: guest.Guest) -> None
     assert " 0% packet loss" in done.stdout, done.stdout + done.stderr
 
 
-def test_it_is_fully_observable(machine: guest.Guest) -> None:
+def test_xen_netback_is_fully_observable(machine: guest.Guest) -> None:
     done = machine.ssh("sudo toolkit doctor xen_netback")
     assert done.returncode == 0, done.stdout
     assert "xen_netback: fully observable" in done.stdout, done.stdout
     assert f"{DEVICE} (1 queues)" in done.stdout
 
 
-def test_a_large_copy_to_stock(machine: guest.Guest, tmp_path: Path) -> None:
+def test_a_large_copy_to_stock(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    load(lab, machine, "stock")
+    lab.tracing(machine)
     before = sent(machine)
-    analysis, found, account = run(machine, tmp_path, "bulk", "--duration", "10", "--after", "3")
+    analysis, found, account = run(lab, machine, tmp_path, "bulk", "--duration", "10", "--after", "3")
     assert (found["variant"], found["regime"]) == ("stock", "woken by room in the queue")
     assert not analysis.stalls["open"].any()
     assert account["bytes"] > 50_000_000
@@ -99,10 +101,12 @@ def test_a_large_copy_to_stock(machine: guest.Guest, tmp_path: Path) -> None:
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 
-def test_a_paused_guest_is_one_stall_whatever_netback_says(machine: guest.Guest, tmp_path: Path) -> None:
+def test_a_paused_guest_is_one_stall_whatever_netback_says(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
     # Sooner than usual, so that netback changes its mind within 40 s.
-    load(machine, "stock", "rx_stall_timeout_msecs=15000", "rx_drain_timeout_msecs=5000")
-    analysis, found, account = run(machine, tmp_path, "paused", "--pause", "40", "--after", "5")
+    load(lab, machine, "stock", "rx_stall_timeout_msecs=15000", "rx_drain_timeout_msecs=5000")
+    analysis, found, account = run(lab, machine, tmp_path, "paused", "--pause", "40", "--after", "5")
     (stall,) = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000].to_dict("records")
     assert (stall["state"], stall["open"]) == ("blocked", False)
     assert abs(stall["duration_ns"] - 40_000_000_000) < 1_000_000_000
@@ -116,10 +120,10 @@ def test_a_paused_guest_is_one_stall_whatever_netback_says(machine: guest.Guest,
 
 
 @pytest.mark.parametrize("hold", [2, pytest.param(15, marks=pytest.mark.slow)])
-def test_a_guest_that_cannot_fill_its_ring(machine: guest.Guest, tmp_path: Path, hold: int) -> None:
+def test_a_guest_that_cannot_fill_its_ring(lab: Lab, machine: guest.Guest, tmp_path: Path, hold: int) -> None:
     # What waits for 10 s is thrown away, and if slots are left, smaller packets get through: two stalls.
-    load(machine, "stock")
-    analysis, found, account = run(machine, tmp_path, "unfilled", "--hold", str(hold), "--after", "5")
+    load(lab, machine, "stock")
+    analysis, found, account = run(lab, machine, tmp_path, "unfilled", "--hold", str(hold), "--after", "5")
     long = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000]
     assert set(long["state"]) == {"blocked"} and not long["open"].any()
     assert len(long) == sum(gap["duration_ns"] > 1_000_000_000 for gap in account["gaps"])
@@ -128,14 +132,16 @@ def test_a_guest_that_cannot_fill_its_ring(machine: guest.Guest, tmp_path: Path,
     assert account["ring"] == {"free": 256, "queued": 0, "stopped": False}
 
 
-def test_a_guest_whose_memory_is_full(machine: guest.Guest, tmp_path: Path) -> None:
-    load(machine, "stock")
-    analysis, found, account = run(machine, tmp_path, "unfilled", "--full", "--hold", "8", "--after", "5")
+def test_a_guest_whose_memory_is_full(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    load(lab, machine, "stock")
+    analysis, found, account = run(
+        lab, machine, tmp_path, "unfilled", "--full", "--hold", "8", "--after", "5"
+    )
     longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
     assert (longest["state"], bool(longest["open"])) == ("blocked", False)
     assert 4 < longest["duration_ns"] / 1e9 < 9
     # It ends when memory is free: with the next of the frontend's own attempts.
-    phases = json.loads((tmp_path / "phases.json").read_text())["phases"]
+    phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
     (hold,) = [phase for phase in phases if phase["shortage"]]
     assert abs(longest["end_ns"] - hold["end_ns"]) < 1_000_000_000
     # Fewer than a packet may need (XEN_NETBK_LEGACY_SLOTS_MAX), and as many as netback itself shows.
@@ -146,9 +152,11 @@ def test_a_guest_whose_memory_is_full(machine: guest.Guest, tmp_path: Path) -> N
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 
-def test_unfixed_stays_stopped_with_a_ring_full_of_slots(machine: guest.Guest, tmp_path: Path) -> None:
-    load(machine, "unfixed")
-    analysis, found, account = run(machine, tmp_path, "bulk", "--duration", "15", "--after", "3")
+def test_unfixed_stays_stopped_with_a_ring_full_of_slots(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    load(lab, machine, "unfixed")
+    analysis, found, account = run(lab, machine, tmp_path, "bulk", "--duration", "15", "--after", "3")
     assert (found["variant"], found["regime"]) == ("unfixed", "woken by a prediction of slots")
     last = analysis.stalls.iloc[-1]
     assert (last["state"], bool(last["open"])) == ("blocked", True)
@@ -163,11 +171,11 @@ def test_unfixed_stays_stopped_with_a_ring_full_of_slots(machine: guest.Guest, t
 
 
 @pytest.mark.slow
-def test_a_copy_from_guest_to_guest(machine: guest.Guest, tmp_path: Path) -> None:
+def test_a_copy_from_guest_to_guest(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     """The commit's own words."""
-    load(machine, "unfixed")
+    load(lab, machine, "unfixed")
     machine.module("vm.xen start 2")
-    analysis, found, account = run(machine, tmp_path, "bulk", "--sender", "2", "--after", "3")
+    analysis, found, account = run(lab, machine, tmp_path, "bulk", "--sender", "2", "--after", "3")
     stalls = analysis.stalls[analysis.stalls["device"] == DEVICE]
     assert (stalls["state"].iloc[-1], bool(stalls["open"].iloc[-1])) == ("blocked", True)
     assert account["ring"]["stopped"] and account["ring"]["free"] > 200
@@ -177,8 +185,9 @@ def test_a_copy_from_guest_to_guest(machine: guest.Guest, tmp_path: Path) -> Non
         machine.module(f"vm.xen {words}")
 
 
-def test_probes_go_on_and_off_under_traffic(machine: guest.Guest) -> None:
-    load(machine, "stock")
+def test_probes_go_on_and_off_under_traffic(lab: Lab, machine: guest.Guest) -> None:
+    load(lab, machine, "stock")
+    lab.end_trace(machine)
     with machine.popen(f"{guest.PYTHON} -m vm.xen.echo 1 --rate 300 -o /var/tmp/echo.json") as traffic:
         assert traffic.stdout is not None
         assert traffic.stdout.readline().startswith("sending")

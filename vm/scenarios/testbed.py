@@ -26,6 +26,9 @@ _MCL_CURRENT, _MCL_FUTURE = 1, 2  # include/uapi/asm-generic/mman.h
 SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 MIB = 1 << 20
 
+#: EX_TEMPFAIL of sysexits.h.
+MISSED = 75
+
 MARKER = Path("/etc/rx-stall-testbed")
 
 
@@ -190,6 +193,28 @@ def meminfo(name: str) -> int:
         if key == f"{name}:":
             return int(value) * 1024
     raise KeyError(name)
+
+
+@contextmanager
+def free_memory() -> Iterator[Callable[[], int]]:
+    """Look at how many bytes are free. A look takes no memory: where that is short, it would not return."""
+    # MemTotal and MemFree are the first two lines.
+    text = bytearray(64)
+    with Path("/proc/meminfo").open("rb", buffering=0) as file:
+
+        def free() -> int:
+            os.preadv(file.fileno(), [text], 0)
+            start = text.index(b"MemFree:") + 8
+            return int(text[start : text.index(b"kB", start)]) * 1024
+
+        free()
+        yield free
+
+
+def missed(sentence: str) -> NoReturn:
+    """End a scenario whose shortage did not come about: it may be run again."""
+    print(sentence, file=sys.stderr)
+    sys.exit(MISSED)
 
 
 @contextmanager

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Machines for the tests, and a tracer in each that stays attached from one test to the next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import UserError
+from toolkit.stalls.analysis import Analysis, analyze, summary
+from toolkit.stalls.witness import compare, read_witness
+from vm import guest, trial, variants
+
+#: How often a scenario is run whose shortage does not reach the ring.
+SCENARIO_RUNS = 4
+
+
+@dataclass
+class _Running:
+    """One machine: the build of its driver that is loaded, and what is traced."""
+
+    guest: guest.Guest
+    stop: ExitStack
+    build: tuple[str, ...] = ("stock",)
+    traced: tuple[str, ...] = ()
+    tracing: trial.Tracing | None = None
+    end: ExitStack = field(default_factory=ExitStack)
+
+
+class Lab:
+    """The machines that run.
+
+    :param repeats: is given a line for each scenario that was run again.
+    """
+
+    def __init__(self, repeats: list[str]) -> None:
+        self._repeats = repeats
+        self._running: dict[str, _Running] = {}
+
+    def boot(self, kind: str) -> guest.Guest:
+        """Start a kind of machine, or return the one that runs already."""
+        there = self._running.get(kind)
+        if there is None or not there.guest.alive():
+            if there:
+                self.stop(kind)
+            stop = ExitStack()
+            self._running[kind] = _Running(stop.enter_context(guest.machine(kind)), stop)
+        return self._running[kind].guest
+
+    def keep(self, kinds: Sequence[str]) -> None:
+        """Stop all machines but those of some kinds."""
+        for kind in set(self._running) - set(kinds):
+            self.stop(kind)
+
+    def stop(self, kind: str) -> None:
+        """Stop a machine, if it runs; its tracer goes with it."""
+        if there := self._running.pop(kind, None):
+            if there.guest.alive():
+                there.end.close()
+            there.stop.close()
+
+    def load(self, machine: guest.Guest, variant: str) -> None:
+        """Load a build of the machine's driver, unless it is loaded."""
+        there = self._running[machine.kind]
+        if there.build != (variant,):
+            self.end_trace(machine)
+            there.build = ()
+            variants.load(machine, variant, say=print)
+            there.build = (variant,)
+
+    def reload(self, machine: guest.Guest, variant: str) -> None:
+        """Load a build of the machine's driver, also if it is loaded."""
+        self.end_trace(machine)
+        self._running[machine.kind].build = ()
+        self.load(machine, variant)
+
+    def end_trace(self, machine: guest.Guest) -> None:
+        """End the tracer that stays attached in a machine, if there is one."""
+        there = self._running[machine.kind]
+        there.traced, there.tracing = (), None
+        there.end.close()
+
+    def tracing(self, machine: guest.Guest, *options: str) -> trial.Tracing:
+        """Return the tracer of a machine; it is started anew if it had other options.
+
+        :param options: of `toolkit trace`.
+        """
+        there = self._running[machine.kind]
+        if there.tracing is None or there.traced != options:
+            self.end_trace(machine)
+            own = trial.tracing(
+                machine, machine.machine.driver, "/var/tmp/lab.rxt", options=["--force", *options]
+            )
+            there.tracing, there.traced = there.end.enter_context(own), options
+        return there.tracing
+
+    def trial(
+        self,
+        machine: guest.Guest,
+        out: Path,
+        *scenario: str,
+        seconds: float = 0.0,
+        traffic: trial.Traffic | None = None,
+        options: Sequence[str] = (),
+        reached: Callable[[Analysis], bool] = lambda _: True,
+        then: Callable[[], None] = lambda: None,
+    ) -> trial.Files:
+        """Run one trial in a machine, with the tracer that is attached there.
+
+        A scenario whose shortage does not reach the ring is run again: by its own word, or by the trace's.
+
+        :param out: a directory for what the trial leaves.
+        :param scenario: module under vm.scenarios and its options; none: just wait for `seconds`.
+        :param options: of `toolkit trace`.
+        :param reached: whether a trace shows that the shortage reached the ring.
+        :param then: is called when the scenario is over and no frames are sent, while the trace goes on.
+        """
+        for run in range(1, SCENARIO_RUNS + 1):
+            directory = out / f"run{run}"
+            try:
+                files = trial.run(
+                    machine,
+                    machine.machine.driver,
+                    directory,
+                    scenario=scenario,
+                    seconds=seconds,
+                    traffic=traffic,
+                    running=self.tracing(machine, *options),
+                    then=then,
+                )
+            except trial.NoShortageError as missed:
+                why = str(missed)
+            else:
+                if not scenario or reached(analyze(files.trace)):
+                    return files
+                why = "the shortage did not reach the ring"
+            self._repeats.append(f"{machine.kind} {' '.join(scenario)} run {run}: {why}")
+        raise UserError(
+            f"{machine.kind}: in {SCENARIO_RUNS} runs of {scenario[0]} its shortage reached no ring."
+        )
+
+
+def failed(analysis: Analysis) -> bool:
+    """Whether a refill failed in a trace."""
+    return bool(analysis.queues["failed"].sum())
+
+
+def emptied(name: str) -> Callable[[Analysis], bool]:
+    """Return a test of whether the queue of that name had nothing posted in a trace."""
+    return lambda analysis: bool(
+        (analysis.queues.loc[analysis.queues["name"] == name, "posted_min"] == 0).any()
+    )
+
+
+def result(files: trial.Files) -> tuple[Analysis, dict[str, Any]]:
+    """Return the analysis of a trial with its witness, and its summary; it is whole, and lost no event."""
+    analysis, witness = compare(analyze(files.trace), read_witness(files.witness))
+    found = summary(analysis)
+    found["witness"] = witness
+    assert found["complete"], found["damage"]
+    assert found["ledger"]["attempted"] == found["ledger"]["delivered"], found["ledger"]
+    return analysis, found
+
+
+def fetch(machine: guest.Guest, path: str, target: Path) -> Path:
+    """Copy a file that root made out of a machine."""
+    machine.ssh(f"sudo chown $(id -u) {path}", check=True)
+    machine.copy_from(path, target)
+    return target
+
+
+def assert_log_is_clean(machine: guest.Guest) -> None:
+    """The kernel of a machine has found nothing wrong with itself."""
+    log = machine.ssh("sudo dmesg", check=True).stdout
+    assert not re.search(r"BUG:|WARNING:|general protection|unable to handle|corruption", log), log[-4000:]
