@@ -77,7 +77,8 @@ def from_distribution() -> Iterator[Headers]:
 
 def _version_code(release: str) -> int:
     """Return LINUX_VERSION_CODE of a kernel release, as include/linux/version.h has it."""
-    major, minor, patch = (int(part) for part in re.findall(r"\d+", f"{release}.0.0")[:3])
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    major, minor, patch = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
     return (major << 16) + (minor << 8) + min(patch, 255)
 
 
