@@ -23,14 +23,12 @@ def _kinds(item: pytest.Item) -> tuple[str, ...]:
     return tuple(marker.args) if marker else ()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            kinds = _kinds(item)
-            assert kinds, f"{item.nodeid} does not say which machine it needs"
-            item.add_marker(pytest.mark.xdist_group(kinds[0]))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Group a test by its machine: before pytest-xdist, which reads the groups when all are collected."""
+    if Path(__file__).parent in item.path.parents:
+        kinds = _kinds(item)
+        assert kinds, f"{item.nodeid} does not say which machine it needs"
+        item.add_marker(pytest.mark.xdist_group(kinds[0]))
 
 
 @pytest.fixture(scope="session")

@@ -35,10 +35,15 @@ def machine(lab: Lab) -> Iterator[guest.Guest]:
 
 
 def run(
-    lab: Lab, machine: guest.Guest, out: Path, *scenario: str, options: tuple[str, ...] = ()
+    lab: Lab,
+    machine: guest.Guest,
+    out: Path,
+    *scenario: str,
+    options: tuple[str, ...] = (),
+    alone: bool = False,
 ) -> tuple[Analysis, dict[str, Any], dict[str, Any]]:
     """Return what a trial's trace shows, its summary with the witness, and the witness's account."""
-    files = lab.trial(machine, out, *scenario, options=options)
+    files = lab.trial(machine, out, *scenario, options=options, alone=alone)
     return *result(files), json.loads(files.witness.read_text())
 
 
@@ -69,7 +74,9 @@ def test_a_nic_that_is_slow_to_clean_up_grows_the_pool(
     lab: Lab, machine: guest.Guest, tmp_path: Path
 ) -> None:
     lab.load(machine, "stock")
-    analysis, found, account = run(lab, machine, tmp_path, *SLOW_NIC, options=("--detail", "full"))
+    analysis, found, account = run(
+        lab, machine, tmp_path, *SLOW_NIC, options=("--detail", "full"), alone=True
+    )
     assert (found["variant"], found["regime"]) == ("stock", "kicked by the timer")
     # With full detail a wait of a moment is one, too.
     assert analysis.stalls["duration_ns"].sum() < 100_000_000

@@ -51,10 +51,10 @@ def load(lab: Lab, machine: guest.Guest, variant: str, *parameters: str) -> None
 
 
 def run(
-    lab: Lab, machine: guest.Guest, out: Path, *scenario: str
+    lab: Lab, machine: guest.Guest, out: Path, *scenario: str, alone: bool = False
 ) -> tuple[Analysis, dict[str, Any], dict[str, Any]]:
     """Return what a trial's trace shows, its summary with the witness, and the witness's account."""
-    files = lab.trial(machine, out, *scenario)
+    files = lab.trial(machine, out, *scenario, alone=alone)
     return *result(files), json.loads(files.witness.read_text())
 
 
@@ -90,9 +90,9 @@ def test_xen_netback_is_fully_observable(machine: guest.Guest) -> None:
 
 def test_a_large_copy_to_stock(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     load(lab, machine, "stock")
-    lab.tracing(machine)
     before = sent(machine)
-    analysis, found, account = run(lab, machine, tmp_path, "bulk", "--duration", "10", "--after", "3")
+    scenario = ("bulk", "--duration", "8", "--after", "3")
+    analysis, found, account = run(lab, machine, tmp_path, *scenario, alone=True)
     assert (found["variant"], found["regime"]) == ("stock", "woken by room in the queue")
     assert not analysis.stalls["open"].any()
     assert account["bytes"] > 50_000_000

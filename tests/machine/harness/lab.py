@@ -106,6 +106,7 @@ class Lab:
         seconds: float = 0.0,
         traffic: trial.Traffic | None = None,
         options: Sequence[str] = (),
+        alone: bool = False,
         reached: Callable[[Analysis], bool] = lambda _: True,
         then: Callable[[], None] = lambda: None,
     ) -> trial.Files:
@@ -116,9 +117,13 @@ class Lab:
         :param out: a directory for what the trial leaves.
         :param scenario: module under vm.scenarios and its options; none: just wait for `seconds`.
         :param options: of `toolkit trace`.
+        :param alone: with a tracer of its own. A file that is cut from a trace lacks the last 10 ms of what is
+            only counted, since nothing has sent that window yet; a trace that ends has it.
         :param reached: whether a trace shows that the shortage reached the ring.
         :param then: is called when the scenario is over and no frames are sent, while the trace goes on.
         """
+        if alone:
+            self.end_trace(machine)
         for run in range(1, SCENARIO_RUNS + 1):
             directory = out / f"run{run}"
             try:
@@ -129,7 +134,8 @@ class Lab:
                     scenario=scenario,
                     seconds=seconds,
                     traffic=traffic,
-                    running=self.tracing(machine, *options),
+                    options=options,
+                    running=None if alone else self.tracing(machine, *options),
                     then=then,
                 )
             except trial.NoShortageError as missed:
