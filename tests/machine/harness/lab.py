@@ -117,8 +117,8 @@ class Lab:
         :param out: a directory for what the trial leaves.
         :param scenario: module under vm.scenarios and its options; none: just wait for `seconds`.
         :param options: of `toolkit trace`.
-        :param alone: with a tracer of its own. A file that is cut from a trace lacks the last 10 ms of what is
-            only counted, since nothing has sent that window yet; a trace that ends has it.
+        :param alone: with a tracer of its own. A file that is cut from a trace lacks the last 10 ms of what
+            is only counted, since nothing has sent that window yet; a trace that ends has it.
         :param reached: whether a trace shows that the shortage reached the ring.
         :param then: is called when the scenario is over and no frames are sent, while the trace goes on.
         """
