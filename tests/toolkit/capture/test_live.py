@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a running trace says of its queues, held against what its analysis says afterwards."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import toolkit
-from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
+from tests.conftest import BEGAN, DATA, META, S, event, failed, window, worker_stall
 from toolkit.capture.live import Change, Live
 from toolkit.drivers import load
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import ALL_QUEUES, EVENT, Events
 
-DATA = Path(__file__).parent.parent.parent / "data"
 RECORDED = [
     "virtio_net_pressure/trace.rxt",
     "virtio_net_variants/stock/001/trace.rxt",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is written, read back with Perfetto's own protobufs."""
 
+import functools
 import io
 from collections import defaultdict
 from pathlib import Path
@@ -10,11 +11,10 @@ import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
 
 import toolkit
-from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, refilled, window, worker_stall
+from tests.conftest import BEGAN, DATA, META, MS, S, Trace, event, failed, refilled, window, worker_stall
 from toolkit.report import perfetto
 from toolkit.trace.schema import ALL_QUEUES
 
-DATA = Path(__file__).parent.parent.parent / "data"
 RECORDED = [
     "virtio_net_pressure/trace.rxt",
     "virtio_net_variants/paced/001/trace.rxt",
@@ -34,6 +34,12 @@ class Found(NamedTuple):
     counters: dict[str, list[tuple[int, int]]]
     tracks: dict[str, Any]
     packets: list[Any]
+
+
+@functools.cache
+def _recorded(path: str) -> Found:
+    """Return the Perfetto trace of a recording; no test changes it."""
+    return _read(DATA / path)
 
 
 def _read(path: Path) -> Found:
@@ -72,7 +78,7 @@ def _read(path: Path) -> Found:
 
 @pytest.mark.parametrize("path", RECORDED)
 def test_slices_are_the_stalls_of_the_table(path: str) -> None:
-    found, trace = _read(DATA / path), toolkit.read(DATA / path)
+    found, trace = _recorded(path), toolkit.read(DATA / path)
     for name, stalls in trace.stalls.groupby("name"):
         expected = [
             (row["start_ns"], None if row["open"] else row["end_ns"], f"stall, {row['state']}", 0)
@@ -86,7 +92,7 @@ def test_slices_are_the_stalls_of_the_table(path: str) -> None:
 
 @pytest.mark.parametrize("path", RECORDED)
 def test_counters_add_up_to_the_queues(path: str) -> None:
-    found = _read(DATA / path)
+    found = _recorded(path)
     for queue in toolkit.read(DATA / path).queues.to_dict("records"):
         for column, what in (("packets", "packets"), ("irqs", "interrupts"), ("failed", "failed refills")):
             values = found.counters.get(f"{queue['name']} {what} in 10 ms", [])
@@ -98,7 +104,7 @@ def test_counters_add_up_to_the_queues(path: str) -> None:
 
 @pytest.mark.parametrize("path", RECORDED)
 def test_no_slices_of_a_thread_cross(path: str) -> None:
-    found, events = _read(DATA / path), toolkit.read(DATA / path).events
+    found, events = _recorded(path), toolkit.read(DATA / path).events
     reclaims = events[events["kind"] == "reclaim"].astype({"ts": "int64", "dur": "int64"})
     expected = sorted(zip(reclaims["ts"] - reclaims["dur"], reclaims["ts"], strict=True))
     every = [each for slices in found.slices.values() for each in slices]
