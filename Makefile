@@ -9,6 +9,9 @@ APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 AGAIN := --reruns 1 --only-rerun 'Connection (refused|reset)' --only-rerun 'last words' --only-rerun 'status 255'
 # And a shortage may pass by a ring.
 AGAIN += --only-rerun 'did not reach the ring'
+UNIT := not machine and not browser and not notebook
+# pytest rewrites each test file anew where Python may not keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # Installs those of some Debian packages that are not there yet.
@@ -52,7 +55,7 @@ check: setup ## lint, types and unit tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTHON) -m pytest -q -n auto -m 'not machine and not browser and not notebook'
+	$(PYTHON) -m pytest -q -n auto -m '$(UNIT)' --ignore=tests/machine --ignore=tests/browser
 
 test: setup-test check ## everything, with machines: a good hour without KVM
 	$(PYTHON) -m pytest -v --durations=15 -m '(machine or browser or notebook) and not slow' $(AGAIN)
