@@ -19,6 +19,12 @@ def _asked(**environment: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def bash_script() -> str:
+    """Return the script that bash reads."""
+    return _asked(_TOOLKIT_COMPLETE="source_bash")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_there_is_a_script_for_each_shell(shell: str) -> None:
     script = _asked(_TOOLKIT_COMPLETE=f"source_{shell}")
@@ -36,10 +42,10 @@ def test_there_is_a_script_for_each_shell(shell: str) -> None:
         ("toolkit export --perf", ["--perfetto"]),
     ],
 )
-def test_bash_completes(line: str, expected: list[str]) -> None:
+def test_bash_completes(bash_script: str, line: str, expected: list[str]) -> None:
     words = line.split()
     script = f"""
-        source <(_TOOLKIT_COMPLETE=source_bash {TOOLKIT})
+        {bash_script}
         COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}
         _toolkit_completion {TOOLKIT}
         printf '%s\\n' "${{COMPREPLY[@]}}"

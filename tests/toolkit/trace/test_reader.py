@@ -31,7 +31,7 @@ def _read(path: Path, data: bytes) -> Any:
         reader = TraceReader(path)
     except UserError as error:
         return str(error)
-    batches = [({name: list(c) for name, c in columns.items()}, note) for columns, note in reader]
+    batches = [({name: c.tolist() for name, c in columns.items()}, note) for columns, note in reader]
     return reader.meta, batches, reader.damage
 
 
