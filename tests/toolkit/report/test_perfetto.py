@@ -7,13 +7,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
 
 import toolkit
 from tests.conftest import BEGAN, DATA, META, MS, S, Trace, event, failed, refilled, window, worker_stall
 from toolkit.report import perfetto
-from toolkit.trace.schema import ALL_QUEUES
+from toolkit.trace.schema import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS
 
 RECORDED = [
     "virtio_net_pressure/trace.rxt",
@@ -92,14 +93,21 @@ def test_slices_are_the_stalls_of_the_table(path: str) -> None:
 
 @pytest.mark.parametrize("path", RECORDED)
 def test_counters_add_up_to_the_queues(path: str) -> None:
-    found = _recorded(path)
-    for queue in toolkit.read(DATA / path).queues.to_dict("records"):
+    found, trace = _recorded(path), toolkit.read(DATA / path)
+    events = trace.events[trace.events["kind"].isin(POSTED_KINDS)]
+    for queue in trace.queues.to_dict("records"):
         for column, what in (("packets", "packets"), ("irqs", "interrupts"), ("failed", "failed refills")):
             values = found.counters.get(f"{queue['name']} {what} in 10 ms", [])
             assert sum(value for _, value in values) == queue[column]
-        if posted := found.counters.get(f"{queue['name']} posted"):
+        posted = found.counters.get(f"{queue['name']} posted", [])
+        assert bool(posted) == pd.notna(queue["posted_min"])
+        if posted:
             assert min(value for _, value in posted) == queue["posted_min"]
             assert found.tracks[f"{queue['name']} posted"].counter.unit_name == "buffers"
+            last = events[(events["queue"] == queue["queue"]) & (events["posted_after"] != NOT_KNOWN)].iloc[
+                -1
+            ]
+            assert posted[-1] == (last["ts"], last["posted_after"])
 
 
 @pytest.mark.parametrize("path", RECORDED)
@@ -109,6 +117,12 @@ def test_no_slices_of_a_thread_cross(path: str) -> None:
     expected = sorted(zip(reclaims["ts"] - reclaims["dur"], reclaims["ts"], strict=True))
     every = [each for slices in found.slices.values() for each in slices]
     assert sorted(each[:2] for each in every if each[2] == "direct reclaim") == expected
+
+
+def test_posted_counter_ends_with_the_slots_of_the_last_stall() -> None:
+    """On an unfixed netback the guest posts every slot, and no packet follows: only `blocked` tells."""
+    ((_, posted),) = _recorded("xen_netback/unfixed/trace.rxt").counters["rx-0 posted"][-1:]
+    assert posted == 256
 
 
 def test_a_thread_has_its_worker_refill_and_reclaim_inside_one_another(make_trace: Trace) -> None:

@@ -25,6 +25,10 @@ def test_constants() -> None:
     assert (schema.NOT_KNOWN, schema.ALL_QUEUES, schema.WINDOW_NS) == (65535, 65535, 10_000_000)
 
 
+def test_kinds_that_count_posted_buffers_are_marked_in_the_header() -> None:
+    assert schema.POSTED_KINDS == ("window", "refill", "poll", "blocked", "unblocked")
+
+
 @pytest.mark.parametrize(
     "line", ["\t__u8 kind;", "\tint kind;\t/* [1] what */", "\t__u8 a, b;\t/* [1] what */"]
 )
