@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolkit import completion
+from toolkit.drivers import names
 
 TOOLKIT = Path(sys.executable).with_name("toolkit")
 
@@ -54,7 +55,8 @@ def test_bash_completes(bash_script: str, line: str, expected: list[str]) -> Non
     assert done.stdout.split() == expected
 
 
-def test_values() -> None:
-    assert completion.drivers("q") == ["qlge"]
-    assert "lo" in completion.devices("")
+def test_everything_is_offered_before_the_first_letter_and_nothing_after_a_wrong_one() -> None:
+    assert completion.drivers("") == names()
     assert completion.details("") == ["normal", "full"]
+    assert completion.devices("") == sorted(path.name for path in Path("/sys/class/net").iterdir())
+    assert completion.drivers("x1") == completion.details("fulll") == completion.devices("no such") == []

@@ -52,12 +52,14 @@ def test_a_machine_without_a_nic_of_ours_takes_the_systems(
     assert emulator.ensure(MACHINE) == [qemu.BINARY]
 
 
-def test_so_does_one_with_where_the_system_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nic_of_ours_takes_a_system_emulator_that_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     system("10.1.0", tmp_path, monkeypatch)
     assert emulator.ensure(OURS) == [qemu.BINARY]
 
 
-def test_else_a_newer_one_is_unpacked_once(
+def test_newer_emulator_is_unpacked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     system("7.2.22", tmp_path, monkeypatch)
@@ -71,7 +73,7 @@ def test_else_a_newer_one_is_unpacked_once(
     assert not list((cache / "qemu").glob("*/tar"))
 
 
-def test_a_copy_is_for_those_who_may_not_enter_the_cache(
+def test_copy_of_the_emulator_needs_nothing_of_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     system("7.2.22", tmp_path, monkeypatch)
@@ -83,7 +85,7 @@ def test_a_copy_is_for_those_who_may_not_enter_the_cache(
     assert Path(words[2]).exists()
 
 
-def test_one_that_is_too_old_is_not_kept(
+def test_unpacked_emulator_that_is_too_old_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     system("7.2.22", tmp_path, monkeypatch)

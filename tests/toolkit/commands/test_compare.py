@@ -43,7 +43,7 @@ def linked_sets(sets: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "stock", tmp_path / "patched"
 
 
-def test_text_alone_writes_nothing(
+def test_compare_alone_writes_no_file(
     run: Run, sets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -54,14 +54,14 @@ def test_text_alone_writes_nothing(
     assert sorted(path.name for path in sets[0].parent.iterdir()) == ["patched", "stock"]
 
 
-def test_the_other_way_round_it_is_worse(run: Run, sets: tuple[Path, Path]) -> None:
+def test_swapped_sets_are_worse(run: Run, sets: tuple[Path, Path]) -> None:
     code, out, _ = run("compare", *reversed(sets), "--json")
     assert code == 0
     assert json.loads(out)["verdict"] == "worse"
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_files(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+def test_compare_writes_every_file(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = run("compare", *sets, "-o", tmp_path / "out", "--json")
     assert code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(report.NAMES)

@@ -13,7 +13,7 @@ from toolkit.stalls.comparison import compare
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 
 
-def test_files(tmp_path: Path) -> None:
+def test_distributions_are_saved_as_png_and_svg(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         distributions.save(compare(runs_of(HIGH), runs_of(LOW, "patched")), tmp_path)

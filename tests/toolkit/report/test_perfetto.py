@@ -155,7 +155,7 @@ def test_failures_and_single_interrupts_are_instants(make_trace: Trace) -> None:
     assert found.instants["rx-0 interrupts"] == [(BEGAN + 3 * S, "receive interrupt")]
 
 
-def test_what_the_timer_of_a_sender_found(make_trace: Trace) -> None:
+def test_looks_of_a_senders_timer_are_instants(make_trace: Trace) -> None:
     meta = META | {"drivers": [META["drivers"][0] | {"name": "aoe"}]}
     events = [
         event("timer", 1, flags="held"),

@@ -30,7 +30,7 @@ def _found(path: Any) -> list[tuple[int, str, float, float, bool]]:
     )
 
 
-def test_no_events(make_trace: Trace) -> None:
+def test_trace_without_events_has_no_states(make_trace: Trace) -> None:
     assert _found(make_trace()) == []
 
 
@@ -38,7 +38,7 @@ def test_a_gap_without_events_is_no_state(make_trace: Trace) -> None:
     assert _found(make_trace([window(1)], [window(9)])) == []
 
 
-def test_from_the_failed_refill_to_the_next_good_one(make_trace: Trace) -> None:
+def test_queue_is_starved_from_the_failed_refill_to_the_next_good_one(make_trace: Trace) -> None:
     path = make_trace([window(1), failed(2), failed(3), refilled(4), window(5)])
     assert _found(path) == [(0, "starved", 2.0, 4.0, False)]
 
@@ -53,7 +53,7 @@ def test_napi_off_outside_the_worker_is_none(make_trace: Trace) -> None:
     assert _found(make_trace([event("napi_off", 2), event("napi_on", 3)])) == []
 
 
-def test_without_an_end_it_is_open_to_the_end_of_the_trace(make_trace: Trace) -> None:
+def test_state_without_an_end_is_open_to_the_end_of_the_trace(make_trace: Trace) -> None:
     assert _found(make_trace([failed(2)], end=7)) == [(0, "starved", 2.0, 7.0, True)]
 
 

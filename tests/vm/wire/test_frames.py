@@ -41,7 +41,7 @@ def test_checksum_is_that_of_the_rfc() -> None:
     assert frames.checksum(b"") == 0xFFFF
 
 
-@pytest.mark.parametrize("size", [41, 14 + 0x10000])
+@pytest.mark.parametrize("size", [41, 14 + 0x10000, 70000])
 def test_impossible_size_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"a frame has 42 to 65549 bytes, not {size}"):
         frames.udp(size, dst_mac=MAC, port=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm.wire import frames, sender
+from vm.wire import sender
 
 
 class Nic:
@@ -80,22 +80,6 @@ def test_gap_that_does_not_end_is_open(tmp_path: Path) -> None:
     assert account.sent + len(account.refused) + account.skipped == 100
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_missing_socket_of_a_nic_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no NIC takes frames"):
         sender.connect(tmp_path / "nothing")
-
-
-def test_frames_have_right_checksums() -> None:
-    frame = frames.udp(61, dst_mac="52:54:00:00:01:01", port=9000)
-    assert len(frame) == 61
-    header, datagram = frame[14:34], frame[34:]
-    assert frames.checksum(header) == 0
-    pseudo = header[12:20] + bytes([0, 17]) + datagram[4:6]
-    assert frames.checksum(pseudo + datagram) == 0
-    assert int.from_bytes(datagram[2:4], "big") == 9000
-
-
-@pytest.mark.parametrize("size", [41, 70000])
-def test_frame_of_a_wrong_size(size: int) -> None:
-    with pytest.raises(ValueError, match="a frame has"):
-        frames.udp(size, dst_mac="52:54:00:00:01:01", port=1)
