@@ -7,6 +7,9 @@ APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
+UNIT := not machine and not browser and not notebook
+# pytest rewrites each test file anew where Python may not keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # Installs those of some Debian packages that are not there yet.
@@ -50,7 +53,7 @@ check: setup ## lint, types and unit tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	$(PYTHON) -m pytest -q -n auto -m 'not machine and not browser and not notebook'
+	$(PYTHON) -m pytest -q -n auto -m '$(UNIT)' --ignore=tests/machine --ignore=tests/browser
 
 test: setup-test check ## everything, with machines: a quarter of an hour without KVM
 	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m '(machine or browser or notebook) and not slow'

@@ -30,6 +30,7 @@ import pandas as pd
 
 import toolkit
 from toolkit.report import plots
+from toolkit.trace.schema import NOT_KNOWN, POSTED_KINDS
 
 # %matplotlib inline
 plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
@@ -61,7 +62,7 @@ trace.queues[
 # %%
 events = trace.events
 ts = events["ts"].astype("int64")
-looks = events[events["kind"].isin(["window", "poll", "blocked"]) & (events["posted_after"] != 65535)]
+looks = events[events["kind"].isin(POSTED_KINDS) & (events["posted_after"] != NOT_KNOWN)]
 sent = events.groupby((ts - began) // 100_000_000)["packets"].sum()
 sent = sent.reindex(range((ended - began) // 100_000_000 + 1), fill_value=0)
 

@@ -33,6 +33,7 @@ import pandas as pd
 
 import toolkit
 from toolkit.report import plots
+from toolkit.trace.schema import NOT_KNOWN, POSTED_KINDS
 
 # %matplotlib inline
 plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
@@ -81,7 +82,7 @@ end = int(longest["end_ns"].iloc[0]) if len(longest) else began
 ring = int(longest["queue"].iloc[0]) // 2 if len(longest) else 0
 names = {2 * ring: f"rx-{ring} sbq", 2 * ring + 1: f"rx-{ring} lbq"}
 
-looks = events[events["kind"].isin(["window", "poll", "refill"]) & (events["posted_after"] != 65535)]
+looks = events[events["kind"].isin(POSTED_KINDS) & (events["posted_after"] != NOT_KNOWN)]
 before = looks[looks["ts"].between(start - 3_000_000_000, start + 1_000_000_000)]
 
 figure, axis = plt.subplots(figsize=(10, 3))

@@ -31,6 +31,7 @@ import pandas as pd
 
 import toolkit
 from toolkit.report import plots
+from toolkit.trace.schema import NOT_KNOWN, POSTED_KINDS
 
 # %matplotlib inline
 plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
@@ -117,7 +118,7 @@ mine = events[
     & (events["queue"] == queue)
     & events["ts"].between(start - margin, end + margin)
 ]
-looks = mine[mine["kind"].isin(["window", "poll", "refill"]) & (mine["posted_after"] != 65535)]
+looks = mine[mine["kind"].isin(POSTED_KINDS) & (mine["posted_after"] != NOT_KNOWN)]
 second = (looks["ts"].astype("int64") - start) / 1e9
 
 figure, (upper, lower) = plt.subplots(2, 1, figsize=(10, 4.5), sharex=True)

@@ -9,7 +9,8 @@
  * spans a record of the same queue from a poll: it is sent first.
  *
  * This file is also read by toolkit/trace/schema.py: one member or enumerator a line,
- * its unit in brackets.
+ * its unit in brackets; [posted] marks the kinds that count the posted buffers at that
+ * moment. Others repeat an older count, or have none.
  */
 #ifndef RXT_EVENT_H
 #define RXT_EVENT_H
@@ -20,18 +21,18 @@
 #define RXT_NO_ORDER 0xff
 
 enum rxt_kind {
-	RXT_WINDOW = 1,		/* hot events of one queue, added up */
-	RXT_REFILL = 2,		/* a refill that failed, or ran in process context */
+	RXT_WINDOW = 1,		/* [posted] hot events of one queue, added up */
+	RXT_REFILL = 2,		/* [posted] a refill that failed, or ran in process context */
 	RXT_ALLOC_FAIL = 3,	/* an allocation inside a refill failed and was not retried smaller */
 	RXT_RECLAIM = 4,	/* direct reclaim inside a refill, at its end */
 	RXT_WORKER_IN = 5,	/* the refill worker was entered */
 	RXT_WORKER_OUT = 6,	/* the refill worker returned */
 	RXT_NAPI_OFF = 7,	/* napi_disable was entered */
 	RXT_NAPI_ON = 8,	/* napi_enable was entered */
-	RXT_POLL = 9,		/* one NAPI poll, with --detail full */
+	RXT_POLL = 9,		/* [posted] one NAPI poll, with --detail full */
 	RXT_IRQ = 10,		/* one receive interrupt, with --detail full */
-	RXT_BLOCKED = 11,	/* the queue waits for slots or for a frame, or its device queue is stopped */
-	RXT_UNBLOCKED = 12,	/* a packet was delivered, and the queue is not stopped; or there was a frame */
+	RXT_BLOCKED = 11,	/* [posted] the queue waits for slots or for a frame, or its device queue is stopped */
+	RXT_UNBLOCKED = 12,	/* [posted] a packet was delivered, and the queue is not stopped; or there was a frame */
 	RXT_CARRIER_OFF = 13,	/* the driver took the link away */
 	RXT_CARRIER_ON = 14,	/* the driver gave the link back */
 	RXT_RETRANSMIT = 15,	/* a frame that was not answered was sent again; dur: since it was sent last */

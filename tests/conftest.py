@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Small tables of events, made by hand: they imitate no machine and are no recordings."""
 
+import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +13,8 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from toolkit import cli
+from toolkit import cli, reading
+from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.runs import COLUMNS
 from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NO_ORDER, NOT_KNOWN, Events
 from toolkit.trace.writer import TraceWriter
@@ -19,6 +22,9 @@ from toolkit.trace.writer import TraceWriter
 # A host that runs machines besides may be slow at any moment.
 settings.register_profile("any host", deadline=None)
 settings.load_profile("any host")
+
+DATA = Path(__file__).parent / "data"
+"""Recordings of real machines."""
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -137,22 +143,48 @@ def runs_of(stalled: Sequence[float], variant: str | None = "stock", **columns: 
     return pd.DataFrame({**blank, **some, **columns})[list(COLUMNS)].astype(COLUMNS)
 
 
+def write_trace(
+    folder: Path,
+    *batches: Sequence[Events],
+    name: str = "made.rxt",
+    meta: dict[str, Any] = META,
+    end: float = 10,
+) -> Path:
+    """Write batches of events to a trace in a folder; the trace ends `end` seconds after it began."""
+    path = folder / name
+    with TraceWriter(path, meta, force=True) as writer:
+        for number, batch in enumerate(batches):
+            events = np.concatenate([np.empty(0, EVENT), *batch])
+            writer.write(events, note(end * (number + 1) / (len(batches) + 1)))
+        writer.close(note(end, end={"reason": "duration"}))
+    return path
+
+
+@functools.lru_cache(maxsize=64)
+def _analysis(path: Path) -> Analysis:
+    return analyze(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_analyses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Analyze each recording only once, and each trace in the directory given: no test changes those."""
+    unchanged = tmp_path_factory.mktemp("unchanged").resolve()
+
+    def analyze_once(path: Path | str) -> Analysis:
+        real = Path(path).resolve()
+        if real.is_file() and {DATA, unchanged} & set(real.parents):
+            return replace(_analysis(real), path=Path(path))
+        return analyze(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "analyze", analyze_once)
+        yield unchanged
+
+
 @pytest.fixture
 def make_trace(tmp_path: Path) -> Trace:
     """Writes batches of events to a trace that ends 10 s after it began."""
-
-    def make(
-        *batches: Sequence[Events], name: str = "made.rxt", meta: dict[str, Any] = META, end: float = 10
-    ) -> Path:
-        path = tmp_path / name
-        with TraceWriter(path, meta, force=True) as writer:
-            for number, batch in enumerate(batches):
-                events = np.concatenate([np.empty(0, EVENT), *batch])
-                writer.write(events, note(end * (number + 1) / (len(batches) + 1)))
-            writer.close(note(end, end={"reason": "duration"}))
-        return path
-
-    return make
+    return functools.partial(write_trace, tmp_path)
 
 
 @pytest.fixture

@@ -35,13 +35,13 @@ def test_the_committed_copy_is_of_this_text_and_has_pictures(name: str) -> None:
     assert str(Path.home()) not in (EXECUTED / f"{name}.ipynb").read_text()
 
 
-def test_each_has_a_copy_and_each_copy_a_text() -> None:
+def test_each_notebook_has_an_executed_copy_and_the_other_way_round() -> None:
     assert sorted(path.stem for path in EXECUTED.glob("*.ipynb")) == notebook.names()
 
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("name", notebook.names())
-def test_it_runs_on_recorded_traces(name: str) -> None:
+def test_notebook_runs_on_recorded_traces(name: str) -> None:
     ran = notebook.run(name, notebook.NOTEBOOKS)
     assert _pictures(ran) >= 2
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
@@ -54,7 +54,7 @@ def test_it_runs_on_recorded_traces(name: str) -> None:
 @pytest.mark.notebook
 @pytest.mark.parametrize("driver", ["virtio_net", "qlge", "xen_netback", "aoe"])
 @pytest.mark.parametrize("what", ["nothing", "no stall"])
-def test_it_runs_where_nothing_happened(driver: str, what: str, make_trace: Trace, run: Run) -> None:
+def test_notebook_runs_where_nothing_happened(driver: str, what: str, make_trace: Trace, run: Run) -> None:
     meta = META | {"drivers": [META["drivers"][0] | {"name": driver}]}
     trace = make_trace([window(1)] if what == "no stall" else [], meta=meta)
     file = trace.with_suffix(".ipynb")

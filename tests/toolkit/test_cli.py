@@ -9,18 +9,18 @@ from tests.conftest import Run
 from toolkit import cli
 
 
-def test_version(run: Run) -> None:
+def test_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version") == (0, f"toolkit {toolkit.__version__}\n", "")
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_help_has_an_example(command: str, run: Run) -> None:
+def test_help_of_each_command_has_an_example(command: str, run: Run) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert f"toolkit {command}" in out.split("Example:")[1]
 
 
-def test_help_is_light() -> None:
+def test_help_imports_no_heavy_module() -> None:
     heavy = "{'pandas', 'matplotlib', 'pyarrow', 'numpy'}"
     code = f"import sys, toolkit.cli; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -35,7 +35,7 @@ def test_a_wrong_option_is_no_traceback(run: Run) -> None:
 @pytest.mark.parametrize(
     ("raised", "code"), [(KeyboardInterrupt(), 130), (MemoryError(), 1), (OSError("x"), 1)]
 )
-def test_what_ends_a_command(
+def test_ends_of_a_command_have_their_exit_codes(
     raised: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:

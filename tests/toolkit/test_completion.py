@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolkit import completion
+from toolkit.drivers import names
 
 TOOLKIT = Path(sys.executable).with_name("toolkit")
 
@@ -17,6 +18,12 @@ def _asked(**environment: str) -> str:
     done = subprocess.run([TOOLKIT], env={**os.environ, **environment}, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bash_script() -> str:
+    """Return the script that bash reads."""
+    return _asked(_TOOLKIT_COMPLETE="source_bash")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -36,10 +43,10 @@ def test_there_is_a_script_for_each_shell(shell: str) -> None:
         ("toolkit export --perf", ["--perfetto"]),
     ],
 )
-def test_bash_completes(line: str, expected: list[str]) -> None:
+def test_bash_completes(bash_script: str, line: str, expected: list[str]) -> None:
     words = line.split()
     script = f"""
-        source <(_TOOLKIT_COMPLETE=source_bash {TOOLKIT})
+        {bash_script}
         COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}
         _toolkit_completion {TOOLKIT}
         printf '%s\\n' "${{COMPREPLY[@]}}"
@@ -48,7 +55,8 @@ def test_bash_completes(line: str, expected: list[str]) -> None:
     assert done.stdout.split() == expected
 
 
-def test_values() -> None:
-    assert completion.drivers("q") == ["qlge"]
-    assert "lo" in completion.devices("")
+def test_everything_is_offered_before_the_first_letter_and_nothing_after_a_wrong_one() -> None:
+    assert completion.drivers("") == names()
     assert completion.details("") == ["normal", "full"]
+    assert completion.devices("") == sorted(path.name for path in Path("/sys/class/net").iterdir())
+    assert completion.drivers("x1") == completion.details("fulll") == completion.devices("no such") == []

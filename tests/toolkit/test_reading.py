@@ -30,7 +30,7 @@ def test_events_are_sorted_and_have_words(make_trace: Trace) -> None:
     assert all(isinstance(trace.events[name].dtype, pd.CategoricalDtype) for name in words)
 
 
-def test_tables(make_trace: Trace) -> None:
+def test_trace_has_its_tables(make_trace: Trace) -> None:
     trace = toolkit.read(make_trace([window(1), *worker_stall(2, 6, queue=1)]))
     assert trace.meta == META
     assert trace.stalls["duration_ns"].tolist() == [4 * S]
@@ -60,7 +60,7 @@ def test_only_the_beginning_is_read_at_first(make_trace: Trace) -> None:
     assert trace.damage and "cut off" in trace.damage
 
 
-def test_a_witness_beside_or_named(make_trace: Trace, tmp_path: Path) -> None:
+def test_witness_lies_beside_the_trace_or_is_named(make_trace: Trace, tmp_path: Path) -> None:
     path = make_trace(worker_stall(2, 6))
     gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 8}
     witness = {"device": "eth1", "gaps": [gap], "clock": {"offset_ns": BEGAN, "error_ns": 0}}
@@ -73,6 +73,6 @@ def test_a_witness_beside_or_named(make_trace: Trace, tmp_path: Path) -> None:
     assert named.stalls["witness_difference_ns"].tolist() == [0]
 
 
-def test_what_is_no_trace_is_said_at_once(tmp_path: Path) -> None:
+def test_file_that_is_no_trace_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         toolkit.read(tmp_path / "none.rxt")

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 import toolkit
-from tests.conftest import Run
+from tests.conftest import DATA, Run
 from toolkit.report import text
 from toolkit.stalls import comparison
-from toolkit.stalls.analysis import analyze, summary
+from toolkit.stalls.analysis import summary
 from toolkit.stalls.runs import read_runs
 from toolkit.stalls.verdict import IMPROVED
-from toolkit.stalls.witness import compare, read_phases, read_witness
-
-DATA = Path(__file__).parent.parent / "data"
+from toolkit.stalls.witness import read_phases
 
 
 def test_genuine_pressure_on_virtio_net() -> None:
     here = DATA / "virtio_net_pressure"
-    analysis, witness = compare(analyze(here / "trace.rxt"), read_witness(here / "witness.json"))
+    trace = toolkit.read(here / "trace.rxt")
+    analysis, witness = trace.analysis, trace.agreement
+    assert witness
     (stall,) = analysis.stalls.to_dict("records")
     assert (stall["device"], stall["queue"], stall["state"]) == ("eth1", 0, "napi-off")
     assert stall["duration_ns"] == 15_925_938_970

@@ -13,7 +13,7 @@ def summary(difference: int | None, dropped: int = 0, duration: int = 1_000_000_
     }
 
 
-def test_agreement_is_no_complaint() -> None:
+def test_right_result_of_the_demo_is_no_complaint() -> None:
     assert judge(summary(-40_000_000)) == []
 
 
@@ -27,5 +27,5 @@ def test_agreement_is_no_complaint() -> None:
         ({"stalls": [], "ledger": {"dropped": 0}}, "no stall was found"),
     ],
 )
-def test_complaints(found: dict[str, Any], complaint: str) -> None:
+def test_wrong_result_of_the_demo_is_named(found: dict[str, Any], complaint: str) -> None:
     assert any(complaint in sentence for sentence in judge(found))

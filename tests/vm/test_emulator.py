@@ -58,7 +58,7 @@ def test_a_newer_qemu_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list((cache / "qemu").glob("*/tar"))
 
 
-def test_a_copy_is_for_those_who_may_not_enter_the_cache(
+def test_copy_of_the_emulator_needs_nothing_of_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     system("7.2.22", tmp_path, monkeypatch)
@@ -70,7 +70,7 @@ def test_a_copy_is_for_those_who_may_not_enter_the_cache(
     assert Path(words[2]).exists()
 
 
-def test_one_that_is_too_old_is_not_kept(
+def test_unpacked_emulator_that_is_too_old_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     system("7.2.22", tmp_path, monkeypatch)

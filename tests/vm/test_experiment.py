@@ -11,7 +11,7 @@ from vm import experiment
 from vm.experiment import order, plan
 
 
-def test_the_drivers_own_choice() -> None:
+def test_plan_is_the_drivers_own_choice() -> None:
     found = plan("virtio_net")
     assert found.machine == "virtio-net"
     assert found.variants == ("unfixed", "stock", "patched")
@@ -28,7 +28,7 @@ def test_the_drivers_own_choice() -> None:
         ({"machine": "virtio-net-9nics"}, "No machine is called"),
     ],
 )
-def test_what_is_not_there(options: dict[str, list[str]], sentence: str) -> None:
+def test_unknown_variant_scenario_or_machine_is_named(options: dict[str, list[str]], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         plan("virtio_net", **options)  # type: ignore[arg-type]
 
@@ -47,7 +47,7 @@ def test_more_runs_of_a_seed_only_append() -> None:
     assert order(some, 5) != order(replace(some, seed=8), 5)
 
 
-def test_another_experiment_in_the_directory(tmp_path: Path) -> None:
+def test_directory_of_another_experiment_is_refused(tmp_path: Path) -> None:
     old = plan("virtio_net", seed=1, scenario=["knob", "--times", "2"])
     (tmp_path / "manifest.json").write_text(json.dumps({"plan": asdict(old)}))
     with pytest.raises(UserError, match=r"holds another experiment: its scenario is"):
@@ -55,7 +55,7 @@ def test_another_experiment_in_the_directory(tmp_path: Path) -> None:
     assert experiment.seed_of(tmp_path) == 1
 
 
-def test_a_directory_of_something_else(tmp_path: Path) -> None:
+def test_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="not empty and holds no experiment"):
         experiment.run(plan("virtio_net"), 1, tmp_path)

@@ -82,7 +82,9 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("booted")
 @pytest.mark.parametrize("body", [OBEDIENT, STUBBORN], ids=["by its monitor", "by force"])
-def test_up_list_down(body: str, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_goes_up_is_listed_and_goes_down(
+    body: str, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play(body)
     monkeypatch.setattr(guest, "GRACE_SECONDS", 0.3)
     started = guest.up("one", "virtio-net", accel="tcg")
@@ -186,7 +188,7 @@ def test_an_unknown_accelerator_is_one_sentence(play: Play) -> None:
 
 
 @pytest.mark.usefixtures("play")
-def test_what_does_not_run_is_not_found() -> None:
+def test_machine_that_does_not_run_is_not_found() -> None:
     with pytest.raises(UserError, match="two is not running"):
         guest.find("two")
 

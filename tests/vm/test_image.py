@@ -38,7 +38,7 @@ def test_the_key_is_of_content_and_not_of_place(monkeypatch: pytest.MonkeyPatch,
     assert image.key(replace(MACHINE, memory_mb=4096)) == before
 
 
-def test_what_changes_the_key(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_changes_with_what_an_image_is_made_of(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [image.key(MACHINE), image.key(replace(MACHINE, packages=("fatrace",)))]
     keys.append(image.key(replace(MACHINE, release="trixie")))
     keys.append(image.key(replace(MACHINE, kernel="bookworm-backports")))

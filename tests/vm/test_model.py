@@ -19,7 +19,7 @@ def files(tmp_path: Path) -> qemu.Files:
     return qemu.Files(tmp_path)
 
 
-def test_start_ask_stop(files: qemu.Files) -> None:
+def test_model_starts_answers_and_stops(files: qemu.Files) -> None:
     pid = model.start(0, Nic("qlge", options={"device": "8012", "steer": "9000-9003=1"}), files)
     try:
         assert model.ask(files, 0, "stats")["received"] == 0
@@ -32,19 +32,19 @@ def test_start_ask_stop(files: qemu.Files) -> None:
         model.ask(files, 0, "stats")
 
 
-def test_one_that_does_not_start_says_why(files: qemu.Files) -> None:
+def test_model_that_does_not_start_says_why(files: qemu.Files) -> None:
     with pytest.raises(UserError, match=r"model of NIC 1 did not start: .*--device is one of"):
         model.start(1, Nic("qlge", options={"device": "8013"}), files)
 
 
-def test_a_process_of_the_same_number_is_left_alone(files: qemu.Files) -> None:
+def test_process_with_the_number_of_a_model_is_left_alone(files: qemu.Files) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         model.stop(other.pid, files)
         assert other.poll() is None
         other.kill()
 
 
-def test_one_that_is_stubborn_is_killed(files: qemu.Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stubborn_model_is_killed(files: qemu.Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "GRACE_SECONDS", 0.3)
     ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     body = f"{ignore}; print(flush=True); time.sleep(60)"
@@ -56,7 +56,7 @@ def test_one_that_is_stubborn_is_killed(files: qemu.Files, monkeypatch: pytest.M
         assert stubborn.wait(timeout=10) == -signal.SIGKILL
 
 
-def test_for_a_libvirt_it_leaves_a_command(
+def test_model_for_a_libvirt_leaves_a_command(
     files: qemu.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emulator, "ensure", lambda copy: ["env", f"AT={copy}", "sh", "-c", 'echo "$AT $1"'])
@@ -75,7 +75,7 @@ def test_for_a_libvirt_it_leaves_a_command(
     model.down(qemu.Files(tmp_path / "nothing"))
 
 
-def test_it_ends_with_its_machine(files: qemu.Files) -> None:
+def test_model_ends_with_its_machine(files: qemu.Files) -> None:
     pid = model.start(0, Nic("qlge"), files)
     with socket.socket(socket.AF_UNIX) as machine:
         machine.connect(str(files.device(0)))

@@ -136,7 +136,7 @@ def test_queues_take_the_taps_descriptors() -> None:
     assert "mq=on" in values(words, "-device")[-1]
 
 
-def test_accelerators() -> None:
+def test_accelerator_is_a_word_of_the_command() -> None:
     assert values(argv(), "-accel") == ["tcg,thread=multi"]
     assert values(argv(accel="kvm"), "-accel") == ["kvm"]
     assert values(argv(accel="kvm"), "-cpu") == ["host"]

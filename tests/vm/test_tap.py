@@ -54,6 +54,6 @@ def test_a_full_queue_refuses_and_every_accepted_frame_is_there(queues: list[int
     assert (taken, refused) == (2 * tap.QUEUE_LENGTH, 100 - 2 * tap.QUEUE_LENGTH)
 
 
-def test_the_host_sees_nothing_of_it(queues: list[int]) -> None:
+def test_host_sees_nothing_of_a_tap(queues: list[int]) -> None:
     assert queues
     assert not Path("/sys/class/net/tap0").exists()

@@ -8,7 +8,7 @@ def gap(start: int, refused: int, **more: bool) -> dict[str, Any]:
     return {"start_ns": start, "duration_ns": 5, "refused": refused, **more}
 
 
-def test_what_a_nic_of_ours_dropped_is_refused() -> None:
+def test_frames_that_our_nic_dropped_are_refused() -> None:
     account = {"sent": 100, "refused": 2, "started_ns": 50, "gaps": [gap(70, 2)]}
     rings = [
         {"gaps_lbq": [gap(10, 7), gap(90, 20, open=True)], "gaps_sbq": []},

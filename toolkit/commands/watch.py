@@ -113,10 +113,11 @@ def _loaded() -> list[Driver]:
 
     :raises UserError: if none is.
     """
+    from toolkit.capture.kernel import module_identity
     from toolkit.drivers import load, names
     from toolkit.errors import UserError
 
     known = [load(name) for name in names()]
-    if found := [each for each in known if Path("/sys/module", each.module).is_dir()]:
+    if found := [each for each in known if module_identity(each.module) is not None]:
         return found
     raise UserError(f"none of these modules is loaded: {', '.join(each.module for each in known)}.")

@@ -11,7 +11,7 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
 from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
 
 from toolkit.reading import Trace
-from toolkit.trace.schema import ALL_QUEUES, NOT_KNOWN, WINDOW_NS
+from toolkit.trace.schema import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 
 _SEQUENCE = 1
 _CLOCKS = {
@@ -192,7 +192,7 @@ def _timer(events: pd.DataFrame) -> list[tuple[int, str]]:
 
 def _posted(events: pd.DataFrame) -> list[tuple[int, int]]:
     """:return: [ns] when somebody looked, and the buffers that were posted."""
-    looks = events[events["kind"].isin(["window", "poll", "refill"])]
+    looks = events[events["kind"].isin(POSTED_KINDS)]
     before = looks[["start", "posted_before"]].set_axis(["ts", "posted"], axis=1)
     after = looks[["ts", "posted_after"]].set_axis(["ts", "posted"], axis=1)
     both = pd.concat([before, after]).sort_values("ts", kind="stable")

@@ -43,6 +43,8 @@ class Analysis:
     requests: pd.DataFrame
 
 
+# Names of columns are strings: with those of Arrow, a table of a few rows takes up to twice as long.
+@pd.option_context("mode.string_storage", "python")
 def analyze(path: Path | str) -> Analysis:
     """Analyses a trace.
 

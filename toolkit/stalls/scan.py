@@ -14,7 +14,7 @@ from toolkit.drivers import Driver
 from toolkit.stalls import rules
 from toolkit.trace.ledger import Ledger, loss_windows
 from toolkit.trace.reader import Batch, Columns, TraceReader
-from toolkit.trace.schema import EVENT, FLAG, KIND, NOT_KNOWN
+from toolkit.trace.schema import EVENT, FLAG, KIND, NOT_KNOWN, POSTED_KINDS
 
 SUMS = ("packets", "polls", "full_polls", "refills", "failed", "fallbacks", "irqs")
 """Columns that add up."""
@@ -28,9 +28,7 @@ GAP_BINS = 64 * 8
 NEVER = np.iinfo(np.int64).max
 
 _RARE = ~np.isin(np.arange(256), [KIND["window"], KIND["poll"], KIND["irq"]])
-_LOOKS_AT_RING = np.isin(
-    np.arange(256), [KIND["window"], KIND["poll"], KIND["refill"], KIND["blocked"], KIND["unblocked"]]
-)
+_COUNTS_POSTED = np.isin(np.arange(256), [KIND[name] for name in POSTED_KINDS])
 
 
 _Index: TypeAlias = NDArray[np.intp]
@@ -246,9 +244,9 @@ def _lower_posted(
 ) -> tuple[NDArray[np.uint16], int]:
     """:return: the timeline with these events in it, and the power of two that its step is now [ns]."""
     fewest = np.minimum(columns["posted_before"], columns["posted_after"])
-    looks = _LOOKS_AT_RING[columns["kind"]]
-    if not looks.min():
-        fewest[~looks] = NOT_KNOWN
+    counted = _COUNTS_POSTED[columns["kind"]]
+    if not counted.min():
+        fewest[~counted] = NOT_KNOWN
     while int(since.max()) >> shift >= BINS:
         half = np.minimum(posted[:, ::2], posted[:, 1::2])
         posted = np.concatenate([half, np.full_like(half, NOT_KNOWN)], axis=1)

@@ -30,6 +30,8 @@ _Values: TypeAlias = NDArray[np.float64]
 _ENDS = "open"
 
 
+# See analysis.analyze: tables of a few rows are faster so.
+@pd.option_context("mode.string_storage", "python")
 def measure(
     base: pd.DataFrame,
     candidate: pd.DataFrame,

@@ -24,7 +24,7 @@ CHECK_KEY = b"rxt-check"
 """Key of the checksum beside it: of the JSON and, in a batch, of the columns."""
 
 _DEFINE = re.compile(r"#define RXT_([A-Z_]+) (0x[0-9a-f]+|\d+)(?:ULL)?")
-_ENUMERATOR = re.compile(r"\tRXT_([A-Z_]+) = (\d+),\t+/\* .+ \*/")
+_ENUMERATOR = re.compile(r"\tRXT_([A-Z_]+) = (\d+),\t+/\* (\[posted\] )?.+ \*/")
 _MEMBER = re.compile(r"\t__u(8|16|32|64) ([a-z_]+);\t+/\* \[(\w+)\] (.+) \*/")
 
 
@@ -43,16 +43,18 @@ class Header(NamedTuple):
     constants: dict[str, int]
     enums: dict[str, dict[str, int]]
     members: list[Member]
+    posted: list[str]
 
 
 def read_header(text: str) -> Header:
     """Reads the C header of the record.
 
     :param text: the header; inside `enum` and `struct`, one enumerator or member a line.
-    :return: its constants and enumerators without RXT_, and its members in order.
+    :return: its constants and enumerators without RXT_, its members in order, and the kinds that count
+        posted buffers.
     :raises ValueError: if a line of an enum or of the struct is not of that form.
     """
-    header = Header({}, {}, [])
+    header = Header({}, {}, [], [])
     block = ""
     for line in text.splitlines():
         if match := _DEFINE.fullmatch(line):
@@ -67,6 +69,7 @@ def read_header(text: str) -> Header:
             header.members.append(Member(match[2], int(match[1]), match[3], match[4]))
         elif block and block != "event" and (match := _ENUMERATOR.fullmatch(line)):
             header.enums[block][match[1].lower()] = int(match[2])
+            header.posted.extend([match[1].lower()] if match[3] else [])
         elif block:
             raise ValueError(f"event.h: this line of rxt_{block} is not understood: {line!r}")
     return header
@@ -116,6 +119,8 @@ EVENT = event_dtype(_HEADER.members)
 SCHEMA = event_schema(_HEADER.members)
 KIND = _HEADER.enums["kind"]
 FLAG = _HEADER.enums["flag"]
+POSTED_KINDS = tuple(_HEADER.posted)
+"""Kinds of events that count the posted buffers at that moment."""
 NOT_KNOWN = _HEADER.constants["NOT_KNOWN"]
 NO_ORDER = _HEADER.constants["NO_ORDER"]
 ALL_QUEUES = _HEADER.constants["ALL_QUEUES"]

@@ -107,6 +107,8 @@ def send(
             shown = now
             show(account)
         due = int(elapsed * rate)
+        if count is not None:
+            due = min(due, count)
         if number >= due:
             time.sleep(min(max(began + (number + 1) * interval - now, 0.0), 0.1))
             continue

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a running trace says of its queues, held against what its analysis says afterwards."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import toolkit
-from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
+from tests.conftest import BEGAN, DATA, META, S, event, failed, window, worker_stall
 from toolkit.capture.live import Change, Live
 from toolkit.drivers import load
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import ALL_QUEUES, EVENT, Events
 
-DATA = Path(__file__).parent.parent.parent / "data"
 RECORDED = [
     "virtio_net_pressure/trace.rxt",
     "virtio_net_variants/stock/001/trace.rxt",
@@ -34,7 +31,7 @@ def _together(*events: Events) -> Events:
 
 
 @pytest.mark.parametrize("path", RECORDED)
-def test_as_the_analysis_of_recorded_traces(path: str) -> None:
+def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
     reader, trace = TraceReader(DATA / path), toolkit.read(DATA / path)
     live = Live([load(each["name"]) for each in reader.meta["drivers"]], reader.meta["devices"])
     for columns, _ in reader:
@@ -64,7 +61,7 @@ def test_a_stall_grows_until_it_ends() -> None:
     assert queue.stalled_ns(BEGAN + 9 * S) == 4 * S
 
 
-def test_when_a_stall_began_and_ended() -> None:
+def test_changes_say_when_a_stall_began_and_ended() -> None:
     live = _live()
     live.take(_together(*worker_stall(2, 6)))
     assert list(live.changes) == [
@@ -88,7 +85,7 @@ def test_an_event_of_the_device_is_one_of_all_its_queues() -> None:
     assert [queue.stalls for queue in live.queues.values()] == [1, 1]
 
 
-def test_a_queue_that_nobody_announced() -> None:
+def test_queue_of_no_known_device_is_added() -> None:
     live = _live()
     live.take(window(1, ifindex=9, queue=4))
     assert live.queues[9, 4].packets == 40

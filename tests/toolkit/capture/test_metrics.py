@@ -30,7 +30,9 @@ def _samples(file: Path) -> dict[tuple[str, str], float]:
     }
 
 
-def test_what_prometheus_reads(progress: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_file_is_what_prometheus_reads(
+    progress: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(time, "clock_gettime_ns", lambda _: 1010 * 10**9)
     metrics.write(progress, tmp_path / "rx.prom")
     assert _samples(tmp_path / "rx.prom") == {
@@ -62,7 +64,9 @@ def test_a_reader_sees_the_old_file_or_the_new(progress: Progress, tmp_path: Pat
         ("rx.prom", "precious", "holds something else"),
     ],
 )
-def test_refused(run: Run, tmp_path: Path, name: str, there: str | None, sentence: str) -> None:
+def test_unusable_metrics_file_is_refused(
+    run: Run, tmp_path: Path, name: str, there: str | None, sentence: str
+) -> None:
     file = tmp_path / name
     if there:
         file.write_text(there)

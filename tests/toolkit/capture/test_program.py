@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from toolkit import drivers
-from toolkit.capture import program
+from toolkit.capture import headers, kernel, program
+from toolkit.drivers import Hook
+from toolkit.errors import UserError
+
+VIRTIO_NET = drivers.load("virtio_net")
 
 
 @pytest.mark.parametrize(
@@ -15,14 +24,222 @@ from toolkit.capture import program
         ("qlge", {"qlge_slow_refill_in"}, "workqueue fallback"),
     ],
 )
-def test_the_regime_is_told_by_what_was_attached(driver: str, attached: set[str], regime: str) -> None:
+def test_regime_follows_from_what_was_attached(driver: str, attached: set[str], regime: str) -> None:
     assert program.regime(drivers.load(driver), attached) == regime
 
 
-@pytest.mark.parametrize(("there", "regime"), [({"qlge_retry_refill"}, "timer"), (set(), "none")])
-def test_or_by_a_function_that_is_there(
-    there: set[str], regime: str, monkeypatch: pytest.MonkeyPatch
+class Kernel:
+    """The symbols of a kernel, and what bcc's BPF attaches to them; `broken` ones refuse."""
+
+    def __init__(self, *symbols: str, broken: str = "") -> None:
+        self.symbols = symbols
+        self.attached: list[tuple[str, str, str]] = []
+        self.kprobe_fds: dict[str, int] = {}
+        self.raw_tracepoint_fds: dict[str, int] = {}
+        self._broken = broken
+
+    def ksymname(self, name: str) -> int:
+        return 0xFFFF_8000_0000_0000 if name in self.symbols else -1
+
+    def attach_kprobe(self, *, event: str, fn_name: str) -> None:
+        self._attach("kprobe", event, fn_name)
+        self.kprobe_fds[f"p_{event}"] = 3
+
+    def attach_kretprobe(self, *, event: str, fn_name: str) -> None:
+        self._attach("kretprobe", event, fn_name)
+        self.kprobe_fds[f"r_{event}"] = 4
+
+    def attach_raw_tracepoint(self, *, tp: str, fn_name: str) -> None:
+        self._attach("raw_tracepoint", tp, fn_name)
+        self.raw_tracepoint_fds[tp] = 5
+
+    def detach_kprobe_event(self, name: str) -> None:
+        del self.kprobe_fds[name]
+
+    def detach_raw_tracepoint(self, name: str) -> None:
+        del self.raw_tracepoint_fds[name]
+
+    def _attach(self, kind: str, name: str, function: str) -> None:
+        if name == self._broken:
+            # As libbpf does: the reason goes to stderr, past Python.
+            os.write(2, b"noise\n  libbpf: error: kprobe is refused\n")
+            raise Exception("Failed to attach")
+        self.attached.append((kind, name, function))
+
+
+def _kernel(monkeypatch: pytest.MonkeyPatch, *symbols: str, broken: str = "") -> Kernel:
+    found = Kernel(*symbols, broken=broken)
+    monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=found))
+    return found
+
+
+@pytest.mark.parametrize(("there", "regime"), [("qlge_retry_refill", "timer"), ("other", "none")])
+def test_regime_follows_from_a_function_that_is_there(
+    there: str, regime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    symbols = SimpleNamespace(ksymname=lambda name: 0xFFFF if name in there else -1)
-    monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=symbols))
+    _kernel(monkeypatch, there)
     assert program.regime(drivers.load("qlge"), set()) == regime
+
+
+def test_hook_goes_to_the_first_candidate_that_the_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    bpf = _kernel(monkeypatch, "new_name", "old_name", "f")
+    hooks = [
+        Hook("a", ("kprobe:newest_name", "kprobe:new_name", "kprobe:old_name"), True, ""),
+        Hook("b", ("kretprobe:f",), True, ""),
+        Hook("c", ("raw_tracepoint:kfree_skb",), True, ""),
+    ]
+    found = program.attach(bpf, hooks)
+    assert [each.at for each in found] == ["kprobe:new_name", "kretprobe:f", "raw_tracepoint:kfree_skb"]
+    assert bpf.attached == [
+        ("kprobe", "new_name", "a"),
+        ("kretprobe", "f", "b"),
+        ("raw_tracepoint", "kfree_skb", "c"),
+    ]
+    program.detach(bpf)
+    assert bpf.kprobe_fds == bpf.raw_tracepoint_fds == {}
+
+
+def test_hook_that_is_refused_says_why_and_the_next_is_tried(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bpf = _kernel(monkeypatch, "first", "second", broken="first")
+    both, alone = (
+        Hook("a", ("kprobe:first", "kprobe:second"), True, ""),
+        Hook("b", ("kprobe:first",), False, ""),
+    )
+    one, two = program.attach(bpf, [both, alone])
+    assert (one.at, one.why) == ("kprobe:second", "")
+    assert (two.at, two.why) == (None, "libbpf: error: kprobe is refused")
+    # It would run into the display.
+    assert capfd.readouterr().err == ""
+
+
+def test_required_hook_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    bpf = _kernel(monkeypatch)
+    hooks = [Hook("a", ("kprobe:x", "kprobe:y"), True, ""), Hook("b", ("kprobe:z",), False, "interrupts")]
+    with pytest.raises(UserError, match="none of kprobe:x, kprobe:y, which the probes need"):
+        program.attach(bpf, hooks)
+    assert [each.at for each in program.attach(bpf, hooks, strict=False)] == [None, None]
+    assert [each.at for each in program.attach(bpf, hooks[1:])] == [None]
+
+
+def test_hooks_are_those_of_the_core_and_then_the_drivers() -> None:
+    names = [hook.program for hook in program.hooks([VIRTIO_NET])]
+    own = [hook.program for hook in VIRTIO_NET.hooks]
+    assert names[-len(own) :] == own
+    assert names[: -len(own)] and all(name.startswith("rxt_") for name in names[: -len(own)])
+
+
+def _btf(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, int]) -> None:
+    @contextmanager
+    def module_btf(_: str) -> Iterator[Any]:
+        yield SimpleNamespace(resolve=known.get)
+
+    monkeypatch.setattr(program, "module_btf", module_btf)
+
+
+def test_fields_are_offsets_and_sizes_of_the_first_path_that_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = {path: number for number, field in enumerate(VIRTIO_NET.fields, 8) for path in field.of[-1:]}
+    _btf(monkeypatch, wanted)
+    found = program.fields(VIRTIO_NET)
+    assert found == {
+        f"{'OFF' if '.' in field.of[-1] else 'SIZE'}_{field.name}": wanted[field.of[-1]]
+        for field in VIRTIO_NET.fields
+    }
+    assert any(name.startswith("OFF_") for name in found)
+
+
+def test_missing_member_is_named_if_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    _btf(monkeypatch, {})
+    required = next(field for field in VIRTIO_NET.fields if field.required)
+    with pytest.raises(UserError) as error:
+        program.fields(VIRTIO_NET)
+    assert str(error.value).startswith(f"virtio_net: this kernel's BTF has none of {', '.join(required.of)};")
+
+
+def test_macros_are_options_addresses_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    qlge = drivers.load("qlge")
+    _kernel(monkeypatch, VIRTIO_NET.poll)
+    monkeypatch.setattr(program, "fields", lambda driver: {f"OFF_{driver.name}": 8})
+    monkeypatch.setattr(kernel, "gfp_flags", lambda: {"__GFP_DIRECT_RECLAIM": 0x400})
+    found = program.defines([VIRTIO_NET, qlge], full=True, only_devices=True, only_queues=False)
+    assert (found["DRIVER_virtio_net"], found["DRIVER_qlge"]) == (0, 1)
+    assert (found["OFF_virtio_net"], found["OFF_qlge"]) == (8, 8)
+    assert found["RXT_GFP_DIRECT_RECLAIM"] == "0x400" and found["RXT_GFP_NORETRY"] == "0x0"
+    assert found[f"POLL_{VIRTIO_NET.name}"] == "0xffff800000000000ULL"
+    assert found["RXT_RING_PAGES"] == 2048 and found["RXT_CPUS"] == program.cpus()
+    assert "RXT_DETAIL_FULL" in found and "RXT_ONLY_DEVICES" in found and "RXT_ONLY_QUEUES" not in found
+
+
+def test_cpu_numbers_are_below_the_number_of_cpus() -> None:
+    present = [int(path.name[3:]) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*")]
+    assert max(present) < program.cpus()
+
+
+def test_ring_is_a_power_of_two() -> None:
+    assert program.RING_PAGES & (program.RING_PAGES - 1) == 0
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two places of headers that need no kernel."""
+    for name, title in (("from_btf", "the kernel's BTF"), ("from_distribution", "the headers in /headers")):
+        found = headers.Headers(title, [f"-I{name}"])
+        monkeypatch.setattr(headers, name, lambda found=found: nullcontext(found))
+
+
+@pytest.mark.usefixtures("sources")
+def test_compiled_text_is_the_core_and_each_driver_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=lambda **words: made.append(words)))
+    _, title = program.compile_program([VIRTIO_NET], {"RXT_CPUS": 4})
+    (words,) = made
+    assert title == "the kernel's BTF"
+    assert words["cflags"][0] == "-Ifrom_btf"
+    lines = [line for line in words["text"].splitlines() if line.startswith("#line")]
+    assert [line.split("probes/")[1] for line in lines] == ['core.c"', 'virtio_net/probe.c"']
+    assert "-DRXT_CPUS=4" in words["cflags"]
+
+
+@pytest.mark.usefixtures("sources")
+def test_headers_of_the_distribution_come_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_(cflags: list[str], **_: object) -> str:
+        if "-Ifrom_btf" in cflags:
+            raise Exception("Failed to compile BPF module")
+        return "program"
+
+    monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=compile_))
+    assert program.compile_program([VIRTIO_NET], {}) == ("program", "the headers in /headers")
+
+
+@pytest.mark.usefixtures("sources")
+def test_program_that_does_not_compile_is_told_by_the_compilers_first_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def compile_(**_: object) -> None:
+        os.write(2, b"warning: x\nprobe.c:7: error: no member named 'rq'\nprobe.c:9: error: more\n")
+        raise Exception("Failed to compile BPF module")
+
+    monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=compile_))
+    with pytest.raises(UserError) as error:
+        program.compile_program([VIRTIO_NET], {})
+    why = "probe.c:7: error: no member named 'rq'"
+    assert f"against the kernel's BTF: {why}; against the headers in /headers: {why}." in str(error.value)
+
+
+class Table(dict[int, int]):
+    """A map of the program, as bcc shows it."""
+
+    Key = Leaf = int
+
+
+def test_filters_and_the_switch_are_entries_of_maps() -> None:
+    maps = {name: Table() for name in ("only_devices", "only_queues", "armed")}
+    program.set_filters(maps, [3, 9], [])
+    assert (maps["only_devices"], maps["only_queues"]) == ({3: 1, 9: 1}, {})
+    program.arm(maps, True)
+    assert maps["armed"] == {0: 1}
+    program.arm(maps, False)
+    assert maps["armed"] == {0: 0}

@@ -35,7 +35,7 @@ def test_a_minute_is_kept_and_can_be_read(tmp_path: Path) -> None:
     assert trace.summary["duration_ns"] == 61 * S
 
 
-def test_what_is_dropped_within_it_is_told(tmp_path: Path) -> None:
+def test_saved_minute_tells_what_was_dropped_in_it(tmp_path: Path) -> None:
     recent = _recent()
     for second, dropped in ((1, 2), (2, 5), (70, 5), (71, 9)):
         recent.write(window(second), note(second, dropped=dropped))
@@ -45,7 +45,7 @@ def test_what_is_dropped_within_it_is_told(tmp_path: Path) -> None:
     assert trace.analysis.scan.losses == [(BEGAN + 70 * S, BEGAN + 71 * S)]
 
 
-def test_memory_is_bounded(tmp_path: Path) -> None:
+def test_memory_of_the_kept_minute_is_bounded(tmp_path: Path) -> None:
     recent = _recent()
     batch = np.zeros(MOST_EVENTS // 4, EVENT)
     batch["ts"] = BEGAN
@@ -56,7 +56,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert len(toolkit.read(tmp_path / "last.rxt").events) == MOST_EVENTS
 
 
-def test_nothing_yet_is_an_empty_trace_and_a_file_is_kept(tmp_path: Path) -> None:
+def test_saving_before_any_event_writes_an_empty_trace_and_no_file_twice(tmp_path: Path) -> None:
     _recent().save(tmp_path / "last.rxt")
     assert toolkit.read(tmp_path / "last.rxt").events.empty
     with pytest.raises(UserError, match="exists"):

@@ -21,14 +21,14 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "save", touch)
 
 
-def test_text_alone_writes_nothing(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+def test_analyze_alone_writes_no_file(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     code, out, err = run("analyze", make_trace(worker_stall(2, 6)))
     assert (code, err) == (0, "")
     assert out.startswith("eth1 went deaf once in 10.0 s on queue 0, for 4.000 s")
     assert [path.name for path in tmp_path.iterdir()] == ["made.rxt"]
 
 
-def test_files(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+def test_analyze_writes_every_file(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     assert run("analyze", make_trace(worker_stall(2, 6)), "-o", tmp_path / "out")[0] == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(NAMES)
 
@@ -57,7 +57,7 @@ def test_a_damaged_trace_gives_files_a_sentence_and_3(run: Run, make_trace: Trac
     assert (tmp_path / "out" / "timeline.png").exists()
 
 
-def test_not_a_trace(run: Run, tmp_path: Path) -> None:
+def test_analyze_refuses_what_is_no_trace(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.rxt").write_text("hello")
     code, out, err = run("analyze", tmp_path / "a.rxt", "-o", tmp_path / "out")
     assert (code, out) == (1, "")
@@ -65,14 +65,14 @@ def test_not_a_trace(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_json(run: Run, make_trace: Trace) -> None:
+def test_analyze_prints_the_summary_as_json(run: Run, make_trace: Trace) -> None:
     code, out, _ = run("analyze", make_trace(worker_stall(2, 6)), "--json")
     assert code == 0
     assert json.loads(out)["stalls"][0]["duration_ns"] == 4 * S
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_several_traces(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+def test_several_traces_get_a_directory_each(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     traces = [make_trace(worker_stall(2, 6), name=name) for name in ("a.rxt", "b.rxt")]
     code, out, _ = run("analyze", *traces, "-o", tmp_path / "out", "--json")
     assert code == 0
@@ -82,7 +82,7 @@ def test_several_traces(run: Run, make_trace: Trace, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_witness_and_phases(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+def test_witness_and_phases_are_analyzed_too(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 8}
     clock = {"offset_ns": BEGAN, "error_ns": 0}
     (tmp_path / "w.json").write_text(json.dumps({"device": "eth1", "gaps": [gap], "clock": clock}))
@@ -99,7 +99,7 @@ def test_witness_and_phases(run: Run, make_trace: Trace, tmp_path: Path) -> None
     assert run("analyze", make_trace(), make_trace(), *files)[0] == 1
 
 
-def test_a_directory_that_cannot_be_made(run: Run, make_trace: Trace) -> None:
+def test_directory_that_cannot_be_made_is_one_sentence(run: Run, make_trace: Trace) -> None:
     code, _, err = run("analyze", make_trace(), "-o", "/proc/none/out")
     assert code == 1
     assert err.startswith("toolkit: error: /proc/none") and "Traceback" not in err

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import META, Run, Trace, window, worker_stall
+from tests.conftest import META, Run, window, worker_stall, write_trace
 from toolkit.report import comparison as report
 from toolkit.report import distributions
 
@@ -21,33 +22,46 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributions, "save", touch)
 
 
-@pytest.fixture
-def sets(make_trace: Trace, tmp_path: Path) -> tuple[Path, Path]:
-    """5 runs that stall for 1 s and more, and 5 of another build that do not."""
+@pytest.fixture(scope="module")
+def sets(shared_analyses: Path) -> tuple[Path, Path]:
+    """5 runs that stall for 1 s and more, and 5 of another build that do not; no test changes them."""
     patched = META | {"drivers": [META["drivers"][0] | {"variant": "patched"}]}
     for number in range(5):
         for name, meta in (("stock", META), ("patched", patched)):
-            (tmp_path / name / str(number)).mkdir(parents=True)
+            folder = shared_analyses / name / str(number)
+            folder.mkdir(parents=True)
             events = worker_stall(2, 3 + number / 10) if name == "stock" else []
-            make_trace([window(1), *events, window(8)], name=f"{name}/{number}/trace.rxt", meta=meta)
+            write_trace(folder, [window(1), *events, window(8)], name="trace.rxt", meta=meta)
+    return shared_analyses / "stock", shared_analyses / "patched"
+
+
+@pytest.fixture
+def linked_sets(sets: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """Links to the same runs, in directories that a test may change."""
+    for folder in sets:
+        shutil.copytree(folder, tmp_path / folder.name, copy_function=os.symlink)
     return tmp_path / "stock", tmp_path / "patched"
 
 
-def test_text_alone_writes_nothing(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+def test_compare_alone_writes_no_file(
+    run: Run, sets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     code, out, err = run("compare", *sets)
     assert (code, err) == (0, "")
     assert out.startswith("improved: From stock to patched (5 and 5 runs) stalled time fell from a median")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["patched", "stock"]
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in sets[0].parent.iterdir()) == ["patched", "stock"]
 
 
-def test_the_other_way_round_it_is_worse(run: Run, sets: tuple[Path, Path]) -> None:
+def test_swapped_sets_are_worse(run: Run, sets: tuple[Path, Path]) -> None:
     code, out, _ = run("compare", *reversed(sets), "--json")
     assert code == 0
     assert json.loads(out)["verdict"] == "worse"
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_files(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+def test_compare_writes_every_file(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = run("compare", *sets, "-o", tmp_path / "out", "--json")
     assert code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(report.NAMES)
@@ -73,11 +87,12 @@ def test_two_traces_cannot_say_and_exit_with_3(run: Run, sets: tuple[Path, Path]
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_a_damaged_trace_is_set_aside(run: Run, sets: tuple[Path, Path]) -> None:
-    shutil.copytree(sets[1] / "0", sets[1] / "5")
-    (trace,) = (sets[1] / "5").iterdir()
+def test_a_damaged_trace_is_set_aside(run: Run, linked_sets: tuple[Path, Path]) -> None:
+    base, candidate = linked_sets
+    shutil.copytree(candidate / "0", candidate / "5")
+    (trace,) = (candidate / "5").iterdir()
     trace.write_bytes(trace.read_bytes()[:-300])
-    code, out, _ = run("compare", *sets)
+    code, out, _ = run("compare", base, candidate)
     assert code == 0
     assert f"Set aside: {trace}: the trace is not whole." in out
 
@@ -92,19 +107,20 @@ def test_a_damaged_trace_is_set_aside(run: Run, sets: tuple[Path, Path]) -> None
     ],
 )
 def test_a_mistake_is_one_sentence(
-    candidate: str, sentence: str, run: Run, sets: tuple[Path, Path], tmp_path: Path
+    candidate: str, sentence: str, run: Run, linked_sets: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "not.rxt").write_text("hello")
-    code, out, err = run("compare", sets[0], tmp_path / candidate, "-o", tmp_path / "out")
+    code, out, err = run("compare", linked_sets[0], tmp_path / candidate, "-o", tmp_path / "out")
     assert (code, out) == (1, "")
     assert err.startswith("toolkit: error: ") and sentence in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_mixed_builds_are_refused(run: Run, sets: tuple[Path, Path]) -> None:
-    shutil.move(sets[1] / "0", sets[0] / "5")
-    code, _, err = run("compare", *sets)
+def test_mixed_builds_are_refused(run: Run, linked_sets: tuple[Path, Path]) -> None:
+    base, candidate = linked_sets
+    shutil.move(candidate / "0", base / "5")
+    code, _, err = run("compare", base, candidate)
     assert code == 1
     assert "the base mixes builds of the driver: " in err
     assert "stock (srcversion 0)" in err and "patched (srcversion 0)" in err

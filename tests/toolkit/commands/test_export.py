@@ -9,13 +9,13 @@ from tests.conftest import Run, Trace, window
 from toolkit import extras
 
 
-def test_to_standard_output(run: Run, make_trace: Trace) -> None:
+def test_events_go_to_standard_output(run: Run, make_trace: Trace) -> None:
     code, out, err = run("export", make_trace([window(1)]))
     assert (code, err) == (0, "")
     assert out.splitlines()[1].startswith("eth1,1001000000000,")
 
 
-def test_to_a_file_that_is_kept_without_force(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+def test_exported_file_is_kept_without_force(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace, target = make_trace([window(1)]), tmp_path / "a.jsonl"
     arguments = ("export", trace, "--format", "jsonl", "-o", target)
     assert run(*arguments)[0] == 0
@@ -28,7 +28,7 @@ def test_to_a_file_that_is_kept_without_force(run: Run, make_trace: Trace, tmp_p
     assert target.read_text().startswith('{"device":"eth1"')
 
 
-def test_what_is_not_a_trace_leaves_no_file(run: Run, tmp_path: Path) -> None:
+def test_export_of_what_is_no_trace_leaves_no_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.rxt").write_text("hello")
     assert run("export", tmp_path / "a.rxt", "-o", tmp_path / "a.csv")[0] == 1
     assert not (tmp_path / "a.csv").exists()
@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_sentence(make_trace: Trace) -> None:
     assert done.stderr == "toolkit: error: cannot write: No space left on device.\n"
 
 
-def test_for_perfetto(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+def test_export_for_perfetto_is_a_perfetto_trace(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace, target = make_trace([window(1)]), tmp_path / "a.pftrace"
     assert run("export", trace, "--perfetto")[0] == 1
     assert run("export", trace, "--perfetto", "--format", "csv", "-o", target)[0] == 1

@@ -23,7 +23,7 @@ def progress(monkeypatch: pytest.MonkeyPatch) -> Progress:
 
 
 @pytest.mark.usefixtures("progress")
-def test_what_was_counted_as_json(run: Run) -> None:
+def test_json_of_a_trace_is_what_was_counted(run: Run) -> None:
     code, out, _ = run("trace", "virtio_net", "-o", "a.rxt", "--json")
     assert code == 0
     found = json.loads(out)

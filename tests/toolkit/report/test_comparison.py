@@ -18,7 +18,7 @@ def _found(base: list[float] = HIGH, candidate: list[float] = LOW) -> Comparison
     return compare(runs_of(base), aside)
 
 
-def test_the_files_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_comparison_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = _found()
 
     def draw(_: object, folder: Path) -> None:
@@ -58,7 +58,9 @@ def test_the_table_shows_no_nan() -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_render(terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rendered_comparison_begins_with_the_verdict(
+    terminal: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     report.render(_found(), terminal=terminal)
     out = capsys.readouterr().out
     assert out.startswith("improved: From stock to patched (5 and 5 runs) stalled time fell")

@@ -4,20 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from tests.conftest import S, runs_of
 from toolkit.report import distributions
-from toolkit.stalls.comparison import Comparison, compare
+from toolkit.stalls.comparison import compare
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 
 
-def test_files(tmp_path: Path) -> None:
+def test_distributions_are_saved_as_png_and_svg(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         distributions.save(compare(runs_of(HIGH), runs_of(LOW, "patched")), tmp_path)
-    assert (tmp_path / "distributions.png").read_bytes().startswith(b"\x89PNG")
-    assert "</svg>" in (tmp_path / "distributions.svg").read_text()
+    image = imread(tmp_path / "distributions.png")
+    assert 0.005 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.5
+    drawing = (tmp_path / "distributions.svg").read_text()
+    assert "<!-- stalled time of a run [s] -->" in drawing and drawing.rstrip().endswith("</svg>")
 
 
 def test_every_run_is_a_mark_in_every_panel() -> None:
@@ -46,15 +49,13 @@ def test_a_set_aside_run_is_no_mark() -> None:
 
 
 @pytest.mark.parametrize(
-    "found",
-    [
-        compare(runs_of([0] * 5), runs_of([0] * 5, "patched")),
-        compare(runs_of([1]), runs_of([2], "patched")),
-        compare(runs_of(HIGH, dropped=1), runs_of(LOW, "patched")),
-        compare(runs_of(HIGH, dropped=1), runs_of(LOW, "patched", dropped=1)),
-    ],
+    ("base", "candidate", "dropped"),
+    [([0] * 5, [0] * 5, (0, 0)), ([1], [2], (0, 0)), (HIGH, LOW, (1, 0)), (HIGH, LOW, (1, 1))],
 )
-def test_little_can_be_drawn_too(found: Comparison) -> None:
+def test_sets_that_show_little_can_be_drawn(
+    base: list[float], candidate: list[float], dropped: tuple[int, int]
+) -> None:
+    found = compare(runs_of(base, dropped=dropped[0]), runs_of(candidate, "patched", dropped=dropped[1]))
     figure = distributions.distributions(found)
     figure.draw_without_rendering()
     assert found.verdict in figure.get_suptitle()

@@ -22,7 +22,7 @@ def test_the_verdict_comes_first() -> None:
     assert body.startswith('<h1>improved</h1>\n<p class="sentence">From stock to patched')
 
 
-def test_it_has_the_drawing_the_table_what_was_set_aside_and_the_command() -> None:
+def test_page_has_the_drawing_the_table_what_was_set_aside_and_the_command() -> None:
     text = _page()
     assert "<svg><path/></svg>" in text
     assert "<?xml" not in text
@@ -31,11 +31,11 @@ def test_it_has_the_drawing_the_table_what_was_set_aside_and_the_command() -> No
     assert "toolkit compare runs/stock &#39;my runs/patched&#39;" in text
 
 
-def test_it_needs_nothing_else() -> None:
+def test_page_of_a_comparison_needs_no_other_file() -> None:
     assert not re.search(r"(src|href)=|url\(|@import|<script", _page())
 
 
-def test_what_a_trace_says_is_text() -> None:
+def test_markup_in_a_trace_is_shown_as_text() -> None:
     text = _page("<b>bold</b>")
     assert "<b>" not in text
     assert "&lt;b&gt;bold" in text

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import functools
+import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from tests.conftest import BEGAN, META, S, Trace, window, worker_stall
 from toolkit.report import plots
@@ -21,14 +25,70 @@ CASES: dict[str, list[Events]] = {
 }
 
 
+TITLE = "virtio_net stock, kernel 6.1.0-test"
+AXES = {
+    "timeline": {"time since the trace began [s]", "buffers"},
+    "durations": {"duration of the stall [s]", "stalls"},
+    "napi_gaps": {"gap from the end of a poll to the next poll [s]", "share of gaps at least so long"},
+    "time_spent": {"time [s]"},
+}
+TEXTS: dict[str, dict[str, set[str]]] = {
+    "no events": {
+        "timeline": {"eth1 rx-0", "eth1 rx-1"},
+        "durations": {"Duration of the stalls (0)", "no stall"},
+        "napi_gaps": {"no two polls"},
+        "time_spent": {"no stall"},
+    },
+    "one stall": {
+        "timeline": {"eth1 rx-0", "starved", "napi-off", "refill failed", "allocation failed"},
+        "durations": {"Duration of the stalls (1)", "starved (1)", "one stall"},
+        "napi_gaps": {"eth1 rx-0"},
+        "time_spent": {"eth1 rx-0, at 2.00 s, starved", "direct reclaim"},
+    },
+    "many": {
+        "timeline": {"Posted receive buffers and stalls", "eth1 rx-0", "eth1 rx-1"},
+        "durations": {"Duration of the stalls (99)", "starved (99)"},
+        "napi_gaps": {"no two polls"},
+        "time_spent": {"What the time of each stall went into (the 40 longest of 99)"},
+    },
+    "16 queues": {
+        "timeline": {f"eth1 rx-{queue}" for queue in range(16)},
+        "durations": {"no stall"},
+        "napi_gaps": {f"eth1 rx-{queue}" for queue in range(16)},
+        "time_spent": {"no stall"},
+    },
+}
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_every_plot_can_be_drawn(case: str, make_trace: Trace, tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        plots.save(analyze(make_trace(CASES[case])), tmp_path)
+def test_every_plot_says_what_it_shows(case: str, make_trace: Trace) -> None:
+    analysis = analyze(make_trace(CASES[case]))
     for name in PLOTS:
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "</svg>" in (tmp_path / f"{name}.svg").read_text()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            drawing = plots.svg(functools.partial(getattr(plots, name), analysis))
+        assert drawing.rstrip().endswith("</svg>")
+        # An SVG has each of its texts also as a comment.
+        texts = set(re.findall("<!-- (.+) -->", drawing))
+        assert texts >= {TITLE} | AXES[name] | TEXTS[case][name]
+
+
+def test_plots_are_saved_as_png_and_svg(make_trace: Trace, tmp_path: Path) -> None:
+    plots.save(_one(make_trace), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".rxt") == sorted(
+        f"{name}.{suffix}" for name in PLOTS for suffix in ("png", "svg")
+    )
+    for name in PLOTS:
+        image = imread(tmp_path / f"{name}.png")
+        # 150 pixels an inch: figures are 7.5 to 11 inches wide.
+        assert 1125 <= image.shape[1] <= 1650
+        assert (image[0, 0] == 1).all()
+        assert 0.005 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.5
+        assert f"<!-- {TITLE} -->" in (tmp_path / f"{name}.svg").read_text()
+    red, green, blue = (int(plots.SPENT["reclaim"][at : at + 2], 16) for at in (1, 3, 5))
+    pixels = np.rint(imread(tmp_path / "time_spent.png")[..., :3] * 255)
+    # A quarter of the one bar, and its mark in the legend.
+    assert (pixels == (red, green, blue)).all(axis=2).sum() > 1000
 
 
 def _one(make_trace: Trace) -> Analysis:

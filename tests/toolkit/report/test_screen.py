@@ -71,7 +71,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     return Shown(monkeypatch)
 
 
-def test_queues_as_they_are(shown: Shown) -> None:
+def test_screen_shows_each_queue(shown: Shown) -> None:
     shown.progress.live.take(np.concatenate([window(1), *worker_stall(8, 9)[:-2]]))
     shown.progress.dropped = 3
 
@@ -89,7 +89,7 @@ def test_queues_as_they_are(shown: Shown) -> None:
     shown.run(script)
 
 
-def test_all_of_it_fits_a_narrow_terminal(shown: Shown) -> None:
+def test_screen_fits_a_narrow_terminal(shown: Shown) -> None:
     shown.progress.live.take(np.concatenate(worker_stall(9, 12)[1:-2]))
 
     async def script(pilot: Pilot[None]) -> None:
@@ -174,7 +174,7 @@ def test_the_last_lines_are_seen_in_a_window_of_any_size(shown: Shown) -> None:
     shown.run(script)
 
 
-def test_filter_pause_and_save(shown: Shown) -> None:
+def test_keys_filter_pause_and_save(shown: Shown) -> None:
     async def script(pilot: Pilot[None]) -> None:
         await pilot.press("f", *"rx-1", "enter")
         await pilot.pause()
@@ -195,7 +195,7 @@ def test_filter_pause_and_save(shown: Shown) -> None:
     shown.run(script)
 
 
-def test_what_cannot_be_saved_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_is_one_sentence_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch, save="")
 
     async def script(pilot: Pilot[None]) -> None:
@@ -207,7 +207,7 @@ def test_what_cannot_be_saved_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
-def test_it_ends(shown: Shown, key: str) -> None:
+def test_keys_end_the_screen(shown: Shown, key: str) -> None:
     async def script(pilot: Pilot[None]) -> None:
         await pilot.press(key)
 
@@ -215,7 +215,7 @@ def test_it_ends(shown: Shown, key: str) -> None:
     assert shown.app.return_code == 0
 
 
-def test_it_ends_with_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_screen_ends_with_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch, lives=False)
 
     async def script(pilot: Pilot[None]) -> None:
@@ -225,7 +225,7 @@ def test_it_ends_with_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     shown.run(script)
 
 
-def test_which_failures() -> None:
+def test_lines_are_failed_refills_and_allocations() -> None:
     events = np.concatenate([window(1), event("alloc_fail", 2, gfp=0xA20, order=1), failed(3, queue=1)])
     assert failures(events, META["gfp_flags"]) == [
         Line(BEGAN + 2 * S, 3, 0, "order-1 allocation failed (GFP_ATOMIC)"),
@@ -233,7 +233,7 @@ def test_which_failures() -> None:
     ]
 
 
-def test_bars() -> None:
+def test_bar_is_as_full_as_the_ring() -> None:
     half, none = Queue("virtio_net", posted=128, most=512), Queue("virtio_net")
     assert str(bar(half, 256, 20)) == "█" * 10 + "░" * 10 + " 128 of 256"
     assert str(bar(half, 100, 20)) == "█" * 20 + " 128 of 100"

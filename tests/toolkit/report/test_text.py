@@ -6,16 +6,16 @@ from toolkit.report import text
 from toolkit.stalls.analysis import analyze
 
 
-def test_no_stall(make_trace: Trace) -> None:
+def test_verdict_without_a_stall_says_for_how_long(make_trace: Trace) -> None:
     verdict = text.verdict(analyze(make_trace([window(1)])))
     assert verdict == "No stall: eth1 never went deaf in 10.0 s (40 packets on 2 queue(s))."
 
 
-def test_no_packet_proves_nothing(make_trace: Trace) -> None:
+def test_verdict_without_a_packet_proves_nothing(make_trace: Trace) -> None:
     assert "no packet either: it proves nothing" in text.verdict(analyze(make_trace()))
 
 
-def test_once(make_trace: Trace) -> None:
+def test_verdict_of_one_stall_says_why_it_began(make_trace: Trace) -> None:
     assert text.verdict(analyze(make_trace([window(1), *worker_stall(2, 6)]))) == (
         "eth1 went deaf once in 10.0 s on queue 0, for 4.000 s (starved, of it napi-off 3.999 s): "
         "order-0 allocation failed in a softirq refill (GFP_ATOMIC)."
@@ -43,7 +43,7 @@ def test_a_driver_that_sends_goes_silent(make_trace: Trace) -> None:
     assert " eth1 never went silent in 10.0 s" in text.verdict(analyze(make_trace([window(1)], meta=meta)))
 
 
-def test_often_and_open(make_trace: Trace) -> None:
+def test_verdict_counts_stalls_and_says_which_is_open(make_trace: Trace) -> None:
     verdict = text.verdict(analyze(make_trace([*worker_stall(2, 3), failed(4, queue=1)])))
     assert verdict.startswith("eth1 went deaf 2 times in 10.0 s on 2 queues, at most for 6.000 s (starved)")
     assert verdict.endswith("1 stall(s) had not ended when the trace did.")
@@ -64,14 +64,16 @@ def test_tables_have_units(make_trace: Trace) -> None:
     assert queues["NAPI gap max [ms]"].tolist() == ["-", "-"]
 
 
-def test_only_the_longest_are_listed(make_trace: Trace) -> None:
+def test_only_the_longest_stalls_are_listed(make_trace: Trace) -> None:
     batches = [worker_stall(each, each + 0.01 * each) for each in range(1, 31)]
     table = text.stall_table(analyze(make_trace(*batches, end=40)))
     assert table["start [s]"].tolist() == [f"{each}.000" for each in range(11, 31)]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_render(make_trace: Trace, terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rendered_analysis_ends_with_the_witness(
+    make_trace: Trace, terminal: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     text.render(
         analyze(make_trace(worker_stall(2, 6))), {"sentence": "The witness agrees."}, terminal=terminal
     )

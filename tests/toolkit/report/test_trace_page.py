@@ -17,7 +17,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "svg", lambda _: '<?xml version="1.0"?>\n<svg><path/></svg>')
 
 
-def test_what_happened_comes_first(make_trace: Trace) -> None:
+def test_page_of_a_trace_begins_with_what_happened(make_trace: Trace) -> None:
     path = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8)])
     body = trace_page.render(toolkit.read(path)).split("<body>")[1].strip()
     assert body.startswith('<h1>2 stalls, up to 4.000 s</h1>\n<p class="sentence">eth1 went deaf 2 times')
@@ -25,7 +25,7 @@ def test_what_happened_comes_first(make_trace: Trace) -> None:
     assert "<?xml" not in body
 
 
-def test_stalls_causes_and_queues(make_trace: Trace) -> None:
+def test_page_of_a_trace_has_stalls_causes_and_queues(make_trace: Trace) -> None:
     events = [*worker_stall(2, 6), *worker_stall(7, 8), *worker_stall(3, 4, queue=1)]
     trace = toolkit.read(make_trace([window(1), *events]))
     (cause,) = trace_page.causes(trace.stalls).to_dict("records")
@@ -42,7 +42,7 @@ def test_no_stall_is_said_without_empty_tables(make_trace: Trace) -> None:
     assert "<h2>Stalls" not in text and "<h2>Why" not in text
 
 
-def test_how_sure(make_trace: Trace, tmp_path: Path) -> None:
+def test_page_of_a_trace_says_how_sure_it_is(make_trace: Trace, tmp_path: Path) -> None:
     rows = trace_page.certainty(toolkit.read(make_trace([window(1)])))
     assert [(good, what) for good, what, _ in rows] == [
         (True, "File"),
@@ -67,7 +67,7 @@ def test_an_open_stall_is_in_the_headline(make_trace: Trace) -> None:
     assert trace_page.headline(trace.stalls) == "2 stalls, up to 8.000 s, and not ended"
 
 
-def test_how_to_get_it_again(make_trace: Trace, tmp_path: Path) -> None:
+def test_page_of_a_trace_says_how_to_make_it_again(make_trace: Trace, tmp_path: Path) -> None:
     options = {"detail": "full", "devices": ["eth1"], "queues": [0]}
     trace = toolkit.read(make_trace(meta=META | {"options": options}))
     text = trace_page.render(trace, tmp_path / "my report.html")
@@ -75,7 +75,7 @@ def test_how_to_get_it_again(make_trace: Trace, tmp_path: Path) -> None:
     assert f"toolkit analyze {trace.path} --html &#39;{tmp_path}/my report.html&#39;" in text
 
 
-def test_it_needs_nothing_else_and_what_a_trace_says_is_text(make_trace: Trace) -> None:
+def test_page_of_a_trace_needs_no_other_file_and_shows_markup_as_text(make_trace: Trace) -> None:
     odd = META | {"drivers": [META["drivers"][0] | {"variant": "<b>bold</b>"}]}
     text = trace_page.render(toolkit.read(make_trace(meta=odd)))
     assert not re.search(r"(src|href)=|url\(|@import|<script", text)

@@ -9,7 +9,7 @@ from toolkit.errors import UserError
 from toolkit.stalls.analysis import analyze, records, summary
 
 
-def test_queues(make_trace: Trace) -> None:
+def test_table_of_queues_adds_up_events_and_stalls(make_trace: Trace) -> None:
     queues = analyze(make_trace([window(1), *worker_stall(2, 4), failed(5), window(7), window(8)])).queues
     assert queues["name"].tolist() == ["rx-0", "rx-1"]
     busy, idle = queues.to_dict("records")
@@ -49,13 +49,13 @@ def test_a_trace_that_was_cut_is_analysed_up_to_there(make_trace: Trace) -> None
     assert summary(found)["complete"] is False
 
 
-def test_only_a_beginning(make_trace: Trace) -> None:
+def test_trace_without_events_has_all_columns(make_trace: Trace) -> None:
     found = analyze(make_trace())
     assert found.stalls.empty
     assert found.stalls.columns.tolist() == analyze(make_trace([failed(1)])).stalls.columns.tolist()
 
 
-def test_a_driver_that_is_not_known(make_trace: Trace) -> None:
+def test_trace_of_an_unknown_driver_is_refused(make_trace: Trace) -> None:
     path = make_trace(meta=META | {"drivers": [{"name": "e1000"}]})
     with pytest.raises(UserError, match="e1000"):
         analyze(path)

@@ -61,7 +61,7 @@ def test_a_run_without_a_witness_or_with_a_stall_and_no_packet_is_kept() -> None
     assert set_aside(runs_of([1], packets=0)).isna().all()
 
 
-def test_all_set_aside() -> None:
+def test_comparison_without_usable_runs_cannot_say() -> None:
     found = compare(runs_of(HIGH, dropped=1), runs_of(LOW, "patched"))
     assert found.verdict == CANNOT_SAY
     json.dumps(summary(found), allow_nan=False)
@@ -78,12 +78,12 @@ def test_all_set_aside() -> None:
         ({"trace": [f"stock/{number}/trace.rxt" for number in range(5)]}, "is in both sets"),
     ],
 )
-def test_what_cannot_be_compared(columns: dict[str, Any], sentence: str) -> None:
+def test_sets_that_cannot_be_compared_are_refused(columns: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         compare(runs_of(HIGH), runs_of(LOW, "patched").assign(**columns))
 
 
-def test_nothing_cannot_be_compared() -> None:
+def test_empty_sets_are_refused() -> None:
     with pytest.raises(UserError, match="at least one run"):
         compare(runs_of(HIGH), runs_of([]))
 
@@ -102,7 +102,7 @@ def test_a_scenario_that_is_not_known_is_no_other() -> None:
         ((None, None), ("base", "candidate")),
     ],
 )
-def test_names_where_the_variant_is_the_same(paths: tuple[Any, Any], names: tuple[str, str]) -> None:
+def test_sets_of_one_variant_are_named_by_their_paths(paths: tuple[Any, Any], names: tuple[str, str]) -> None:
     sets = [runs_of(HIGH, trace=[f"{each}{number}" for number in range(5)]) for each in "ab"]
     for runs, path in zip(sets, paths, strict=True):
         if path:
@@ -117,7 +117,7 @@ def test_a_driver_has_its_own_word_for_what_was_refused() -> None:
     assert found.sentence.count("requests without an end") == 1
 
 
-def test_remarks() -> None:
+def test_remarks_say_what_differs_besides() -> None:
     candidate = runs_of(LOW, "patched", refused=None, open=[1, 0, 0, 0, 0], duration_ns=90 * S)
     unknown, longer, lower_bound = compare(runs_of(HIGH), candidate).remarks
     assert "refused frames" in unknown

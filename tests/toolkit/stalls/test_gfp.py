@@ -29,5 +29,5 @@ NEW = {name: bits for name, bits in OLD.items() if name != "__GFP_ATOMIC"}
         (0xA20, {}, "0xa20"),
     ],
 )
-def test_names(mask: int, flags: dict[str, int], expected: str) -> None:
+def test_gfp_masks_have_the_kernels_names(mask: int, flags: dict[str, int], expected: str) -> None:
     assert names(mask, flags) == expected

@@ -28,11 +28,13 @@ EVENTS = _columns(window(1), failed(2), refilled(3), event("napi_off", 4, flags=
         ({"posted_after": {"lt": 1}}, [1]),
     ],
 )
-def test_a_condition(condition: dict[str, dict[str, int]], expected: list[int]) -> None:
+def test_condition_is_one_on_every_column_it_names(
+    condition: dict[str, dict[str, int]], expected: list[int]
+) -> None:
     assert rules.rows([condition], EVENTS).tolist() == expected
 
 
-def test_any_of_several_conditions() -> None:
+def test_any_of_several_conditions_is_enough() -> None:
     either = [{"posted_after": {"eq": 256}}, {"kind": {"eq": KIND["refill"]}}]
     assert rules.rows(either, EVENTS).tolist() == [1, 2]
     assert rules.rows([], EVENTS).tolist() == []

@@ -27,7 +27,7 @@ def _only(path: Path) -> Any:
     return run
 
 
-def test_a_trace_alone(make_trace: Trace) -> None:
+def test_run_of_a_trace_alone_knows_no_witness(make_trace: Trace) -> None:
     trace = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8, queue=1), failed(9)])
     run = _only(trace)
     assert (run.trace, run.driver, run.kernel, run.variant) == (
@@ -42,7 +42,7 @@ def test_a_trace_alone(make_trace: Trace) -> None:
         assert unknown is pd.NA
 
 
-def test_what_lies_beside_it(make_trace: Trace, tmp_path: Path) -> None:
+def test_run_takes_witness_and_phases_beside_its_trace(make_trace: Trace, tmp_path: Path) -> None:
     make_trace([window(1), *worker_stall(2, 6)])
     _beside(tmp_path)
     run = _only(tmp_path)
@@ -106,7 +106,7 @@ def test_a_damaged_trace_is_a_run_that_says_so(make_trace: Trace) -> None:
     assert "cut off" in _only(trace).damage
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_directory_without_a_trace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no trace \(\*\.rxt\)"):
         read_runs(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
@@ -125,7 +125,9 @@ def test_nothing_there(tmp_path: Path) -> None:
         ([(45, 52)], 2),  # of the second alone
     ],
 )
-def test_recovery(stalls: list[tuple[int, int]], expected: int) -> None:
+def test_recovery_lasts_from_a_shortage_to_the_end_of_its_last_stall(
+    stalls: list[tuple[int, int]], expected: int
+) -> None:
     table = pd.DataFrame(stalls, columns=["start_ns", "end_ns"], dtype="int64") * MS
     rows = [("calm", 0, 10, False), ("second", 40, 50, True), ("first", 10, 20, True)]
     phases = pd.DataFrame(rows, columns=["name", "start", "end", "shortage"])

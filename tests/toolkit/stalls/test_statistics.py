@@ -119,13 +119,13 @@ def test_how_many_runs_are_enough() -> None:
 
 def test_equal_sets_rarely_differ() -> None:
     chance, rounds = np.random.default_rng(7), 100
-    found = 0
+    runs = runs_of([1.0] * 12)
+    different = 0
     for _ in range(rounds):
         stalled, spin = chance.lognormal(1, 1, 12), (chance.exponential(1, 12) * S).astype(int)
-        base, candidate = (
-            runs_of(list(stalled[half]), spin_ns=spin[half], open=chance.integers(0, 2, 6))
-            for half in (slice(6), slice(6, 12))
-        )
-        found += int(measure(base, candidate, intervals=False)["significant"].any())
+        nanoseconds = np.rint(stalled * S).astype(int)
+        columns = {"stalled_ns": nanoseconds, "longest_ns": nanoseconds, "refused": stalled / 60}
+        both = runs.assign(**columns, spin_ns=spin, open=chance.integers(0, 2, 12))
+        different += int(measure(both[:6], both[6:], intervals=False)["significant"].any())
     # Of open stalls, of what else decides, and of what informs: at most ALPHA each.
-    assert 0 < found <= 3 * ALPHA * rounds
+    assert different <= 3 * ALPHA * rounds

@@ -19,7 +19,7 @@ def _judge(base: pd.DataFrame, candidate: pd.DataFrame, aside: int = 0) -> tuple
     return judge(measure(base, candidate), *sides)
 
 
-def test_improved() -> None:
+def test_shorter_stalls_are_an_improvement() -> None:
     verdict, sentence = _judge(runs_of(HIGH), runs_of(LOW))
     assert verdict == IMPROVED
     assert "stalled time fell from a median of 13.000 s to 3.000 s (95 %: -" in sentence
@@ -27,13 +27,13 @@ def test_improved() -> None:
     assert sentence.endswith("5 of 5 runs of stock stalled, 5 of 5 of patched.")
 
 
-def test_improved_says_how_often_a_stall_may_still_be() -> None:
+def test_improvement_says_how_often_a_stall_may_still_be() -> None:
     verdict, sentence = _judge(runs_of(HIGH), runs_of([0] * 5))
     assert verdict == IMPROVED
     assert "0 of 5 of patched; up to 52% of its runs may stall all the same" in sentence
 
 
-def test_worse() -> None:
+def test_longer_stalls_are_worse() -> None:
     verdict, sentence = _judge(runs_of(LOW), runs_of(HIGH))
     assert verdict == WORSE
     assert "stalled time rose from a median of 3.000 s to 13.000 s" in sentence
@@ -74,7 +74,7 @@ def test_too_few_runs_say_how_many_would_do() -> None:
     assert "at least 5 of each. Seen so far: stalled time from a median of 12.000 s to 2.000 s." in sentence
 
 
-def test_none_left_is_too_few() -> None:
+def test_set_without_usable_runs_has_too_few() -> None:
     assert _judge(runs_of(HIGH), runs_of([]))[0] == CANNOT_SAY
 
 

@@ -31,7 +31,7 @@ def test_gaps_are_in_trace_time_and_sorted(tmp_path: Path) -> None:
     assert ((gaps["end"] - BEGAN) / S).tolist() == [2.5, 5]
 
 
-def test_it_agrees(make_trace: Trace, tmp_path: Path) -> None:
+def test_witness_with_the_same_gaps_agrees(make_trace: Trace, tmp_path: Path) -> None:
     analysis, found = compare(
         analyze(make_trace(worker_stall(2, 6))), _witness(tmp_path / "w.json", (2.1, 1), (3.2, 2.9), (8, 0.3))
     )
@@ -81,7 +81,7 @@ def test_a_long_stall_without_a_gap(make_trace: Trace, tmp_path: Path) -> None:
     assert found["stalls_without_gap"] == [{"queue": 0, "start_ns": BEGAN + 2 * S, "duration_ns": 4 * S}]
 
 
-def test_short_ones_are_background(make_trace: Trace, tmp_path: Path) -> None:
+def test_short_gaps_and_stalls_are_background(make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace([failed(2), refilled(2.05)])
     _, found = compare(analyze(trace), _witness(tmp_path / "w.json", (7, 0.7)))
     assert found["agrees"]
@@ -107,7 +107,7 @@ def test_the_clock_may_be_wrong_by_its_error(
 @pytest.mark.parametrize(
     "wrong", ["", "[]", "{}", '{"gaps": 1}', '{"device": "a", "gaps": [], "clock": 3}', '{"gaps": [{}]}']
 )
-def test_not_a_witness(wrong: str, tmp_path: Path) -> None:
+def test_file_that_is_no_witness_is_refused(wrong: str, tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text(wrong)
     with pytest.raises(UserError):
         read_witness(tmp_path / "w.json")
@@ -115,7 +115,7 @@ def test_not_a_witness(wrong: str, tmp_path: Path) -> None:
         read_witness(tmp_path / "none.json")
 
 
-def test_phases(tmp_path: Path) -> None:
+def test_phases_have_names_and_times(tmp_path: Path) -> None:
     phases: dict[str, Any] = {"scenario": "knob", "phases": [{"name": "hold", "start_ns": 1, "end_ns": 2}]}
     (tmp_path / "p.json").write_text(json.dumps(phases))
     found = read_phases(tmp_path / "p.json")
@@ -123,7 +123,7 @@ def test_phases(tmp_path: Path) -> None:
     assert found.attrs["scenario"] == "knob"
 
 
-def test_a_shortage_is_what_says_so(tmp_path: Path) -> None:
+def test_only_a_phase_that_says_so_is_a_shortage(tmp_path: Path) -> None:
     phases = [{"name": "a", "start_ns": 1, "end_ns": 2, "shortage": each} for each in (True, False, "no")]
     (tmp_path / "p.json").write_text(json.dumps({"phases": phases}))
     assert read_phases(tmp_path / "p.json")["shortage"].tolist() == [True, False, False]
@@ -131,7 +131,7 @@ def test_a_shortage_is_what_says_so(tmp_path: Path) -> None:
     assert read_phases(tmp_path / "p.json")["shortage"].dtype == bool
 
 
-def test_not_phases(tmp_path: Path) -> None:
+def test_file_that_holds_no_phases_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"phases": [{"name": "hold"}]}')
     with pytest.raises(UserError, match="does not hold phases"):
         read_phases(tmp_path / "p.json")

@@ -31,11 +31,11 @@ def _read(path: Path, data: bytes) -> Any:
         reader = TraceReader(path)
     except UserError as error:
         return str(error)
-    batches = [({name: list(c) for name, c in columns.items()}, note) for columns, note in reader]
+    batches = [({name: c.tolist() for name, c in columns.items()}, note) for columns, note in reader]
     return reader.meta, batches, reader.damage
 
 
-def test_whole(whole: bytes, tmp_path: Path) -> None:
+def test_whole_trace_is_read_without_damage(whole: bytes, tmp_path: Path) -> None:
     meta, batches, damage = _read(tmp_path / "a.rxt", whole)
     assert meta == META
     assert damage is None
@@ -49,7 +49,7 @@ def test_a_batch_is_read_again(make_trace: Trace) -> None:
     assert reader.columns(2)["packets"].tolist() == [7]
 
 
-def test_cut_anywhere(whole: bytes, tmp_path: Path) -> None:
+def test_trace_cut_anywhere_is_read_up_to_there(whole: bytes, tmp_path: Path) -> None:
     _, everything, _ = _read(tmp_path / "a.rxt", whole)
     seen = set()
     for length in range(0, len(whole), 37):
@@ -87,11 +87,11 @@ def test_flipped_bytes_are_found_or_harmless(whole: bytes, tmp_path: Path) -> No
         (b"\xff\xff\xff\xff\xff\xff\xff\x7f", "is not a trace"),
     ],
 )
-def test_not_a_trace(data: bytes, sentence: str, tmp_path: Path) -> None:
+def test_file_that_is_no_trace_is_one_sentence(data: bytes, sentence: str, tmp_path: Path) -> None:
     assert sentence in str(_read(tmp_path / "a.rxt", data))
 
 
-def test_a_stream_of_another_program(tmp_path: Path) -> None:
+def test_stream_of_another_program_is_refused(tmp_path: Path) -> None:
     with pa.ipc.new_stream(tmp_path / "a.rxt", pa.schema({"a": pa.int8()})):
         pass
     with pytest.raises(UserError, match="is not a trace"):
@@ -99,12 +99,12 @@ def test_a_stream_of_another_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("none.rxt", "does not exist"), (".", "is a directory")])
-def test_no_file(name: str, sentence: str, tmp_path: Path) -> None:
+def test_missing_file_is_one_sentence(name: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=sentence):
         TraceReader(tmp_path / name)
 
 
-def test_a_newer_format(make_trace: Trace) -> None:
+def test_newer_format_is_refused(make_trace: Trace) -> None:
     path = make_trace(meta=META | {"format": 2})
     with pytest.raises(UserError, match="has format 2, but this toolkit reads up to 1"):
         TraceReader(path)

@@ -18,11 +18,15 @@ def test_columns_say_unit_and_meaning() -> None:
     assert metadata == {b"unit": b"packets", b"doc": b"taken from the ring by polls"}
 
 
-def test_constants() -> None:
+def test_constants_are_those_of_the_header() -> None:
     assert schema.KIND["napi_off"] == 7
     assert list(schema.FLAG) == ["process", "complete", "in_worker", "stopped", "held", "some_free", "kick"]
     assert list(schema.FLAG.values()) == [1, 2, 4, 8, 16, 32, 64]
     assert (schema.NOT_KNOWN, schema.ALL_QUEUES, schema.WINDOW_NS) == (65535, 65535, 10_000_000)
+
+
+def test_kinds_that_count_posted_buffers_are_marked_in_the_header() -> None:
+    assert schema.POSTED_KINDS == ("window", "refill", "poll", "blocked", "unblocked")
 
 
 @pytest.mark.parametrize(

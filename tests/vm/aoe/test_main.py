@@ -6,7 +6,7 @@ import pytest
 from vm.aoe import __main__ as command
 
 
-def test_it_touches_no_disk_outside_a_testbed(
+def test_aoe_command_touches_no_disk_outside_a_testbed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["python -m vm.aoe", "start"])

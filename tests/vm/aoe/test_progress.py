@@ -11,11 +11,11 @@ def test_a_gap_is_while_requests_wait_and_none_ends() -> None:
     assert gap == {"start_ns": 1040 * MS, "duration_ns": 480 * MS, "refused": 1}
 
 
-def test_without_a_request_there_is_none() -> None:
+def test_no_request_is_no_gap() -> None:
     assert progress.gaps(TIMES, [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]) == []
 
 
-def test_a_request_that_does_not_end_leaves_it_open() -> None:
+def test_request_that_does_not_end_leaves_the_gap_open() -> None:
     *_, gap = progress.gaps(TIMES, [1, 2, 3, 4, 4, 4], [1, 1, 1, 4, 4, 4])
     assert gap == {"start_ns": 1500 * MS, "duration_ns": 500 * MS, "refused": 4, "open": True}
 

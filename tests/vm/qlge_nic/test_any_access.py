@@ -50,7 +50,7 @@ BLOCKS = st.tuples(
 
 @settings(max_examples=25)
 @given(REGISTERS, ACCESSES, BELLS, st.lists(BLOCKS, max_size=3))
-def test_nic_goes_on(
+def test_nic_survives_any_accesses(
     registers: list[tuple[Register, int]],
     accesses: list[tuple[tuple[int, int], int, bytes]],
     bells: list[tuple[int, int, int]],

@@ -5,7 +5,7 @@ from tests.vm.qlge_nic.conftest import Bench
 from tests.vm.qlge_nic.driver import BAR1
 
 
-def test_board(bench: Bench) -> None:
+def test_registers_describe_the_board(bench: Bench) -> None:
     """qlge_get_board_info: function 0, whose counterpart is function 1, so port 0."""
     functions = bench.driver.read_behind(0, 0x1002)
     assert (functions >> 1 & 7, functions >> 5 & 7) == (0, 1)
@@ -32,7 +32,7 @@ def test_mac_registers_remember(bench: Bench) -> None:
     assert bench.driver.read(0xF0) >> 31
 
 
-def test_odd_accesses(bench: Bench) -> None:
+def test_odd_accesses_to_registers_are_harmless(bench: Bench) -> None:
     bench.client.write(BAR1, 0x68, pack("<QI", 0x1122334455667788, 0x99AABBCC))
     bench.client.write(BAR1, 0x69, b"\xff")
     assert bench.client.read(BAR1, 0x69, 6) == pack("<Q", 0x1122334455667788)[1:7]

@@ -32,7 +32,7 @@ def asked(control: Control, *words: str) -> Any:
         return answer.result()
 
 
-def test_stats(control: Control, up: Bench) -> None:
+def test_stats_are_answered_as_json(control: Control, up: Bench) -> None:
     up.arrive(datagram(100))
     found = asked(control, "stats")
     assert found["device"] == "1077:8000" and found["link"] == "up" and found["monotonic_ns"] > 0
@@ -40,7 +40,7 @@ def test_stats(control: Control, up: Bench) -> None:
     assert found["rings"][0]["posted_lbq"] == 496
 
 
-def test_long_answer(control: Control, up: Bench) -> None:
+def test_long_answer_is_whole(control: Control, up: Bench) -> None:
     lbq = up.nic.counts[0].lbq
     for _ in range(1200):
         lbq.drop()
@@ -58,12 +58,12 @@ def test_link_and_steering(control: Control, up: Bench) -> None:
 
 
 @pytest.mark.parametrize("words", [("nonsense",), ("link", "sideways"), ("steer", "x", "1"), ("stats", "x")])
-def test_unknown_command(control: Control, words: tuple[str, ...]) -> None:
+def test_unknown_command_is_answered_with_an_error(control: Control, words: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="is none of"):
         asked(control, *words)
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_missing_socket_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no NIC answers"):
         ask(tmp_path / "nothing", "stats")
 

@@ -12,7 +12,7 @@ from tests.vm.qlge_nic.driver import MAC
 @pytest.mark.parametrize(
     ("device", "size", "at", "mac_at"), [(0x8000, 512, 0x50080, 18), (0x8012, 20, 0, 12)]
 )
-def test_flash(
+def test_flash_has_the_address_and_its_checksum(
     tmp_path: Path, loop: selectors.BaseSelector, device: int, size: int, at: int, mac_at: int
 ) -> None:
     """qlge_get_8000_flash_params, qlge_get_8012_flash_params and qlge_validate_flash"""

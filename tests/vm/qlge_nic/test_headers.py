@@ -13,13 +13,13 @@ def seen(frame: bytes) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize("size", [42, 43, 60, 999, 1500, 9014])
-def test_udp(size: int) -> None:
+def test_udp_header_is_told(size: int) -> None:
     assert seen(datagram(size, 9005)) == (0, 0x20, 0x08, 9005)
 
 
 @pytest.mark.parametrize(("version", "flags3"), [(4, 0x08), (6, 0x10)])
 @pytest.mark.parametrize("data", [b"", b"x", b"some data"])
-def test_tcp(version: int, flags3: int, data: bytes) -> None:
+def test_tcp_header_is_told(version: int, flags3: int, data: bytes) -> None:
     assert seen(tcp(data, version=version)) == (0, 0x40, flags3, 2)
 
 
@@ -40,13 +40,13 @@ def test_fragment_has_no_ports() -> None:
     assert seen(bytes(frame)) == (0, 0, 0x08, -1)
 
 
-def test_truncated() -> None:
+def test_truncated_headers_are_none() -> None:
     for version in (4, 6):
         frame = tcp(b"some data", version=version)
         assert all(examine(memoryview(frame[:size])) == NOTHING for size in range(len(frame)))
 
 
 @given(st.binary(min_size=14, max_size=100), st.sampled_from([b"\x08\0\x45", b"\x86\xdd\x60", b""]))
-def test_any_bytes(data: bytes, kind: bytes) -> None:
+def test_any_bytes_can_be_examined(data: bytes, kind: bytes) -> None:
     frame = data[:12] + kind + data[12 + len(kind) :]
     examine(memoryview(frame))

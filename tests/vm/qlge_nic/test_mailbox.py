@@ -20,7 +20,7 @@ GOOD = 0x4000
         ((0x2A,), [0x4001]),
     ],
 )
-def test_commands(bench: Bench, words: tuple[int, ...], answer: list[int]) -> None:
+def test_mailbox_commands_complete(bench: Bench, words: tuple[int, ...], answer: list[int]) -> None:
     assert bench.driver.command(*words, count=len(answer)) == answer
     assert not bench.driver.status() & 2
 
@@ -98,7 +98,7 @@ def test_pause_and_reset_of_the_processor(bench: Bench) -> None:
         assert bench.driver.read(0x14) == state
 
 
-def test_loopback(up: Bench) -> None:
+def test_loopback_returns_the_frame_that_was_sent(up: Bench) -> None:
     """qlge_start_loopback, qlge_run_loopback_test"""
     up.driver.command(0x122, 0x10002, 0x2580)
     frame = b"\xff" * 256

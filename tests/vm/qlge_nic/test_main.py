@@ -29,7 +29,7 @@ def test_ports_go_to_rings() -> None:
     assert main._ports(["9001=1", "9003-9005=2"]) == {9001: 1, 9003: 2, 9004: 2, 9005: 2}
 
 
-def test_runs_answers_and_ends(tmp_path: Path) -> None:
+def test_nic_process_answers_and_ends(tmp_path: Path) -> None:
     names = {"path": "nic.sock", "wire": "nic0", "control": "control", "log": "log"}
     paths = {key: tmp_path / name for key, name in names.items()}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stale:
@@ -65,7 +65,7 @@ def test_runs_answers_and_ends(tmp_path: Path) -> None:
         (["--wire", "/nonexistent/wire"], "a socket cannot be made"),
     ],
 )
-def test_mistakes(
+def test_mistakes_of_the_nics_options_are_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -79,7 +79,7 @@ def test_mistakes(
     assert not (tmp_path / "nic").exists()
 
 
-def test_paths_in_use(
+def test_paths_in_use_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()

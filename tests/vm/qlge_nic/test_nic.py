@@ -18,7 +18,7 @@ from vm.vfio_user.messages import Command
 
 
 @pytest.mark.parametrize("device", [0x8000, 0x8012])
-def test_identity(tmp_path: Path, loop: selectors.BaseSelector, device: int) -> None:
+def test_nic_has_the_identity_of_its_board(tmp_path: Path, loop: selectors.BaseSelector, device: int) -> None:
     made = Bench(tmp_path, loop, device_id=device, vectors=4)
     space = made.client.read(CONFIG_REGION, 0, 256)
     assert unpack_from("<HH", space) == (0x1077, device)

@@ -51,7 +51,7 @@ def test_posted_follows_the_producer_in_sixteens(up: Bench) -> None:
     assert up.ring()["posted_lbq"] == 492
 
 
-def test_many_rounds(up: Bench) -> None:
+def test_ring_turns_over_many_times(up: Bench) -> None:
     """The rings wrap around: 256 completions, 512 buffers of each kind."""
     for size in (100, 1000, 3000):
         for _ in range(30):
@@ -121,7 +121,7 @@ def test_full_completion_queue_is_told_apart(up: Bench) -> None:
     assert up.nic.statistics.fifo_drops == 5
 
 
-def test_buffer_out_of_reach(up: Bench) -> None:
+def test_buffer_out_of_reach_loses_its_frame(up: Bench) -> None:
     ring = up.driver.rx[0]
     assert ring.lbq
     up.driver.poke(ring.lbq.base, pack("<Q", 0xDEAD0000))

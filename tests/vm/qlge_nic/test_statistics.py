@@ -28,7 +28,7 @@ def test_counters_as_ethtool_reads_them(up: Bench) -> None:
     assert counter(0x5B8) == counter(0x500) == 0
 
 
-def test_high_half() -> None:
+def test_counter_has_a_high_half() -> None:
     statistics = Statistics()
     statistics.rx.bytes = 0x1_2345_6789
     assert (statistics.register(0x300), statistics.register(0x304)) == (0x23456789, 1)

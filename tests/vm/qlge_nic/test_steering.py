@@ -19,7 +19,7 @@ def completion(bench: Bench, frame: bytes, ring: int = 0) -> Completion | None:
     return found[ring][0][1] if found[ring] else None
 
 
-def test_addresses(up: Bench) -> None:
+def test_frames_to_other_addresses_are_dropped(up: Bench) -> None:
     entry = completion(up, to(BROADCAST, 60))
     assert entry and entry.flags1 & 0x80
     assert completion(up, to(MAC, 60)) is not None
@@ -66,7 +66,7 @@ SEED = bytes.fromhex("6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da380
         ("c75c6f024145 8c53".replace(" ", "") + "37961283", 0xC626B0EA),
     ],
 )
-def test_toeplitz_hash(flow: str, digest: int) -> None:
+def test_hash_is_that_of_the_specification(flow: str, digest: int) -> None:
     data = bytes.fromhex(flow)
     assert _Toeplitz(SEED[:16])(data) == digest == _Toeplitz(SEED)(data)
 
@@ -142,7 +142,7 @@ def test_vlan_tags_are_taken_off(up: Bench) -> None:
     assert tagged[1].vlan == 0x6005 and tagged[1].flags2 & 0x22 == 0x22 and not plain[1].flags2 & 2
 
 
-def test_vlan_filter(up: Bench) -> None:
+def test_vlan_filter_lets_known_tags_through(up: Bench) -> None:
     up.driver.write(0xD4, 6 << 16 | 4)
     frame = vlan(to(MAC, 60), 7)
     assert completion(up, frame) is None

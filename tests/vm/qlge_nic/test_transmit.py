@@ -54,7 +54,7 @@ def test_errors_are_completed(up: Bench, parts: list[bytes], length: int | None,
     assert len(up.out) == (flags == 0x20)
 
 
-def test_frame_out_of_reach(up: Bench) -> None:
+def test_frame_out_of_reach_is_completed_with_an_error(up: Bench) -> None:
     up.driver.send([b"x" * 60], kick=False)
     up.driver.poke(up.driver.work[0] + 32, b"\0" * 8)
     up.driver.send([b"y" * 60])
@@ -69,14 +69,14 @@ def test_list_that_leads_to_itself(up: Bench) -> None:
     assert [each[1] for each in up.driver.sent()] == [0x08, 0]
 
 
-def test_vlan_tag(up: Bench) -> None:
+def test_vlan_tag_is_put_in(up: Bench) -> None:
     frame = to(MAC, 60)
     up.driver.send([frame], flags3=V, vlan=0x2005)
     assert up.out == [frame[:12] + b"\x81\0\x20\x05" + frame[12:]]
 
 
 @pytest.mark.parametrize("size", [60, 61, 1000])
-def test_udp_checksum(up: Bench, size: int) -> None:
+def test_udp_checksum_is_filled_in(up: Bench, size: int) -> None:
     """qlge_hw_csum_setup: the field holds the sum of the pseudo header."""
     good = datagram(size)
     frame = bytearray(good)
@@ -95,7 +95,7 @@ def segment(data: bytes, version: int, *, whole: bool) -> bytes:
     return bytes(frame)
 
 
-def test_tcp_checksum(up: Bench) -> None:
+def test_tcp_checksum_is_filled_in(up: Bench) -> None:
     up.driver.send(
         [segment(b"odd", 4, whole=True)], opcode=TSO, flags2=TC, headers=54, offsets=offsets(14, 34)
     )

@@ -53,7 +53,7 @@ def test_frames_go_out(wire: Wire, up: Bench) -> None:
     assert wire.nobody == 2
 
 
-def test_without_a_peer(tmp_path: Path, loop: selectors.BaseSelector) -> None:
+def test_wire_without_a_peer_loses_frames(tmp_path: Path, loop: selectors.BaseSelector) -> None:
     made = Wire(tmp_path / "lonely", None, loop)
     made.send(bytearray(60))
     assert made.nobody == 1

@@ -11,7 +11,7 @@ def space() -> pci.ConfigurationSpace:
     return pci.ConfigurationSpace(WHO, {1: 0x4000, 3: 0x100000}, capabilities)
 
 
-def test_identity() -> None:
+def test_configuration_space_has_the_devices_identity() -> None:
     data = space().read(0, pci.SIZE)
     assert unpack_from("<HH", data) == (0x1077, 0x8000)
     assert unpack_from("<HH", data, 0x2C) == (0x1077, 0x0027)

@@ -30,7 +30,7 @@ def refused(client: Client, command: int, payload: bytes = b"", fds: tuple[int, 
     return error.value.number
 
 
-def test_version_agrees_on_a_subset(server: Server) -> None:
+def test_version_is_agreed_on_as_a_subset(server: Server) -> None:
     client = Client(server.path, server.loop)
     agreed = client.negotiate(
         write_multiple=False, migration={"pgsize": 4096}, twin_socket={"supported": True}
@@ -70,13 +70,13 @@ def test_first_message_that_ends_the_connection(server: Server, first: bytes) ->
     again.close()
 
 
-def test_device_info(client: Client) -> None:
+def test_device_info_counts_regions_and_irqs(client: Client) -> None:
     answer = client.call(Command.DEVICE_GET_INFO, m.DEVICE_INFO.pack(16, 0, 0, 0))
     assert m.DEVICE_INFO.unpack(answer) == (16, m.DEVICE_RESETS | m.DEVICE_IS_PCI, 9, 5)
     assert refused(client, Command.DEVICE_GET_INFO, m.DEVICE_INFO.pack(15, 0, 0, 0)) == errno.EINVAL
 
 
-def test_region_info(client: Client) -> None:
+def test_region_info_has_size_and_flags(client: Client) -> None:
     assert client.region_info(0) == ((32, m.REGION_READS | m.REGION_WRITES, 0, 0, SIZE, 0), b"", [])
     assert client.region_info(8)[0] == (32, 0, 8, 0, 0, 0)
     assert (
@@ -96,7 +96,7 @@ def test_mapped_area_is_shared(client: Client, scratch: Scratch) -> None:
     assert client.read(1, AREA[0] + 4, 4) == b"bell"
 
 
-def test_region_access(client: Client, scratch: Scratch) -> None:
+def test_region_is_read_and_written(client: Client, scratch: Scratch) -> None:
     client.write(0, 12, b"abcd")
     assert scratch.plain[12:16] == b"abcd" and client.read(0, 12, 4) == b"abcd"
     assert client.read(0, 0, SIZE) == scratch.plain
@@ -203,7 +203,7 @@ def test_maps_that_cannot_be(client: Client, tmp_path: Path) -> None:
         os.close(each)
 
 
-def test_unmap(client: Client, scratch: Scratch) -> None:
+def test_unmapped_range_is_out_of_reach(client: Client, scratch: Scratch) -> None:
     client.map(0x1000, 0x1000)
     client.map(0x4000, 0x1000)
     for start, size in [(0x1000, 0x800), (0x1800, 0x800), (0, 0x1000), (0x1000, 0x4000)]:
@@ -215,7 +215,7 @@ def test_unmap(client: Client, scratch: Scratch) -> None:
     assert refused(client, Command.DMA_UNMAP, m.DMA_UNMAP.pack(24, 1, 0, 0)) == errno.EOPNOTSUPP
 
 
-def test_irq_info(client: Client) -> None:
+def test_irq_info_counts_vectors(client: Client) -> None:
     for index, expected in [(0, (16, 0, 0, 0)), (2, (16, m.IRQ_EVENTFD | m.IRQ_MASKABLE, 2, 4))]:
         answer = client.call(Command.DEVICE_GET_IRQ_INFO, m.IRQ_INFO.pack(16, 0, index, 0))
         assert m.IRQ_INFO.unpack(answer) == expected
@@ -279,7 +279,7 @@ def test_irqs_asked_for_wrongly(
         os.close(each)
 
 
-def test_reset(client: Client, scratch: Scratch) -> None:
+def test_reset_reaches_the_device(client: Client, scratch: Scratch) -> None:
     assert client.call(Command.DEVICE_RESET) == b""
     assert scratch.resets == 1
 
@@ -291,7 +291,7 @@ def test_unknown_command(client: Client, command: int) -> None:
 
 
 @pytest.mark.parametrize("command", [2, 3, 4, 5, 7, 8, 9, 10, 15])
-def test_truncated_payload(client: Client, command: int) -> None:
+def test_truncated_payload_is_refused(client: Client, command: int) -> None:
     for size in (0, 3, 7):
         assert refused(client, command, b"\xff" * size) == errno.EINVAL
 

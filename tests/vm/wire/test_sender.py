@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm.wire import frames, sender
+from vm.wire import sender
 
 
 class Nic:
@@ -40,8 +40,29 @@ class Nic:
         self.socket.close()
 
 
+class Lateness(threading.Thread):
+    """How late this process is woken at most (ns): on a machine that does other things, too, some ms."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.worst = 0
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while not self._done.is_set():
+            before = time.monotonic_ns()
+            time.sleep(0.001)
+            self.worst = max(self.worst, time.monotonic_ns() - before - 1_000_000)
+
+    def stop(self) -> int:
+        self._done.set()
+        self.join()
+        return self.worst
+
+
 def test_account_of_a_receiver_that_stops_reading(tmp_path: Path) -> None:
-    nic = Nic(tmp_path / "nic")
+    nic, lateness = Nic(tmp_path / "nic"), Lateness()
+    lateness.start()
     away: list[tuple[int, int]] = []
 
     def leave() -> None:
@@ -59,12 +80,17 @@ def test_account_of_a_receiver_that_stops_reading(tmp_path: Path) -> None:
     leaving.join()
     time.sleep(0.2)
     nic.close()
+    late = lateness.stop()
+    near = 30e6 + 2 * late
     assert nic.taken == account.sent
-    assert account.sent + len(account.refused) + account.skipped == pytest.approx(4000, rel=0.02)
+    assert account.sent + len(account.refused) + account.skipped == pytest.approx(
+        4000, abs=80 + 4000 * late / 1e9
+    )
     longest = max(account.gaps, key=lambda gap: gap["duration_ns"])
     # Ten datagrams wait in the socket before one is refused: 2.5 ms at this rate.
-    assert longest["duration_ns"] == pytest.approx(300e6, abs=30e6)
-    assert longest["start_ns"] == pytest.approx(away[0][0], abs=30e6)
+    left, back = away[0]
+    assert longest["duration_ns"] == pytest.approx(back - left, abs=near)
+    assert longest["start_ns"] == pytest.approx(left, abs=near)
     assert sum(gap["refused"] for gap in account.gaps) == len(account.refused)
     inside = [at for at in account.refused if 0 <= at - longest["start_ns"] <= longest["duration_ns"]]
     assert len(inside) == longest["refused"]
@@ -79,22 +105,20 @@ def test_gap_that_does_not_end_is_open(tmp_path: Path) -> None:
     assert account.sent + len(account.refused) + account.skipped == 100
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_missing_socket_of_a_nic_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no NIC takes frames"):
         sender.connect(tmp_path / "nothing")
 
 
-def test_frames_have_right_checksums() -> None:
-    frame = frames.udp(61, dst_mac="52:54:00:00:01:01", port=9000)
-    assert len(frame) == 61
-    header, datagram = frame[14:34], frame[34:]
-    assert frames.checksum(header) == 0
-    pseudo = header[12:20] + bytes([0, 17]) + datagram[4:6]
-    assert frames.checksum(pseudo + datagram) == 0
-    assert int.from_bytes(datagram[2:4], "big") == 9000
-
-
-@pytest.mark.parametrize("size", [41, 70000])
-def test_frame_of_a_wrong_size(size: int) -> None:
-    with pytest.raises(ValueError, match="a frame has"):
-        frames.udp(size, dst_mac="52:54:00:00:01:01", port=1)
+def test_late_sender_skips_no_more_than_the_frames_it_was_to_send(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not scheduled for 10 s after the first frames: those that were due meanwhile are skipped."""
+    clock = iter([0.0, *[number / 1000 + 0.0005 for number in range(1, 6)]])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, 10.0))
+    nic = Nic(tmp_path / "nic")
+    with sender.connect(tmp_path / "nic") as wire:
+        account = sender.send(wire, [b"x"], rate=1000, count=100)
+    nic.close()
+    assert account.skipped > 0
+    assert account.sent + len(account.refused) + account.skipped == 100

@@ -16,7 +16,7 @@ def test_a_gap_is_from_the_last_answer_to_the_next() -> None:
     assert gap == {"start_ns": 1051 * MS, "duration_ns": 539 * MS, "refused": 1}
 
 
-def test_answers_that_never_come_leave_it_open() -> None:
+def test_answers_that_never_come_leave_the_gap_open() -> None:
     (gap,) = echo.gaps(some(1000, 1050, 1100, 1300), some(1001, 1051, 0, 0))
     assert gap == {"start_ns": 1051 * MS, "duration_ns": 249 * MS, "refused": 1, "open": True}
 

@@ -6,7 +6,7 @@ import pytest
 from vm.xen import __main__ as command
 
 
-def test_it_leaves_other_machines_alone(
+def test_xen_command_refuses_outside_a_testbed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["vm.xen", "start", "1"])

@@ -19,12 +19,12 @@ def test_each_driver_says_what_its_unfixed_variant_lacks() -> None:
     assert "a prediction of slots" in drivers.variants("xen_netback")["unfixed"]
 
 
-def test_a_driver_without_variants() -> None:
+def test_driver_without_variants_is_told_which_have_some() -> None:
     with pytest.raises(UserError, match=r"no variants of e1000e; there are some of .*virtio_net"):
         drivers.variants("e1000e")
 
 
-def test_an_unknown_variant() -> None:
+def test_unknown_variant_is_told_which_there_are() -> None:
     with pytest.raises(UserError, match="no variant fixed; it has stock, rebuilt, "):
         drivers.check("virtio_net", "fixed")
 
@@ -35,12 +35,12 @@ def test_a_parameter_is_not_part_of_the_build() -> None:
     assert drivers.file_name("qlge", "timer:refill_interval_ms=10") == drivers.file_name("qlge", "timer")
 
 
-def test_a_parameter_without_a_value() -> None:
+def test_parameter_without_a_value_is_refused() -> None:
     with pytest.raises(UserError, match="refill_interval_ms is no PARAMETER=VALUE"):
         drivers.check("qlge", "timer:refill_interval_ms")
 
 
-def test_another_patch_is_another_file() -> None:
+def test_module_of_another_patch_is_another_file() -> None:
     names = {drivers.file_name("virtio_net", variant) for variant in ("rebuilt", "unfixed", "patched")}
     assert len({name.rpartition("-")[2] for name in names}) == 3
     assert all(re.fullmatch(r"virtio_net-[a-z]+-[0-9a-f]{12}\.ko", name) for name in names)

@@ -27,18 +27,25 @@ def test_slots_that_are_free_are_those_of_the_rx_ring() -> None:
     assert xen.read_ring(text) == xen.Ring(free=254, queued=7, stopped=True)
 
 
-def test_indices_go_round() -> None:
+def test_slots_are_counted_across_the_end_of_the_indices() -> None:
     text = IO_RING.format(prod=3, cons=4294967290, state="running")
     assert xen.read_ring(text) == xen.Ring(free=9, queued=7, stopped=False)
 
 
-def test_another_form_is_said() -> None:
+def test_unknown_form_of_the_ring_file_is_refused() -> None:
     with pytest.raises(UserError, match="of another form"):
         xen.read_ring("Queue 0\n")
 
 
-def test_each_guest_has_names_of_its_own() -> None:
-    one, two = xen.Guest(1), xen.Guest(2)
-    assert (one.name, one.device, one.address) == ("guest1", "vif-guest1", "192.0.2.11")
-    for what in ("name", "device", "address", "mac"):
-        assert getattr(one, what) != getattr(two, what)
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (1, ("guest1", "vif-guest1", "192.0.2.11", "00:16:3e:00:00:01")),
+        (12, ("guest12", "vif-guest12", "192.0.2.22", "00:16:3e:00:00:0c")),
+    ],
+)
+def test_guest_has_its_own_name_device_and_addresses(number: int, expected: tuple[str, ...]) -> None:
+    guest = xen.Guest(number)
+    assert (guest.name, guest.device, guest.address, guest.mac) == expected
+    # As long as a device's name may be (IFNAMSIZ).
+    assert len(guest.device) < 16

@@ -21,10 +21,10 @@ ffree: 00000000ed9ea714
 """
 
 
-def test_what_debugfs_says_of_a_disk() -> None:
+def test_state_of_a_disk_is_read_from_debugfs() -> None:
     assert aoe.read_state(DEBUG) == aoe.State(pool=43, kicked=1, out=7, window=53, sent=43356)
 
 
-def test_another_form_is_refused() -> None:
+def test_unknown_form_of_a_disks_state_is_refused() -> None:
     with pytest.raises(UserError, match="of another form"):
         aoe.read_state("nskbpool: 43\n")

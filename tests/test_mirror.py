@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tests lie as the modules do: toolkit/a/b.py is tested in tests/toolkit/a/test_b.py.
+
+The test of a package is test_init.py, that of a command (__main__.py) test_main.py, both in its directory.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+WITHOUT_TEST = {
+    "bench/attach.py": "counts in a machine",
+    "bench/analyze.py": "measures time; `make bench`",
+    "bench/drain.py": "measures time; `make bench`",
+    "bench/overhead.py": "measures time, in a machine; `make bench`",
+    "bench/qlge_nic.py": "measures time; `make bench`",
+    "toolkit/__init__.py": "passes on to toolkit/reading.py and toolkit/stalls/runs.py: their tests use it",
+    "toolkit/__main__.py": "passes on to toolkit/cli.py",
+    "toolkit/report/notebook.py": "runs the notebooks: tests/analysis/test_notebooks.py",
+    "vm/__init__.py": "passes on to vm/guest.py",
+    "vm/qlge_nic/registers.py": "constants; the driver of tests/vm/qlge_nic has them from the kernel",
+    "vm/scenarios/paused.py": "needs Xen: tests/machine/test_xen_netback.py",
+    "vm/scenarios/pressure.py": "needs a kernel without memory: tests/machine/test_virtio_net.py",
+    "vm/scenarios/unfilled.py": "needs Xen: tests/machine/test_xen_netback.py",
+    "vm/vfio_user/device.py": "two records, made by tests/vm/vfio_user/conftest.py",
+}
+"""Modules that no test mirrors, and why."""
+
+WITHOUT_MODULE = {
+    "tests/analysis/test_notebooks.py": "notebooks are no modules",
+    "tests/test_mirror.py": "of all modules",
+    "tests/test_package.py": "of the wheel",
+    "tests/toolkit/test_recordings.py": "of whole recordings: all of toolkit/stalls at once",
+    "tests/vm/qlge_nic/test_any_access.py": "of the whole NIC",
+}
+"""Tests that mirror no module, and of what they are."""
+
+
+def _mirror(module: Path) -> str:
+    """Return where the test of a module lies."""
+    name = {"__init__": "init", "__main__": "main"}.get(module.stem, module.stem)
+    return str(Path("tests", module.parent, f"test_{name}.py"))
+
+
+def _modules() -> dict[str, str]:
+    """Return where the test of each module lies; of packages that are only a docstring there is none."""
+    found = {}
+    for top in ("bench", "toolkit", "vm"):
+        for path in (ROOT / top).rglob("*.py"):
+            module = path.relative_to(ROOT)
+            if (
+                path.name != "__init__.py"
+                or "import " in path.read_text()
+                or (ROOT / _mirror(module)).exists()
+            ):
+                found[str(module)] = _mirror(module)
+    return found
+
+
+def _tests() -> set[str]:
+    # What these look at is a machine or a page, not a module.
+    other = [ROOT / "tests" / name for name in ("browser", "machine")]
+    paths = [path for path in (ROOT / "tests").rglob("test_*.py") if not {*path.parents} & {*other}]
+    return {str(path.relative_to(ROOT)) for path in paths}
+
+
+def test_each_module_has_a_test_of_its_name() -> None:
+    without = {module for module, test in _modules().items() if not (ROOT / test).exists()}
+    assert without == set(WITHOUT_TEST)
+
+
+def test_each_test_has_the_name_of_a_module() -> None:
+    assert _tests() - set(_modules().values()) == set(WITHOUT_MODULE)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Members are looked up in types that are laid out here as the kernel's are (include/uapi/linux/btf.h)."""
+
+import ctypes
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from toolkit.capture import btf
+from toolkit.capture.btf import Btf, _Type
+from toolkit.errors import UserError
+
+INT, STRUCT, UNION, TYPEDEF, CONST = 1, 4, 5, 8, 10
+Members = list[tuple[str, int, int]]
+
+
+class Types:
+    """What libbpf would answer. A type: kind, name, size or type, and members of name, type and bit."""
+
+    def __init__(self, *types: tuple[int, str, int, Members], bit_fields: bool = False) -> None:
+        self._names = [""]
+        self._types: list[Any] = []
+        self._by_name = {}
+        self.freed: list[int] = []
+        for number, (kind, name, size, members) in enumerate(types, 1):
+            info = kind << 24 | len(members) | bit_fields << 31
+            words = [self._name(name), info, size]
+            for member, of, offset in members:
+                words += [self._name(member), of, offset]
+            self._types.append((ctypes.c_uint32 * len(words))(*words))
+            self._by_name[name, kind] = number
+
+    def _name(self, name: str) -> int:
+        self._names.append(name)
+        return len(self._names) - 1
+
+    def btf__find_by_name_kind(self, _: int, name: bytes, kind: int) -> int:
+        return self._by_name.get((name.decode(), kind), -2)
+
+    def btf__type_by_id(self, _: int, number: int) -> Any:
+        return ctypes.cast(self._types[number - 1], ctypes.POINTER(_Type))
+
+    def btf__name_by_offset(self, _: int, offset: int) -> bytes:
+        return self._names[offset].encode()
+
+    def btf__resolve_size(self, _: int, number: int) -> int:
+        return int(self._types[number - 1][2])
+
+    def btf__free(self, handle: int) -> None:
+        self.freed.append(handle)
+
+
+TYPES: tuple[tuple[int, str, int, Members], ...] = (
+    (INT, "int", 4, []),
+    (STRUCT, "napi_struct", 16, [("state", 1, 0), ("weight", 1, 64)]),
+    (TYPEDEF, "napi_t", 2, []),
+    (CONST, "", 3, []),
+    (UNION, "", 16, [("rq", 1, 0), ("", 6, 64)]),
+    (STRUCT, "", 8, [("inner", 1, 0), ("last", 1, 32)]),
+    (STRUCT, "queue", 64, [("dev", 1, 0), ("napi", 4, 128), ("", 5, 320)]),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("queue", 64),
+        ("queue.dev", 0),
+        ("queue.napi", 16),
+        # Through const and a typedef.
+        ("queue.napi.weight", 24),
+        # In an anonymous union, and in an anonymous struct of that.
+        ("queue.rq", 40),
+        ("queue.last", 52),
+        ("queue.missing", None),
+        ("queue.dev.missing", None),
+        ("queue.napi.missing", None),
+        ("no_such_struct", None),
+        ("no_such_struct.member", None),
+    ],
+)
+def test_path_is_an_offset_or_a_size_in_bytes(path: str, value: int | None) -> None:
+    lib: Any = Types(*TYPES)
+    assert Btf(lib, 1).resolve(path) == value
+
+
+def test_offset_in_a_struct_with_bit_fields_leaves_their_width_out() -> None:
+    """The upper 8 bits of an offset are the width of the field then."""
+    lib: Any = Types((INT, "int", 4, []), (STRUCT, "s", 8, [("flag", 1, 3 << 24 | 40)]), bit_fields=True)
+    assert Btf(lib, 1).resolve("s.flag") == 5
+
+
+def _library(base: int, handle: int) -> Types:
+    types = Types(*TYPES)
+    lib: Any = types
+    lib.btf__load_vmlinux_btf = lambda: base
+    lib.btf__load_module_btf = lambda module, under: handle if (module, under) == (b"qlge", base) else 0
+    return types
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Put something in libbpf's place."""
+    return lambda lib: monkeypatch.setattr(btf, "_libbpf", lambda: lib)
+
+
+def test_btf_of_a_module_and_of_the_kernel_are_given_back(library: Callable[[Any], None]) -> None:
+    lib = _library(10, 20)
+    library(lib)
+    with btf.module_btf("qlge") as types:
+        assert types.resolve("queue.napi") == 16
+        assert lib.freed == []
+    assert lib.freed == [20, 10]
+
+
+@pytest.mark.parametrize(
+    ("base", "handle", "errno", "sentence", "freed"),
+    [
+        (0, 0, 0, "this kernel has no BTF", []),
+        (10, 0, 2, "module qlge carries no BTF", [10]),
+        (10, 0, 13, "the BTF of module qlge cannot be read: errno 13", [10]),
+    ],
+)
+def test_missing_btf_is_one_sentence(
+    library: Callable[[Any], None], base: int, handle: int, errno: int, sentence: str, freed: list[int]
+) -> None:
+    lib = _library(base, handle)
+    library(lib)
+    ctypes.set_errno(errno)
+    with pytest.raises(UserError, match=sentence), btf.module_btf("qlge"):
+        pass
+    assert lib.freed == freed
+
+
+def test_missing_libbpf_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(btf, "ctypes", SimpleNamespace(CDLL=fail))
+    with pytest.raises(UserError, match="libbpf is missing; install it"), btf.module_btf("qlge"):
+        pass

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from toolkit import drivers
+from toolkit.capture import checkup, kernel, program
+from toolkit.capture.checkup import Finding
+from toolkit.capture.program import Attached
+from toolkit.drivers import Hook
+from toolkit.errors import UserError
+
+VIRTIO_NET = drivers.load("virtio_net")
+REQUIRED = Hook("poll", ("kprobe:a", "kprobe:b"), True, "")
+OPTIONAL = Hook("irq", ("kprobe:c",), False, "receive interrupts")
+
+
+class Program:
+    """A loaded one is a container, and as empty as this one it is false."""
+
+    def __init__(self) -> None:
+        self.unloaded = False
+
+    def __len__(self) -> int:
+        return 0
+
+    def cleanup(self) -> None:
+        self.unloaded = True
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> Program:
+    """A machine on which everything works."""
+    bpf = Program()
+    device = {"name": "eth1", "queues": [{}, {}]}
+    for module, values in (
+        (
+            kernel,
+            {
+                "require_root": lambda: None,
+                "module_facts": lambda _: {"variant": "stock"},
+                "devices": lambda _: [device, {"name": "eth2", "queues": []}],
+            },
+        ),
+        (
+            program,
+            {
+                "bcc": lambda: SimpleNamespace(__version__="0.30.0"),
+                "defines": lambda *_, **__: {"OFF_a": 1, "OFF_b": 2, "SIZE_c": 3},
+                "compile_program": lambda *_: (bpf, "the kernel's BTF"),
+                "attach": lambda *_, **__: [Attached(REQUIRED, "kprobe:b"), Attached(OPTIONAL, "kprobe:c")],
+            },
+        ),
+    ):
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    return bpf
+
+
+def _fail(sentence: str) -> Any:
+    def fail(*_: object, **__: object) -> None:
+        raise UserError(sentence)
+
+    return fail
+
+
+def test_findings_come_in_the_order_of_a_trace(loaded: Program) -> None:
+    assert checkup.check(VIRTIO_NET) == [
+        Finding("ok", "user", "root"),
+        Finding("ok", "bcc", "version 0.30.0"),
+        Finding("ok", "module", "virtio_net, variant stock"),
+        Finding("ok", "struct members", "2 offsets from BTF"),
+        Finding("ok", "probes", "compile and load, against the kernel's BTF"),
+        Finding("ok", "hook poll", "kprobe:b"),
+        Finding("ok", "hook irq", "kprobe:c"),
+        Finding("ok", "devices", "eth1 (2 queues), eth2"),
+    ]
+    assert loaded.unloaded
+
+
+@pytest.mark.usefixtures("loaded")
+def test_what_rests_on_nothing_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "require_root", _fail("this needs root; use sudo."))
+    assert checkup.check(VIRTIO_NET) == [
+        Finding("fail", "user", "this needs root", "use sudo."),
+        Finding("ok", "bcc", "version 0.30.0"),
+        Finding("ok", "module", "virtio_net, variant stock"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("step", "last"),
+    [("defines", "struct members"), ("compile_program", "probes")],
+)
+def test_what_rests_on_a_failure_is_left_out(
+    loaded: Program, monkeypatch: pytest.MonkeyPatch, step: str, last: str
+) -> None:
+    monkeypatch.setattr(program, step, _fail("it does not; mend it."))
+    findings = checkup.check(VIRTIO_NET)
+    assert findings[-1] == Finding("fail", last, "it does not", "mend it.")
+    assert not loaded.unloaded
+
+
+def test_hooks_that_are_missing_say_what_a_trace_lacks(
+    loaded: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = [Attached(REQUIRED, None, "no such function"), Attached(OPTIONAL, None, "refused")]
+    monkeypatch.setattr(program, "attach", lambda *_, **__: nowhere)
+    monkeypatch.setattr(kernel, "devices", lambda _: [])
+    assert checkup.check(VIRTIO_NET)[-3:] == [
+        Finding(
+            "fail", "hook poll", "none of kprobe:a, kprobe:b (no such function)", "trace on another kernel"
+        ),
+        Finding("warn", "hook irq", "not here, so a trace lacks receive interrupts (refused)"),
+        Finding("warn", "devices", "none is bound to this driver", "bring one up to see events"),
+    ]
+    assert loaded.unloaded
+
+
+def test_probes_come_off_when_attaching_fails(loaded: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "attach", _fail("no."))
+    with pytest.raises(UserError):
+        checkup.check(VIRTIO_NET)
+    assert loaded.unloaded

@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One trace without a kernel: the ring, the ledger and the queues' map are files in memory."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+from tests.conftest import META
+from tests.toolkit.capture.ring_memory import PAGE, RECORD, KernelRing, Ledger, Queues, numbered
+from toolkit import drivers
+from toolkit.capture import kernel, program, session
+from toolkit.capture.live import Live
+from toolkit.capture.program import Attached
+from toolkit.capture.session import Options, Progress
+from toolkit.drivers import Hook
+from toolkit.errors import UserError
+from toolkit.trace.schema import EVENT, FLAG, KIND, Events
+
+VIRTIO_NET = drivers.load("virtio_net")
+CPUS = 4
+KINDS = max(KIND.values()) + 1
+RING_PAGES = 4
+
+
+class Kept:
+    """A sink that keeps copies of what it is given."""
+
+    def __init__(self, before_each: Callable[[], object] = lambda: None) -> None:
+        self.batches: list[Events] = []
+        self.notes: list[Mapping[str, Any]] = []
+        self.end: Mapping[str, Any] = {}
+        self._before_each = before_each
+
+    def write(self, events: Events, note: Mapping[str, Any]) -> None:
+        self._before_each()
+        self.batches.append(events.copy())
+        self.notes.append(note)
+
+    def close(self, note: Mapping[str, Any]) -> None:
+        self.end = note
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @property
+    def moments(self) -> list[int]:
+        return [int(ts) for batch in self.batches for ts in batch["ts"]]
+
+
+class Machine:
+    """The maps of a loaded program, and what drains them."""
+
+    def __init__(self) -> None:
+        self.ring = KernelRing(RING_PAGES * PAGE)
+        self.ledger = Ledger(CPUS, KINDS)
+        self.queues = Queues()
+        self.rotate = threading.Event()
+        self.progress = Progress(Live([VIRTIO_NET], META["devices"]), reason="duration")
+
+    def drain(self, *sinks: session.Sink) -> session._Drain:
+        maps = {"events": self.ring, "ledger": self.ledger, "queues": self.queues}
+        following = iter(sinks)
+        return session._Drain(maps, lambda: next(following), self.rotate, self.progress)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Ring, pool and batches are small, so that all of them go round many times."""
+    monkeypatch.setattr(program, "RING_PAGES", RING_PAGES)
+    monkeypatch.setattr(program, "cpus", lambda: CPUS)
+    monkeypatch.setattr(session, "POOL_EVENTS", 100)
+    monkeypatch.setattr(session, "BATCH_EVENTS", 32)
+    monkeypatch.setattr(session, "DRAIN_INTERVAL", 0.001)
+    monkeypatch.setattr(session, "FLUSH_INTERVAL", 0.01)
+    return Machine()
+
+
+def _send_all(ring: KernelRing, events: Events) -> None:
+    """Send events as the probes would that wait for room."""
+    deadline = time.monotonic() + 30
+    sent = 0
+    while sent < len(events):
+        sent += ring.send(events[sent : sent + 50])
+        assert time.monotonic() < deadline
+        time.sleep(0)
+
+
+def test_no_event_is_lost_and_none_comes_twice(machine: Machine) -> None:
+    """2000 events through a ring of 227, a pool of 100 and batches of at most 32."""
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    events = numbered(2000, kind=KIND["poll"], cpu=np.arange(2000) % CPUS)
+    _send_all(machine.ring, events)
+    drain.finish()
+    assert sink.moments == list(range(2000))
+    assert max(map(len, sink.batches)) <= 32
+    assert machine.progress.events == 2000
+    assert machine.ring.consumed == 2000 * RECORD
+    assert sink.end["end"] == {"reason": "duration"}
+    assert sink.end["ledger"]["poll"]["delivered"] == [500] * CPUS
+
+
+def test_events_of_the_last_moment_are_drained(machine: Machine) -> None:
+    sink = Kept()
+    drain = machine.drain(sink)
+    machine.ring.send(numbered(200))
+    drain.start()
+    drain.finish()
+    assert sink.moments == list(range(200))
+
+
+def test_slow_disk_leaves_events_in_the_ring(machine: Machine) -> None:
+    """Pool and ring fill up; nothing that waits is overwritten."""
+    disk = threading.Event()
+    sink = Kept(lambda: disk.wait(30))
+    drain = machine.drain(sink)
+    drain.start()
+    deadline = time.monotonic() + 10
+    sent = 0
+    while sent < 300 and time.monotonic() < deadline:
+        sent += machine.ring.send(numbered(1, sent))
+    assert sent == 300
+    time.sleep(0.05)
+    assert machine.ring.consumed == 100 * RECORD
+    disk.set()
+    drain.finish()
+    assert sink.moments == list(range(300))
+
+
+def test_failed_write_ends_the_trace_and_is_raised(machine: Machine) -> None:
+    def fail() -> None:
+        raise UserError("the disk is full.")
+
+    drain = machine.drain(Kept(fail))
+    drain.start()
+    machine.ring.send(numbered(220))
+    deadline = time.monotonic() + 10
+    while not drain.failed and time.monotonic() < deadline:
+        time.sleep(0.001)
+    with pytest.raises(UserError, match="the disk is full"):
+        drain.finish()
+
+
+def test_trace_goes_on_in_the_next_file_and_each_event_is_in_one(machine: Machine) -> None:
+    """What is attempted and in the ring at the cut counts in the next file; so does what is dropped later."""
+    first, second = Kept(), Kept()
+    drain = machine.drain(first, second)
+    counts = machine.ledger.counts
+    counts["attempted"][0, KIND["poll"]], counts["dropped"][0, KIND["poll"]] = 64, 4
+    machine.ring.send(numbered(60, kind=KIND["poll"]))
+    drain.start()
+    deadline = time.monotonic() + 10
+    while len(first.moments) < 60 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    # Attempted, but not delivered yet.
+    counts["attempted"][0, KIND["poll"]] = 95
+    machine.rotate.set()
+    while not first.end and time.monotonic() < deadline:
+        time.sleep(0.001)
+    counts["dropped"][0, KIND["poll"]] = 5
+    machine.ring.send(numbered(30, 60, kind=KIND["poll"]))
+    drain.finish()
+    assert first.moments == list(range(60))
+    assert second.moments == list(range(60, 90))
+    ends = [sink.end["ledger"]["poll"] for sink in (first, second)]
+    assert [(end["attempted"][0], end["delivered"][0], end["dropped"][0]) for end in ends] == [
+        (64, 60, 4),
+        (31, 30, 1),
+    ]
+    assert [sink.end["end"]["reason"] for sink in (first, second)] == ["rotated", "duration"]
+
+
+def test_display_that_fails_ends_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Events) -> None:
+        raise ZeroDivisionError("of the display")
+
+    monkeypatch.setattr(machine.progress.live, "take", fail)
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    machine.ring.send(numbered(50))
+    drain.finish()
+    assert sink.moments == list(range(50))
+    assert machine.progress.blind == "ZeroDivisionError: of the display"
+
+
+def test_notes_have_the_ledger_of_their_batch(machine: Machine) -> None:
+    sink = Kept()
+    drain = machine.drain(sink)
+    machine.ledger.counts["attempted"][1, KIND["refill"]] = 9
+    machine.ledger.counts["dropped"][1, KIND["refill"]] = 2
+    machine.ring.send(numbered(7, kind=KIND["refill"], cpu=1))
+    drain.start()
+    drain.finish()
+    (note,) = sink.notes
+    assert note["ledger"]["refill"] == {
+        "attempted": [0, 9, 0, 0],
+        "delivered": [0, 7, 0, 0],
+        "dropped": [0, 2, 0, 0],
+    }
+    assert list(note["ledger"]) == list(KIND)
+    assert abs(note["now_ns"] - time.clock_gettime_ns(time.CLOCK_MONOTONIC)) < 30e9
+    assert machine.progress.dropped == 2
+
+
+def _queue(**members: int) -> SimpleNamespace:
+    names = [*session._NAPI_WINDOW.values(), *session._WORKER_WINDOW.values()]
+    names += ["first", "last", "runs_first", "runs_last", "irqs", "irqs_sent", "driver", "ifindex", "queue"]
+    return SimpleNamespace(**(dict.fromkeys(names, 0) | members))
+
+
+def test_windows_that_no_event_sent_are_read_from_the_map(machine: Machine) -> None:
+    napi = {"first": 1000, "last": 4000, "polls": 3, "packets": 20, "posted_min": 5, "posted_last": 9}
+    worker = {"runs_first": 2000, "runs_last": 2500, "runs": 8, "runs_failed": 7, "runs_posted_last": 1}
+    machine.queues[1] = _queue(ifindex=3, queue=1, irqs=12, irqs_sent=10, **napi)
+    machine.queues[2] = _queue(ifindex=3, queue=2)
+    machine.queues[3] = _queue(ifindex=3, queue=3, **worker)
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    drain.finish()
+    (windows,) = sink.batches
+    assert windows["kind"].tolist() == [KIND["window"]] * 2
+    columns = ["queue", "ts", "dur", "polls", "packets", "irqs", "posted_before", "posted_after", "flags"]
+    assert windows[columns][0].tolist() == (1, 4000, 3000, 3, 20, 2, 5, 9, 0)
+    columns = ["queue", "ts", "dur", "refills", "failed", "posted_after", "irqs", "flags"]
+    assert windows[columns][1].tolist() == (3, 2500, 500, 8, 7, 1, 0, FLAG["process"] | FLAG["in_worker"])
+    # No probe attempted to send them: the ledger counts them here, so that it still adds up.
+    assert (
+        sink.end["ledger"]["window"]["attempted"] == sink.end["ledger"]["window"]["delivered"] == [2, 0, 0, 0]
+    )
+
+
+DEVICES: list[dict[str, Any]] = [
+    {
+        "ifindex": 3,
+        "name": "eth1",
+        "driver": "virtio_net",
+        "queues": [{"queue": 0, "size": 256}, {"queue": 1, "size": 256}],
+    },
+    {"ifindex": 4, "name": "eth2", "driver": "virtio_net", "queues": [{"queue": 2, "size": 512}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "queues", "ifindexes"),
+    [((), (), []), (("eth2",), (), [4]), (("eth2", "eth1"), (0,), [4, 3]), ((), (2,), [])],
+)
+def test_chosen_devices_are_those_named(
+    names: tuple[str, ...], queues: tuple[int, ...], ifindexes: list[int]
+) -> None:
+    assert session._choose(DEVICES, Options([VIRTIO_NET], names, queues)) == ifindexes
+
+
+@pytest.mark.parametrize(
+    ("devices", "names", "queues", "sentence"),
+    [
+        (DEVICES, ("eth7",), (), "no device 'eth7' of virtio_net; there is: eth1, eth2."),
+        ([], ("eth7",), (), "no device 'eth7' of virtio_net; there is: none."),
+        (DEVICES, ("eth1",), (2,), "no queue 2 on eth1; there is: 0, 1."),
+        (DEVICES, (), (9,), "no queue 9 on eth1, eth2; there is: 0, 1, 2."),
+    ],
+)
+def test_unknown_device_or_queue_is_named(
+    devices: list[dict[str, Any]], names: tuple[str, ...], queues: tuple[int, ...], sentence: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        session._choose(devices, Options([VIRTIO_NET], names, queues))
+    assert str(error.value) == sentence
+
+
+def test_queue_of_a_device_without_known_queues_is_accepted() -> None:
+    unknown = {"ifindex": 5, "name": "eth3", "queues": []}
+    assert session._choose([unknown], Options([VIRTIO_NET], ["eth3"], [77])) == [5]
+
+
+class Table(dict[int, int]):
+    """A map of the program, as bcc shows it."""
+
+    Key = Leaf = int
+
+
+def test_ring_sizes_are_told_where_they_are_known() -> None:
+    table = Table()
+    unknown = {"ifindex": 5, "name": "eth3", "queues": [{"queue": 0, "size": None}]}
+    session._set_ring_sizes({"ring_sizes": table}, [*DEVICES, unknown])
+    assert table == {3: 256, 4: 512}
+
+
+def test_layout_of_the_compiler_must_be_that_of_the_reader() -> None:
+    session._check_layout({"layout": SimpleNamespace(Leaf=EVENT)})
+    with pytest.raises(UserError, match="disagree on the layout"):
+        session._check_layout({"layout": SimpleNamespace(Leaf=np.dtype([("ts", "<u8")]))})
+
+
+def test_meta_says_what_was_attached_and_what_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "gfp_flags", lambda: {"__GFP_HIGH": 0x20})
+    monkeypatch.setattr(program, "regime", lambda driver, present: f"{driver.name}: {sorted(present)}")
+    own = VIRTIO_NET.hooks[0]
+    core = Hook("rxt_core", ("kprobe:a", "kprobe:b"), False, "the core")
+    other = drivers.load("qlge").hooks[0]
+    attached = [
+        Attached(core, "kprobe:b"),
+        Attached(own, None, "no such function"),
+        Attached(other, other.at[0]),
+    ]
+    options = Options([VIRTIO_NET], ["eth1"], [0], full=True)
+    found = session._meta(options, [{"module": "virtio_net", "variant": "stock"}], DEVICES, attached)
+    assert found["options"] == {"detail": "full", "devices": ["eth1"], "queues": [0]}
+    assert found["kernel"] == os.uname().release
+    (driver,) = found["drivers"]
+    assert (driver["name"], driver["variant"], driver["regime"]) == (
+        "virtio_net",
+        "stock",
+        "virtio_net: ['rxt_core']",
+    )
+    assert [(hook["program"], hook["attached"], hook["why"]) for hook in driver["hooks"]] == [
+        ("rxt_core", "kprobe:b", ""),
+        (own.program, None, "no such function"),
+    ]
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Modules that are loaded, by name."""
+    modules = {"virtio_net": 7}
+    monkeypatch.setattr(kernel, "module_identity", modules.get)
+    return modules
+
+
+def _wait(*, duration: float | None = None, stop: threading.Event | None = None, failed: bool = False) -> str:
+    """Return the reason for which a trace ended, once it was shown."""
+    progress = Progress(Live([VIRTIO_NET], []))
+    shown: list[Progress] = []
+    drain: Any = SimpleNamespace(failed=OSError() if failed else None)
+    options = Options([VIRTIO_NET], duration=duration)
+    session._wait(options, [7], stop or threading.Event(), drain, progress, shown.append)
+    assert not shown or shown == [progress]
+    return progress.reason
+
+
+@pytest.mark.usefixtures("loaded")
+def test_trace_ends_when_its_time_is_over() -> None:
+    began = time.monotonic()
+    assert _wait(duration=0.15) == "duration"
+    assert 0.15 <= time.monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("loaded")
+def test_trace_ends_when_it_is_stopped() -> None:
+    stop = threading.Event()
+    threading.Timer(0.05, stop.set).start()
+    assert _wait(stop=stop) == "interrupt"
+
+
+@pytest.mark.usefixtures("loaded")
+def test_trace_ends_when_nothing_can_be_written() -> None:
+    assert _wait(failed=True) == "write failed"
+
+
+@pytest.mark.parametrize("then", [{}, {"virtio_net": 8}], ids=["unloaded", "another one"])
+def test_trace_ends_with_its_module(loaded: dict[str, int], then: dict[str, int]) -> None:
+    loaded.clear()
+    loaded.update(then)
+    assert _wait() == "module unloaded"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_stop_the_trace_and_are_given_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    rotate = threading.Event()
+    with session._signals(rotate) as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), number)
+        assert stop.wait(5)
+    assert signal.getsignal(number) == before
+    assert not rotate.is_set()
+
+
+def test_sigusr1_stops_nothing() -> None:
+    rotate = threading.Event()
+    with session._signals(rotate) as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert rotate.wait(5)
+        assert not stop.is_set()
+
+
+@pytest.fixture
+def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A kernel that has everything; gives the steps of a trace in their order."""
+    steps: list[str] = []
+    maps: Any = {"events": machine.ring, "ledger": machine.ledger, "queues": machine.queues}
+    maps |= {"layout": SimpleNamespace(Leaf=EVENT), "ring_sizes": Table()}
+    step = steps.append
+    for name, value in {
+        "require_root": lambda: None,
+        "module_facts": lambda module: {"module": module, "variant": "stock"},
+        "devices": lambda _: DEVICES,
+        "gfp_flags": dict,
+    }.items():
+        monkeypatch.setattr(kernel, name, value)
+    for name, value in {
+        "defines": lambda *_, **__: {},
+        "compile_program": lambda *_: step("compile") or (maps, "the kernel's BTF"),
+        "set_filters": lambda _, ifindexes, queues: step(f"filter {ifindexes} {queues}"),
+        "attach": lambda _, hooks: step("attach") or [Attached(hook, hook.at[0]) for hook in hooks],
+        "arm": lambda _, on: step(f"arm {on}"),
+        "detach": lambda _: step("detach"),
+        "regime": lambda *_: "none",
+    }.items():
+        monkeypatch.setattr(program, name, value)
+    # Locked memory would stay with the process that runs the tests.
+    monkeypatch.setattr(session, "_survive", lambda: step("survive"))
+    monkeypatch.setattr(kernel, "module_identity", lambda _: 7)
+    return steps
+
+
+def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsal: list[str]) -> None:
+    sink = Kept()
+
+    def open_sink(meta: dict[str, Any]) -> Kept:
+        rehearsal.append(f"open {meta['drivers'][0]['name']}")
+        return sink
+
+    machine.ring.send(numbered(3))
+    progress = session.run(
+        Options([VIRTIO_NET], ["eth2"], [2], duration=0),
+        open_sink,
+        lambda _: None,
+        lambda progress: rehearsal.append(f"ready, {len(progress.missing)} missing"),
+    )
+    assert rehearsal == [
+        "compile",
+        "filter [4] [2]",
+        "attach",
+        "open virtio_net",
+        "survive",
+        "arm True",
+        "ready, 0 missing",
+        "arm False",
+        "detach",
+    ]
+    assert (progress.reason, progress.events) == ("duration", 3)
+    assert sink.moments == [0, 1, 2]
+    assert sink.end["end"] == {"reason": "duration"}
+
+
+def test_probes_come_off_when_a_display_fails(rehearsal: list[str]) -> None:
+    def fail(_: Progress) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        session.run(Options([VIRTIO_NET]), lambda _: Kept(), lambda _: None, fail)
+    assert rehearsal[-2:] == ["arm False", "detach"]

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from toolkit import extras
+from toolkit.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_modules_that_are_there_are_no_mistake() -> None:
+    extras.need("watch", "json", "textual")
+
+
+def test_missing_modules_are_named_with_their_extra() -> None:
+    with pytest.raises(UserError) as error:
+        extras.need("metrics", "json", "no_such_module", "nor_this")
+    assert str(error.value) == (
+        "this needs no_such_module, nor_this, which is not there: pip install 'rx-stall-toolkit[metrics]'."
+    )
+
+
+def test_each_extra_that_is_named_exists() -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        line.split('need("')[1].split('"')[0]
+        for path in (ROOT / "toolkit").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if 'need("' in line
+    }
+    assert named and named <= set(known)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import sys
+from pathlib import Path
+
+import pytest
+
+from vm import drivers
+from vm.drivers import __main__ as command
+from vm.scenarios import testbed
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["variant", *words])
+    return command.main()
+
+
+def test_variants_of_a_driver_are_listed_anywhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "qlge") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(drivers.variants("qlge"))
+    assert lines[0] == "stock      The distribution's module, untouched."
+
+
+@pytest.mark.parametrize("options", [[], ["--build-only"]])
+def test_module_is_left_alone_outside_a_testbed(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(testbed, "MARKER", tmp_path / "marker")
+    assert _run(monkeypatch, "qlge", "unfixed", *options) == 1
+    assert capsys.readouterr().err.startswith("variant: error: this is no testbed machine")
+
+
+def test_variant_is_built_or_loaded_in_a_testbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "marker").touch()
+    monkeypatch.setattr(testbed, "MARKER", tmp_path / "marker")
+    loaded: list[str] = []
+    monkeypatch.setattr(drivers, "build", lambda driver, variant: f"/{driver}-{variant}.ko")
+    monkeypatch.setattr(drivers, "load", lambda *words: loaded.append(" ".join(words)))
+    assert _run(monkeypatch, "qlge", "unfixed", "--build-only") == 0
+    assert (capsys.readouterr().out, loaded) == ("/qlge-unfixed.ko\n", [])
+    assert _run(monkeypatch, "qlge", "unfixed") == 0
+    assert (capsys.readouterr().out, loaded) == ("", ["qlge unfixed"])
+
+
+def test_unknown_driver_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "e1000e") == 1
+    assert capsys.readouterr().err.startswith("variant: error: There are no variants of e1000e")

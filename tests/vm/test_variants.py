@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from toolkit.errors import UserError
+from vm import drivers, image, variants
+
+
+class Machine:
+    """A guest that says what it was told; a file copied from it is there."""
+
+    machine = SimpleNamespace(driver="virtio_net", name="virtio-net")
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def ssh(self, command: str, *, check: bool, **_: object) -> None:
+        assert check
+        self.told.append(command)
+
+    def copy_to(self, source: Path, target: str) -> None:
+        self.told.append(f"{source.read_text()} to {target}")
+
+    def copy_from(self, source: str, target: Path) -> None:
+        self.told.append(f"from {source}")
+        target.write_text("a module")
+
+
+@pytest.fixture
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An empty cache, and what is said of what takes long."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(image, "key", lambda machine: f"key-of-{machine.name}")
+    return []
+
+
+def test_stock_is_put_in_without_a_build(said: list[str]) -> None:
+    guest: Any = Machine()
+    variants.load(guest, "stock", say=said.append)
+    assert (guest.told, said) == (["sudo variant virtio_net stock"], [])
+
+
+def test_module_is_built_once_and_kept_for_its_image(said: list[str], tmp_path: Path) -> None:
+    first: Any = Machine()
+    variants.load(first, "patched", say=said.append)
+    name = drivers.file_name("virtio_net", "patched")
+    there = f"{drivers.BUILT}/{name}"
+    assert first.told[1:] == [
+        "sudo variant virtio_net patched --build-only",
+        f"from {there}",
+        "sudo variant virtio_net patched",
+    ]
+    assert [line.split(" in ")[0] for line in said] == ["building virtio_net patched", "built"]
+    folder = tmp_path / "rx-stall" / "modules" / "key-of-virtio-net"
+    assert [path.name for path in folder.iterdir()] == [name]
+
+    second: Any = Machine()
+    variants.load(second, "patched", say=said.append)
+    assert second.told[1:] == [f"a module to {there}", "sudo variant virtio_net patched"]
+    assert len(said) == 2
+
+
+def test_parameters_reach_the_module_but_not_its_build(said: list[str], tmp_path: Path) -> None:
+    guest: Any = Machine()
+    variants.load(guest, "patched:gso=0", say=said.append)
+    assert guest.told[-1] == "sudo variant virtio_net patched:gso=0"
+    (kept,) = (tmp_path / "rx-stall" / "modules").rglob("*.ko")
+    assert kept.name == drivers.file_name("virtio_net", "patched")
+
+
+def test_unknown_variant_touches_no_machine(said: list[str]) -> None:
+    guest: Any = Machine()
+    with pytest.raises(UserError, match="virtio_net has no variant cured"):
+        variants.load(guest, "cured", say=said.append)
+    assert guest.told == []
