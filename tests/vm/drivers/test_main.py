@@ -38,10 +38,10 @@ def test_variant_is_built_or_loaded_in_a_testbed(
     (tmp_path / "marker").touch()
     monkeypatch.setattr(testbed, "MARKER", tmp_path / "marker")
     loaded: list[str] = []
-    monkeypatch.setattr(drivers, "build", lambda driver, variant: f"/{driver}-{variant}.ko")
+    monkeypatch.setattr(drivers, "build", lambda driver, variant, tree: f"/{driver}-{variant}{tree.root}")
     monkeypatch.setattr(drivers, "load", lambda *words: loaded.append(" ".join(words)))
     assert _run(monkeypatch, "qlge", "unfixed", "--build-only") == 0
-    assert (capsys.readouterr().out, loaded) == ("/qlge-unfixed.ko\n", [])
+    assert (capsys.readouterr().out, loaded) == ("/qlge-unfixed/\n", [])
     assert _run(monkeypatch, "qlge", "unfixed") == 0
     assert (capsys.readouterr().out, loaded) == ("", ["qlge unfixed"])
 
