@@ -9,6 +9,7 @@ import typer
 
 import toolkit
 from toolkit.errors import UserError
+from toolkit.printable import printable
 
 app = typer.Typer(
     name="toolkit",
@@ -54,5 +55,5 @@ def main() -> NoReturn:
         message, code = f"{error.filename or 'cannot write'}: {error.strerror or error}.", 1
     except MemoryError:
         message, code = "not enough memory.", 1
-    print(f"toolkit: error: {message}", file=sys.stderr)
+    print(f"toolkit: error: {printable(message)}", file=sys.stderr)
     sys.exit(code)
