@@ -13,6 +13,7 @@ import typer
 
 from toolkit.errors import UserError, already_there
 from toolkit.extras import need
+from toolkit.outputs import refuse_inputs
 
 if TYPE_CHECKING:
     from toolkit.reading import Trace
@@ -59,6 +60,10 @@ def analyze(
     from toolkit.report import files
     from toolkit.stalls.runs import TraceSet
 
+    opened = TraceSet([toolkit.read(trace, witness, phases) for trace in traces])
+    refuse_inputs(
+        [html, notebook, *files.outputs(output, folders)], [file for trace in opened for file in trace.files]
+    )
     for file in (html, notebook):
         if file and file.exists() and not force:
             raise already_there(file)
@@ -66,7 +71,6 @@ def analyze(
         need("notebook", "jupytext", "nbclient", "ipykernel")
     if output and not force:
         files.refuse_existing(output, folders)
-    opened = TraceSet([toolkit.read(trace, witness, phases) for trace in traces])
     for trace, folder in zip(opened, folders, strict=True):
         _analyze(trace, folder, as_json=as_json)
     if as_json:
