@@ -2,6 +2,7 @@
 """Reads a trace batch by batch, up to the last whole one if it is cut off or damaged."""
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -60,8 +61,7 @@ class TraceReader:
         self.damage: str | None = None
         self._offsets: list[int] = []
         try:
-            if self.path.is_dir():
-                raise UserError(f"{path} is a directory, not a trace.")
+            _require_file(self.path)
             self._file, self._again = pa.OSFile(str(path)), pa.OSFile(str(path))
             self._stream = pa.ipc.open_stream(self._file)
             schema = self._stream.schema
@@ -137,6 +137,22 @@ class TraceReader:
             return _columns(pa.ipc.read_record_batch(message, self._stream.schema))
         except _DAMAGE as error:
             raise UserError(f"{self.path} changed while it was read.") from error
+
+
+def _require_file(path: Path) -> None:
+    """Make sure that a trace can be read as often as needed.
+
+    :raises UserError: if it is no regular file.
+    :raises OSError: if there is none.
+    """
+    once = "is read only once, but a trace is read again where it stalled: save it in a file first."
+    if str(path) == "-" and not path.exists():
+        raise UserError(f"standard input {once}")
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a directory, not a trace.")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a pipe or a device, which {once}")
 
 
 def _not_a_trace(path: Path | str) -> str:
