@@ -51,7 +51,7 @@ _PHASES = Members(
 class Witness:
     """What a frame sender saw: its `device`; `gaps`, start and end [ns] in trace time and refused frames,
     sorted; `error_ns`, of its clock; `sent` and `refused` frames. If it says so, when it `started` and
-    `ended` [ns] in trace time, and its `rate` [frames/s]."""
+    `ended` [ns] in trace time, and its `rate` [frames/s]. `path` is the file that it was read from."""
 
     device: str
     gaps: pd.DataFrame
@@ -61,6 +61,7 @@ class Witness:
     started: int | None = None
     ended: int | None = None
     rate: float | None = None
+    path: Path | None = None
 
 
 def read_witness(path: Path) -> Witness:
@@ -93,6 +94,7 @@ def read_witness(path: Path) -> Witness:
         started,
         ended,
         _rate(found.get("rate")),
+        path,
     )
 
 
@@ -190,8 +192,8 @@ def _require_device(analysis: Analysis, witness: Witness) -> None:
     names = list(dict.fromkeys([*(device["name"] for device in devices), *analysis.queues["device"]]))
     if witness.device not in names:
         raise UserError(
-            f"the witness saw {witness.device}, but {analysis.path} has no {witness.device}; "
-            f"it has: {', '.join(names) or 'no device'}."
+            f"{witness.path or 'the witness'} is of {witness.device}, but {analysis.path} has no "
+            f"{witness.device}; it has: {', '.join(names) or 'no device'}."
         )
 
 

@@ -95,7 +95,7 @@ def test_short_ones_are_background(make_trace: Trace, tmp_path: Path) -> None:
 
 def test_another_device_is_a_mistake(make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace(worker_stall(2, 6))
-    with pytest.raises(UserError, match=r"saw eth7, but .* has no eth7; it has: eth1"):
+    with pytest.raises(UserError, match=r"w.json is of eth7, but .*made.rxt has no eth7; it has: eth1"):
         compare(analyze(trace), _witness(tmp_path / "w.json", (2, 4), device="eth7"))
 
 
