@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from toolkit.trace.ledger import Ledger
 from toolkit.trace.schema import EVENT, FLAG, KIND, NOT_KNOWN, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -95,15 +97,24 @@ def write_synthetic(path: Path, events: int) -> None:
         "drivers": [{"name": "virtio_net", "variant": "synthetic", "regime": None, "hooks": []}],
         "devices": [{"ifindex": 3, "name": "eth1", "driver": "virtio_net", "queues": queues}],
     }
-    now = S
+    now, counts = S, np.zeros(256, np.int64)
     with TraceWriter(path, meta) as writer:
         for number, start in enumerate(range(0, events, BATCH)):
             batch = _polls(chance, now, min(BATCH, events - start))
             if number % 10 == 5:
                 batch = _stalled(batch, number // 10 % QUEUES)
             now = int(batch["ts"].max())
-            writer.write(batch, {"now_ns": now, "ledger": {}})
-        writer.close({"now_ns": now, "ledger": {}, "end": {"reason": "duration"}})
+            counts += np.bincount(batch["kind"], minlength=len(counts))
+            writer.write(batch, {"now_ns": now, "ledger": _ledger(counts)})
+        writer.close({"now_ns": now, "ledger": _ledger(counts), "end": {"reason": "duration"}})
+
+
+def _ledger(counts: NDArray[np.int64]) -> Ledger:
+    """Return a ledger of one CPU that delivered all of these events, counted by number of their kind."""
+    return {
+        name: {"attempted": [int(counts[number])], "delivered": [int(counts[number])], "dropped": [0]}
+        for name, number in KIND.items()
+    }
 
 
 def _polls(chance: np.random.Generator, now: int, count: int) -> Events:

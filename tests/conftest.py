@@ -116,9 +116,21 @@ def worker_stall(at: float, end: float, queue: int = 0) -> list[Events]:
     ]
 
 
-def note(now: float, dropped: int = 0, **more: Any) -> dict[str, Any]:
-    """:return: the note of a batch drained `now` seconds after the trace began."""
-    ledger = {"window": {"attempted": [9, dropped], "delivered": [9, 0], "dropped": [0, dropped]}}
+def note(now: float, dropped: int = 0, *written: Events, **more: Any) -> dict[str, Any]:
+    """Make the note of a batch that was drained `now` seconds after the trace began.
+
+    :param dropped: windows that CPU 1 could not deliver.
+    :param written: all events since the trace began, those of this batch too; all are of CPU 0.
+    """
+    kinds = np.concatenate([np.empty(0, EVENT), *written])["kind"]
+    counts = {name: int((kinds == number).sum()) for name, number in KIND.items()}
+    ledger = {
+        name: {"attempted": [count, 0], "delivered": [count, 0], "dropped": [0, 0]}
+        for name, count in counts.items()
+        if count
+    }
+    count = counts["window"]
+    ledger["window"] = {"attempted": [count, dropped], "delivered": [count, 0], "dropped": [0, dropped]}
     return {"now_ns": BEGAN + round(now * S), "ledger": ledger, **more}
 
 
@@ -152,11 +164,12 @@ def write_trace(
 ) -> Path:
     """Write batches of events to a trace in a folder; the trace ends `end` seconds after it began."""
     path = folder / name
+    written: list[Events] = []
     with TraceWriter(path, meta, force=True) as writer:
         for number, batch in enumerate(batches):
-            events = np.concatenate([np.empty(0, EVENT), *batch])
-            writer.write(events, note(end * (number + 1) / (len(batches) + 1)))
-        writer.close(note(end, end={"reason": "duration"}))
+            written.append(np.concatenate([np.empty(0, EVENT), *batch]))
+            writer.write(written[-1], note(end * (number + 1) / (len(batches) + 1), 0, *written))
+        writer.close(note(end, 0, *written, end={"reason": "duration"}))
     return path
 
 

@@ -9,6 +9,7 @@ import typer
 
 import toolkit
 from toolkit.errors import UserError
+from toolkit.printable import printable
 
 app = typer.Typer(
     name="toolkit",
@@ -19,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("trace", "watch", "doctor", "drivers", "analyze", "compare", "export")
+COMMANDS = ("trace", "watch", "doctor", "drivers", "info", "analyze", "compare", "export")
 
 
 def _version(wanted: bool) -> None:
@@ -54,5 +55,5 @@ def main() -> NoReturn:
         message, code = f"{error.filename or 'cannot write'}: {error.strerror or error}.", 1
     except MemoryError:
         message, code = "not enough memory.", 1
-    print(f"toolkit: error: {message}", file=sys.stderr)
+    print(f"toolkit: error: {printable(message)}", file=sys.stderr)
     sys.exit(code)

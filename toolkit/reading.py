@@ -25,6 +25,11 @@ class Trace:
     witness_path: Path | None
     phases_path: Path | None
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that are read: the trace, and those beside it that are used."""
+        return [file for file in (self.path, self.witness_path, self.phases_path) if file]
+
     @cached_property
     def events(self) -> pd.DataFrame:
         """Every event, sorted by ts: the columns of docs/events.md, in the units there; with words for

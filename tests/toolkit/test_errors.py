@@ -22,4 +22,5 @@ def test_exit_code_of_a_mistake_is_that_of_the_command(
         raise UserError("this is wrong.", code)
 
     monkeypatch.setattr(reading, "TraceReader", fail)
-    assert run("analyze", tmp_path) == (code, "", "toolkit: error: this is wrong.\n")
+    (tmp_path / "a.rxt").touch()
+    assert run("analyze", tmp_path / "a.rxt") == (code, "", "toolkit: error: this is wrong.\n")

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is said of traces that were recorded on real machines (tests/data)."""
 
+import itertools
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import toolkit
@@ -149,3 +151,51 @@ def test_packets_that_get_through_end_a_stall() -> None:
     for stall, gap in zip(trace.stalls.to_dict("records"), trace.agreement["gaps"], strict=True):
         assert abs(stall["start_ns"] - gap["start_ns"]) < 20_000_000
         assert abs(stall["duration_ns"] - gap["duration_ns"]) < 30_000_000
+
+
+RECORDINGS = sorted(DATA.glob("**/trace.rxt"))
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: "-".join(path.parent.relative_to(DATA).parts))
+def test_every_recording_is_whole_and_its_witness_saw_its_stalls(path: Path) -> None:
+    trace = toolkit.read(path)
+    found = trace.agreement
+    assert trace.damage is None
+    assert found and found["agrees"], found
+    assert found["stalls_compared"] > 0
+    assert found["largest_difference_ns"] < 40_000_000
+    assert found["refused_ns"] == sum(
+        found[name] for name in ("in_stalls_ns", "while_busy_ns", "unexplained_ns")
+    )
+
+
+def test_most_of_the_refused_time_may_be_in_no_stall() -> None:
+    found = toolkit.read(DATA / "virtio_net_variants" / "paced" / "001" / "trace.rxt").agreement
+    assert found and found["agrees"] and not found["mostly_in_stalls"]
+    assert found["in_stalls_ns"] / found["refused_ns"] == pytest.approx(0.198, abs=0.001)
+    assert found["sentence"].endswith(
+        "It saw gaps of 22.654 s in all: 4.495 s in stalls, "
+        "9.404 s while buffers were posted but no poll ended, 8.754 s unexplained."
+    )
+
+
+@pytest.mark.parametrize("taken", [(30, 1), (20, 15), (1, 1)])
+def test_a_recording_without_some_batches_is_damaged(
+    taken: tuple[int, int], tmp_path: Path, run: Run
+) -> None:
+    """Arrow's own batches are taken out of the file, so that every checksum is right."""
+    source, path = DATA / "virtio_net_pressure" / "trace.rxt", tmp_path / "t.rxt"
+    first, count = taken
+    stream = pa.ipc.open_stream(source)
+    with pa.ipc.new_stream(path, stream.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as out:
+        for number in itertools.count():
+            try:
+                batch, metadata = stream.read_next_batch_with_custom_metadata()
+            except StopIteration:
+                break
+            if not first <= number < first + count:
+                out.write_batch(batch, custom_metadata=metadata)
+    code, text_shown, err = run("analyze", path)
+    assert code == 3
+    assert "is missing, repeated or out of order" in err
+    assert not text_shown.startswith("No stall")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +14,18 @@ import typer
 
 from toolkit.errors import UserError, already_there
 from toolkit.extras import need
+from toolkit.outputs import refuse_inputs
+from toolkit.printable import printable
 
 if TYPE_CHECKING:
     from toolkit.reading import Trace
 
+_TRACE_HELP = "Trace files of `toolkit trace`, or directories that are searched for them (*.rxt), also below."
 _DIR_HELP = "Write tables and plots here; for several traces, a table of all and a directory for each."
 
 
 def analyze(
-    traces: Annotated[list[Path], typer.Argument(metavar="TRACE", help="Trace files of `toolkit trace`.")],
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE", help=_TRACE_HELP)],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help=_DIR_HELP)] = None,
     witness: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON of a frame sender: when were frames refused?")
@@ -51,14 +55,18 @@ def analyze(
 
     Example: toolkit analyze before.rxt -o before --html before.html
     """
+    import toolkit
+    from toolkit.report import files
+    from toolkit.stalls.runs import TraceSet, find_traces
+
+    traces = [trace for path in traces for trace in find_traces(path)]
     if len(traces) > 1 and (witness or phases or html):
         raise UserError("--witness, --phases and --html go with one trace.")
     folders = _folders(traces, output)
-
-    import toolkit
-    from toolkit.report import files
-    from toolkit.stalls.runs import TraceSet
-
+    opened = TraceSet([toolkit.read(trace, witness, phases) for trace in traces])
+    refuse_inputs(
+        [html, notebook, *files.outputs(output, folders)], [file for trace in opened for file in trace.files]
+    )
     for file in (html, notebook):
         if file and file.exists() and not force:
             raise already_there(file)
@@ -66,12 +74,14 @@ def analyze(
         need("notebook", "jupytext", "nbclient", "ipykernel")
     if output and not force:
         files.refuse_existing(output, folders)
-    opened = TraceSet([toolkit.read(trace, witness, phases) for trace in traces])
     for trace, folder in zip(opened, folders, strict=True):
+        if len(opened) > 1 and not as_json:
+            print(printable(f"{trace.path}:"))
         _analyze(trace, folder, as_json=as_json)
     if as_json:
-        summaries = [trace.summary for trace in opened]
-        print(json.dumps(summaries if len(opened) > 1 else summaries[0], indent=1))
+        # Several may have the same name.
+        several = [{"path": str(trace.path), **trace.summary} for trace in opened]
+        print(json.dumps(several if len(opened) > 1 else opened[0].summary, indent=1))
     if output and len(opened) > 1:
         files.save_stalls(opened.stalls, output)
     if html:
@@ -86,12 +96,21 @@ def analyze(
 
 
 def _folders(traces: list[Path], output: Path | None) -> list[Path | None]:
-    """:return: where the files of each trace go."""
+    """Return where the files of each trace go: a directory of its name, or of its path if names repeat."""
     if output is None or len(traces) == 1:
         return [output] * len(traces)
-    if len({trace.stem for trace in traces}) < len(traces):
-        raise UserError("two traces have the same name; analyse them one by one.")
-    return [output / trace.stem for trace in traces]
+    paths = [trace.resolve() for trace in traces]
+    if len(set(paths)) < len(paths):
+        raise UserError("a trace is given twice.")
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    below = [path.relative_to(common) for path in paths]
+    choices: list[list[Path]] = [
+        [Path(trace.stem) for trace in traces],
+        [path.with_suffix("") for path in below],
+        below,
+    ]
+    names = next(names for names in choices if len(set(names)) == len(names))
+    return [output / name for name in names]
 
 
 def _analyze(trace: Trace, folder: Path | None, *, as_json: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from toolkit.printable import printable
+
 _DIR_HELP = "Write comparison.json, runs.csv, report.html and the plot here."
 
 
@@ -33,14 +35,19 @@ def compare(
     Example: toolkit compare runs/unfixed runs/patched -o out
     """
     import toolkit
+    from toolkit.outputs import refuse_inputs
     from toolkit.report import comparison as report
-    from toolkit.report.files import refuse_existing
+    from toolkit.report.files import outputs, refuse_existing
     from toolkit.stalls import comparison
     from toolkit.stalls.verdict import CANNOT_SAY
 
+    sets = [toolkit.read_set(path, say=_say) for path in (base, candidate)]
+    refuse_inputs(
+        outputs(output, names=report.NAMES), [file for each in sets for trace in each for file in trace.files]
+    )
     if output and not force:
         refuse_existing(output, names=report.NAMES)
-    found = comparison.compare(*(toolkit.read_set(path, say=_say).runs for path in (base, candidate)))
+    found = comparison.compare(*(each.runs for each in sets))
     if sys.stderr.isatty():
         _say("")
     if output:
@@ -57,4 +64,4 @@ def compare(
 def _say(line: str) -> None:
     """Shows a line in the place of the last, on a terminal."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{printable(line)}", end="", file=sys.stderr, flush=True)

@@ -10,6 +10,10 @@ from typing import Annotated, BinaryIO
 import typer
 
 from toolkit.errors import UserError, already_there
+from toolkit.outputs import refuse_inputs
+
+BESIDE = ("witness.json", "phases.json")
+"""Files beside a trace that may belong to it."""
 
 
 class Format(StrEnum):
@@ -46,6 +50,7 @@ def export(
         raise UserError("--perfetto is a format of its own: leave --format out.")
     if output is None and (perfetto or kind is Format.PARQUET):
         raise UserError(f"a {'Perfetto' if perfetto else 'Parquet'} file needs a name: give -o FILE.")
+    refuse_inputs([output], [trace, *filter(Path.is_file, (trace.parent / name for name in BESIDE))])
     write = _perfetto(trace) if perfetto else _events(trace, kind or Format.CSV)
     if output is None:
         damage = write(sys.stdout.buffer)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from toolkit.printable import printable
 from toolkit.report import distributions, page
 from toolkit.report.text import show
 from toolkit.stalls.comparison import Comparison, summary
@@ -35,13 +36,13 @@ def render(found: Comparison, *, terminal: bool) -> None:
 
     :param terminal: whether stdout is one: the table is drawn, else plain.
     """
-    print(f"{found.verdict}: {found.sentence}")
+    print(printable(f"{found.verdict}: {found.sentence}"))
     show("Metrics, medians of the runs", metric_table(found), terminal=terminal)
     aside = found.runs[found.runs["set_aside"].notna()]
     for trace, reason in zip(aside["trace"], aside["set_aside"], strict=True):
-        print(f"Set aside: {trace}: {reason}.")
+        print(printable(f"Set aside: {trace}: {reason}."))
     for line in [*found.remarks, about(found)]:
-        print(line)
+        print(printable(line))
 
 
 def about(found: Comparison) -> str:

@@ -33,10 +33,17 @@ def refuse_existing(output: Path, folders: Sequence[Path | None] = (), names: Se
     :param names: of the files that would be written.
     :raises UserError: if one of them exists.
     """
-    for folder in filter(None, {output, *folders}):
-        for name in names:
-            if (folder / name).exists():
-                raise UserError(f"{folder / name} exists; give another directory, or --force to replace it.")
+    for file in outputs(output, folders, names):
+        if file.exists():
+            raise UserError(f"{file} exists; give another directory, or --force to replace it.")
+
+
+def outputs(
+    output: Path | None, folders: Sequence[Path | None] = (), names: Sequence[str] = NAMES
+) -> list[Path]:
+    """Return the files that would be written: these names in each directory."""
+    known = dict.fromkeys(filter(None, (output, *folders)))
+    return [folder / name for folder in known for name in names]
 
 
 def summary(

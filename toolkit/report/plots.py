@@ -41,6 +41,8 @@ STYLE: dict[Any, Any] = {
     "xtick.color": _INK,
     "ytick.color": _INK,
     "font.size": 9,
+    # A dollar sign in a name is no formula.
+    "text.parse_math": False,
     "svg.hashsalt": "rxt",
     "figure.constrained_layout.use": True,
 }

@@ -44,29 +44,46 @@ _CAUSE = 24
 
 
 def verdict(analysis: Analysis) -> str:
-    """:return: a sentence for each device with stalls, the worst first; or one that says that none did."""
+    """Return a sentence for each device with stalls, the worst first; or one that says that none did.
+
+    Of a trace that is cut off or damaged it says that the rest is not known.
+    """
     scan, stalls = analysis.scan, analysis.stalls
     length = (scan.ended - scan.began) / 1e9
     if stalls.empty:
         return _nothing(analysis, length)
     longest = stalls.loc[stalls.groupby("device")["duration_ns"].idxmax()]
     worst = longest.sort_values("duration_ns", ascending=False)
-    return " ".join(
+    sentences = [
         _stalled(stalls[stalls["device"] == row["device"]], row, length) for row in worst.to_dict("records")
-    )
+    ]
+    if analysis.damage:
+        sentences.append(f"What happened later is not known: the trace breaks off after {length:.1f} s.")
+    return " ".join(sentences)
+
+
+def doubt(analysis: Analysis) -> str | None:
+    """Say why a trace without a stall proves nothing; None if it does."""
+    if analysis.damage:
+        return "the trace breaks off"
+    if analysis.scan.losses:
+        return "events were dropped"
+    return None if analysis.queues["packets"].sum() else "there was no packet either"
 
 
 def _nothing(analysis: Analysis, length: float) -> str:
-    queues, scan = analysis.queues, analysis.scan
+    queues, why = analysis.queues, doubt(analysis)
     who = ", ".join(dict.fromkeys(queues["device"])) or "no device"
-    if scan.losses:
-        return f"No stall was seen on {who} in {length:.1f} s, but events were dropped: it proves nothing."
-    if not queues["packets"].sum():
-        return f"No stall was seen on {who} in {length:.1f} s, but no packet either: it proves nothing."
-    return (
-        f"No stall: {who} never went {drivers.word('deaf', queues['driver'])} in {length:.1f} s "
-        f"({queues['packets'].sum():,} packets on {len(queues)} queue(s))."
-    )
+    deaf = drivers.word("deaf", queues["driver"])
+    packets = f"{queues['packets'].sum():,} packets on {len(queues)} queue(s)"
+    if analysis.damage:
+        return (
+            f"Whether {who} went {deaf} is not known: {why} after {length:.1f} s, "
+            f"and no stall was seen until then ({packets})."
+        )
+    if why:
+        return f"No stall was seen on {who} in {length:.1f} s, but {why}: it proves nothing."
+    return f"No stall: {who} never went {deaf} in {length:.1f} s ({packets})."
 
 
 def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> str:

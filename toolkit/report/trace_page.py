@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from toolkit.errors import already_there
+from toolkit.printable import printable
 from toolkit.reading import Trace
 from toolkit.report import page, plots, text
+from toolkit.stalls.analysis import Analysis
 from toolkit.trace.ledger import totals
 
 _STATES = {
@@ -50,8 +52,8 @@ def render(trace: Trace, file: Path | None = None) -> str:
     seen = dict.fromkeys(analysis.intervals["state"])
     return page.fill(
         "trace.html",
-        name=trace.path.name,
-        headline=headline(stalls),
+        name=printable(trace.path.name),
+        headline=headline(analysis),
         verdict=trace.verdict,
         about=about(trace),
         drawings={name: page.inline(plots.svg(draw)) for name, draw in figures.items()},
@@ -66,10 +68,12 @@ def render(trace: Trace, file: Path | None = None) -> str:
     )
 
 
-def headline(stalls: pd.DataFrame) -> str:
-    """:return: how many stalls, and how long the longest was."""
+def headline(analysis: Analysis) -> str:
+    """Say how many stalls there were, and how long the longest was."""
+    stalls = analysis.stalls
     if stalls.empty:
-        return "No stall"
+        why = text.doubt(analysis)
+        return f"Nothing is known: {why}" if why else "No stall"
     (longest,) = stalls.nlargest(1, "duration_ns").to_dict("records")
     much = f"{text.seconds(longest['duration_ns'])} s{', and not ended' if longest['open'] else ''}"
     return f"One stall of {much}" if len(stalls) == 1 else f"{len(stalls):,} stalls, up to {much}"
@@ -133,7 +137,8 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
     if uncertain:
         rows.append((False, "Uncertain", f"{uncertain} stall(s) touch an interval with dropped events."))
     if trace.agreement:
-        rows.append((trace.agreement["agrees"], "Witness", trace.agreement["sentence"]))
+        good = trace.agreement["agrees"] and trace.agreement["mostly_in_stalls"]
+        rows.append((good, "Witness", trace.agreement["sentence"]))
     else:
         rows.append((False, "Witness", "none: nobody else saw when nothing went through."))
     return rows
@@ -153,4 +158,4 @@ def _command(trace: Trace, file: Path | None) -> str:
     words = ["toolkit", "analyze", str(trace.path)]
     for option, path in (("--witness", trace.witness_path), ("--phases", trace.phases_path)):
         words += [option, str(path)] if path else []
-    return shlex.join([*words, "--html", str(file or "report.html")])
+    return printable(shlex.join([*words, "--html", str(file or "report.html")]))

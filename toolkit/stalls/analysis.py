@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.drivers import Driver
-from toolkit.errors import UserError
 from toolkit.stalls.flaps import flaps
 from toolkit.stalls.requests import requests
 from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
@@ -53,10 +52,7 @@ def analyze(path: Path | str) -> Analysis:
     :raises UserError: if it is not a trace, or of a driver that this toolkit does not know.
     """
     reader = TraceReader(path)
-    try:
-        known = [drivers.load(each["name"]) for each in reader.meta["drivers"]]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} does not say which drivers were traced.") from error
+    known = [drivers.load(each["name"]) for each in reader.meta["drivers"]]
     found = scan(reader, known)
     states = intervals(reader, known, found)
     table = stalls(reader, known, found, states)

@@ -103,7 +103,7 @@ def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) 
     :return: the traces, those of each path sorted.
     :raises UserError: if there is none, or something that is not one.
     """
-    traces = [read(trace) for path in paths for trace in _traces(Path(path))]
+    traces = [read(trace) for path in paths for trace in find_traces(Path(path))]
     return TraceSet(traces, ", ".join(map(str, paths)), say)
 
 
@@ -112,8 +112,11 @@ def read_runs(path: Path | str) -> pd.DataFrame:
     return read_set(path).runs
 
 
-def _traces(path: Path) -> list[Path]:
-    """:return: the traces there, sorted."""
+def find_traces(path: Path) -> list[Path]:
+    """Return the traces in a directory and below, sorted; a path of something else as it is.
+
+    :raises UserError: if there is none in the directory.
+    """
     if not path.is_dir():
         return [path]
     found = sorted(each for each in path.rglob("*.rxt") if each.is_file())

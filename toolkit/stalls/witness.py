@@ -5,39 +5,67 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.errors import UserError
+from toolkit.printable import printable_json
+from toolkit.stalls import spans
 from toolkit.stalls.analysis import Analysis, records
 from toolkit.stalls.states import belonging
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import NOT_KNOWN
+from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text, check
 
 STALL_NOTICED_NS = 100_000_000
-"""A shorter stall may pass unnoticed by a sender: buffers and queues before it still take frames."""
+"""So much of a stall may pass unnoticed by a sender, whose frames wait in queues before they are refused: in
+recordings up to 41 ms."""
+
+STALL_NOTICED_SHARE = 0.01
+"""Or this share of it: frames that are taken now and then end a gap."""
 
 BACKGROUND_NS = 1_000_000_000
-"""A shorter gap without a stall needs no explanation: a busy host or guest, seen up to 0.7 s."""
+"""A shorter gap without a stall needs no explanation: a busy host or guest, seen up to 0.99 s."""
+
+_MOMENT = Number(-LONGEST_NS // 2, LONGEST_NS // 2)
+_LENGTH = Number(0, LONGEST_NS // 2)
+_COUNT = Number(0, LONGEST_NS)
+_WITNESS = Members(
+    {
+        "device": Text(256),
+        "gaps": Many(Members({"start_ns": _MOMENT, "duration_ns": _LENGTH, "refused": _COUNT})),
+        "clock": Members({"offset_ns": _MOMENT}, {"error_ns": Maybe(_LENGTH)}),
+    },
+    {**dict.fromkeys(("sent", "refused"), Maybe(_COUNT)), "started_ns": _MOMENT, "ended_ns": _MOMENT},
+)
+_PHASES = Members(
+    {"phases": Many(Members({"name": Text(256), "start_ns": _MOMENT, "end_ns": _MOMENT}))},
+    {"scenario": Maybe(Text(256))},
+)
 
 
 @dataclass(frozen=True)
 class Witness:
     """What a frame sender saw: its `device`; `gaps`, start and end [ns] in trace time and refused frames,
-    sorted; `error_ns`, of its clock; `sent` and `refused` frames."""
+    sorted; `error_ns`, of its clock; `sent` and `refused` frames. If it says so, when it `started` and
+    `ended` [ns] in trace time, and its `rate` [frames/s]. `path` is the file that it was read from."""
 
     device: str
     gaps: pd.DataFrame
     error_ns: int
     sent: int | None
     refused: int | None
+    started: int | None = None
+    ended: int | None = None
+    rate: float | None = None
+    path: Path | None = None
 
 
 def read_witness(path: Path) -> Witness:
-    """Reads the JSON file of a frame sender (docs/stalls.md).
+    """Read the JSON file of a frame sender (docs/stalls.md).
 
     :param path: the file.
     :return: its gaps in the time of the trace.
@@ -45,23 +73,40 @@ def read_witness(path: Path) -> Witness:
     """
     found = _read_json(path)
     try:
-        clock = found["clock"]
-        rows = [
-            (int(gap["start_ns"]) + int(clock["offset_ns"]), int(gap["duration_ns"]), int(gap["refused"]))
-            for gap in found["gaps"]
-        ]
-        device, error = str(found["device"]), int(clock.get("error_ns") or 0)
-    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
-        raise UserError(f"{path} is not a witness: {wrong!r} in its gaps, device or clock.") from wrong
+        check(found, _WITNESS)
+    except ShapeError as wrong:
+        raise UserError(f"{path} is not a witness: {wrong}.") from wrong
+    offset, error = found["clock"]["offset_ns"], found["clock"].get("error_ns") or 0
+    rows = [(gap["start_ns"] + offset, gap["duration_ns"], gap["refused"]) for gap in found["gaps"]]
     gaps = pd.DataFrame(rows, columns=["start", "end", "refused"], dtype=np.int64)
     gaps["end"] += gaps["start"]
+    gaps = gaps.sort_values("start", ignore_index=True)
+    started, ended = (found[name] + offset if name in found else None for name in ("started_ns", "ended_ns"))
+    if ended is None and any(gap.get("open") is True for gap in found["gaps"]):
+        # Such a gap lasts as long as the witness did.
+        ended = int(gaps["end"].max())
     return Witness(
-        device, gaps.sort_values("start", ignore_index=True), error, found.get("sent"), found.get("refused")
+        found["device"],
+        gaps,
+        error,
+        found.get("sent"),
+        found.get("refused"),
+        started,
+        ended,
+        _rate(found.get("rate")),
+        path,
     )
 
 
+def _rate(rate: object) -> float | None:
+    """Return the rate, if it is one."""
+    if isinstance(rate, int | float) and 0 < rate < LONGEST_NS:
+        return float(rate)
+    return None
+
+
 def read_phases(path: Path) -> pd.DataFrame:
-    """Reads the JSON file of a scenario (docs/stalls.md).
+    """Read the JSON file of a scenario (docs/stalls.md).
 
     :param path: the file.
     :return: columns name, start, end [ns] in trace time, and shortage: memory was kept short in it; attrs
@@ -70,25 +115,95 @@ def read_phases(path: Path) -> pd.DataFrame:
     """
     found = _read_json(path)
     try:
-        rows = [
-            (str(each["name"]), int(each["start_ns"]), int(each["end_ns"]), each.get("shortage") is True)
-            for each in found["phases"]
-        ]
-    except (KeyError, TypeError, ValueError) as wrong:
-        raise UserError(f"{path} does not hold phases: {wrong!r}.") from wrong
+        check(found, _PHASES)
+    except ShapeError as wrong:
+        raise UserError(f"{path} does not hold phases: {wrong}.") from wrong
+    rows = [
+        (phase["name"], phase["start_ns"], phase["end_ns"], phase.get("shortage") is True)
+        for phase in found["phases"]
+    ]
     phases = pd.DataFrame(rows, columns=["name", "start", "end", "shortage"]).astype({"shortage": "bool"})
-    phases.attrs["scenario"] = str(found.get("scenario", ""))
+    phases.attrs["scenario"] = found.get("scenario") or ""
     return phases
 
 
 def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, Any]]:
-    """Holds the witness against the stalls.
+    """Hold the witness against the stalls of its device, in both directions.
+
+    It agrees if each stall was seen as a gap of about the same length, and no long gap is without a stall.
 
     :return: the analysis, its stalls with witness_gap_ns, from the begin of the first gap that overlaps to
         the end of the last, and witness_difference_ns, that minus the duration; and the `witness` object
         of summary.json. Stalls that follow each other in the same gap are measured together.
+    :raises UserError: if the trace has no such device.
     """
-    stalls = analysis.stalls
+    _require_device(analysis, witness)
+    stalls = _measured(analysis.stalls, witness)
+    own = stalls[stalls["device"] == witness.device]
+    begin, end = _watched(analysis, witness)
+    watched = spans.union(np.array([begin]), np.array([end]))
+    refused = spans.both(spans.union(*_edges(witness.gaps, "start", "end")), watched)
+    starts, ends = _edges(own, "start_ns", "end_ns")
+
+    elsewhere = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
+    long = elsewhere[elsewhere[:, 1] - elsewhere[:, 0] >= BACKGROUND_NS]
+    gaps = pd.DataFrame(long, columns=["start", "end"])
+    gaps["refused"] = _refused_within(witness.gaps, long)
+    busy = _was_busy(analysis, witness.device, gaps)
+
+    starts, ends = np.clip(starts, begin, end), np.clip(ends, begin, end)
+    seen = spans.covered(refused, starts, ends)
+    bound = _bound(analysis, witness, ends - starts)
+    missing = ends - starts - seen
+    noticed = _sent_to(analysis, own, witness.device) & (ends - starts > bound)
+    unseen = own[noticed & (missing > bound)]
+    whole, outside, while_busy = (spans.length(each) for each in (refused, elsewhere, long[busy]))
+    found = {
+        "device": witness.device,
+        "sent": witness.sent,
+        "refused": witness.refused,
+        "clock_error_ns": witness.error_ns,
+        "gaps": _gaps(witness.gaps),
+        "agrees": bool(busy.all()) and unseen.empty,
+        "mostly_in_stalls": outside <= max(whole // 2, BACKGROUND_NS),
+        "refused_ns": whole,
+        "in_stalls_ns": whole - outside,
+        "while_busy_ns": while_busy,
+        "unexplained_ns": outside - while_busy,
+        "stalls_compared": int(noticed.sum()),
+        "largest_difference_ns": int(missing[noticed].max(initial=0)),
+        "allowed_ns": int(bound[noticed].max(initial=STALL_NOTICED_NS)),
+        "gaps_without_stall": _gaps(gaps[~busy]),
+        "gaps_while_busy": _gaps(gaps[busy]),
+        "stalls_without_gap": [
+            {**stall, "seen_ns": int(much)}
+            for stall, much in zip(
+                records(unseen[["queue", "start_ns", "duration_ns"]]),
+                seen[noticed & (missing > bound)],
+                strict=True,
+            )
+        ],
+    }
+    return replace(analysis, stalls=stalls), found | {"sentence": _sentence(found)}
+
+
+def _require_device(analysis: Analysis, witness: Witness) -> None:
+    devices = [*analysis.meta.get("devices", []), *analysis.scan.devices]
+    names = list(dict.fromkeys([*(device["name"] for device in devices), *analysis.queues["device"]]))
+    if witness.device not in names:
+        raise UserError(
+            f"{witness.path or 'the witness'} is of {witness.device}, but {analysis.path} has no "
+            f"{witness.device}; it has: {', '.join(names) or 'no device'}."
+        )
+
+
+def _edges(frame: pd.DataFrame, start: str, end: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return two columns of moments [ns]."""
+    return frame[start].to_numpy(np.int64), frame[end].to_numpy(np.int64)
+
+
+def _measured(stalls: pd.DataFrame, witness: Witness) -> pd.DataFrame:
+    """Return the stalls with witness_gap_ns and witness_difference_ns."""
     gaps, error = witness.gaps, witness.error_ns
     mine = stalls["device"] == witness.device
     start = stalls["start_ns"].to_numpy() - error
@@ -110,31 +225,45 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     together = pairs.groupby(apart.cumsum())
     length = together["last"].transform("max") - together["first"].transform("min")
     span = together["end"].transform("max") - together["start"].transform("min")
-    stalls = stalls.assign(
+    return stalls.assign(
         witness_gap_ns=length.reindex(stalls.index).astype("Int64"),
         witness_difference_ns=(length - span).reindex(stalls.index).astype("Int64"),
     )
 
-    own = stalls[mine]
-    explained = np.zeros(len(gaps), np.bool_)
-    for low, high in zip(first[seen], last[seen], strict=True):
-        explained[low:high] = True
-    long = gaps[~explained & (gaps["end"] - gaps["start"] >= BACKGROUND_NS)]
-    busy = _was_busy(analysis, witness.device, long)
-    unexplained = long[~busy]
-    unseen = own[own["witness_gap_ns"].isna() & (own["duration_ns"] >= STALL_NOTICED_NS)]
-    return replace(analysis, stalls=stalls), {
-        "device": witness.device,
-        "sent": witness.sent,
-        "refused": witness.refused,
-        "clock_error_ns": error,
-        "gaps": _gaps(gaps),
-        "agrees": unexplained.empty and unseen.empty,
-        "sentence": _sentence(own, int(explained.sum()), int(busy.sum()), len(unexplained), len(unseen)),
-        "gaps_without_stall": _gaps(unexplained),
-        "gaps_while_busy": _gaps(long[busy]),
-        "stalls_without_gap": records(unseen[["queue", "start_ns", "duration_ns"]]),
-    }
+
+def _watched(analysis: Analysis, witness: Witness) -> tuple[int, int]:
+    """Return from when to when [ns] there are both a trace and a witness."""
+    begin, end = analysis.scan.began, analysis.scan.ended
+    begin = begin if witness.started is None else max(begin, witness.started)
+    end = end if witness.ended is None else min(end, witness.ended)
+    return begin, max(begin, end)
+
+
+def _bound(analysis: Analysis, witness: Witness, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how much of each stall [ns] the sender may not have seen.
+
+    Frames go on into the buffers that are still posted: at the sender's rate, a ring's worth of them.
+    """
+    queues = analysis.queues
+    size = queues.loc[queues["device"] == witness.device, "size"].max()
+    posted = 0 if witness.rate is None or pd.isna(size) else int(int(size) / witness.rate * 1e9)
+    unnoticed = np.maximum(STALL_NOTICED_NS, (lengths * STALL_NOTICED_SHARE).astype(np.int64))
+    return np.asarray(unnoticed + posted + 2 * witness.error_ns, np.int64)
+
+
+def _sent_to(analysis: Analysis, stalls: pd.DataFrame, device: str) -> NDArray[np.bool_]:
+    """Tell the stalls of queues that frames were sent to; all, if no queue took any."""
+    queues = analysis.queues[analysis.queues["device"] == device]
+    took = queues["queue"][queues["packets"] > 0]
+    return np.asarray(stalls["queue"].isin(took) | took.empty, np.bool_)
+
+
+def _refused_within(gaps: pd.DataFrame, parts: spans.Spans) -> NDArray[np.int64]:
+    """Return how many frames were refused in the gaps that each part is of."""
+    count = np.concatenate([[0], np.cumsum(gaps["refused"].to_numpy(np.int64))])
+    first = np.searchsorted(gaps["end"].cummax().to_numpy(), parts[:, 0], "right")
+    last = np.searchsorted(gaps["start"].to_numpy(), parts[:, 1])
+    return np.asarray(count[last] - count[first], np.int64)
 
 
 def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np.bool_]:
@@ -170,23 +299,34 @@ def _poll_ends(analysis: Analysis, queues: Iterable[int]) -> dict[int, NDArray[n
     return {queue: np.sort(np.concatenate(ends)) for queue, ends in found.items()}
 
 
-def _sentence(own: pd.DataFrame, explained: int, busy: int, unexplained: int, unseen: int) -> str:
-    """:return: what the comparison says, in words."""
-    also = ""
-    if busy:
-        also = f" In {busy} more of {BACKGROUND_NS / 1e9:g} s or more there were buffers, but no poll ended."
-    if unexplained or unseen:
-        return (
-            f"The witness disagrees: {unseen} stall(s) of {STALL_NOTICED_NS / 1e9:g} s or more without a "
-            f"gap, {unexplained} gap(s) of {BACKGROUND_NS / 1e9:g} s or more without a stall.{also}"
+def _sentence(found: Mapping[str, Any]) -> str:
+    """Say what the comparison found."""
+    unseen, unexplained = len(found["stalls_without_gap"]), len(found["gaps_without_stall"])
+    if not found["agrees"]:
+        parts = []
+        if unseen:
+            parts.append(
+                f"{unseen} stall(s) were not seen as long as they were: up to "
+                f"{found['largest_difference_ns'] / 1e9:.3f} s of one is in no gap"
+            )
+        if unexplained:
+            parts.append(f"{unexplained} gap(s) of {BACKGROUND_NS / 1e9:g} s or more are in no stall")
+        verdict = f"The witness disagrees: {', and '.join(parts)}."
+    elif found["stalls_compared"]:
+        verdict = (
+            f"The witness agrees about the stalls: at most {found['largest_difference_ns'] / 1e6:.1f} ms of "
+            f"one were not seen as a gap ({found['allowed_ns'] / 1e6:.0f} ms are allowed)."
         )
-    if own["witness_gap_ns"].isna().all():
-        return f"The witness agrees: it saw no gap that calls for a stall.{also}"
-    widest = own["witness_difference_ns"].abs().max() / 1e6
-    return (
-        f"The witness agrees: {explained} of its gaps are in stalls, and none differs from its stall by "
-        f"more than {widest:.1f} ms.{also}"
+    else:
+        verdict = "The witness agrees: it saw no gap that calls for a stall."
+    if not found["refused_ns"]:
+        return verdict
+    total, inside, while_busy, rest = (
+        f"{found[name] / 1e9:.3f} s"
+        for name in ("refused_ns", "in_stalls_ns", "while_busy_ns", "unexplained_ns")
     )
+    busy = f"{while_busy} while buffers were posted but no poll ended, " if found["while_busy_ns"] else ""
+    return f"{verdict} It saw gaps of {total} in all: {inside} in stalls, {busy}{rest} unexplained."
 
 
 def _gaps(gaps: pd.DataFrame) -> list[dict[str, Any]]:
@@ -198,11 +338,11 @@ def _gaps(gaps: pd.DataFrame) -> list[dict[str, Any]]:
 def _read_json(path: Path) -> Mapping[str, Any]:
     """:return: the JSON object of a file."""
     try:
-        found = json.loads(path.read_bytes())
+        found = printable_json(json.loads(path.read_bytes()))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} does not hold a JSON object.")
-    return found
+    return cast(dict[str, Any], found)

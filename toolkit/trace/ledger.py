@@ -4,8 +4,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.trace.schema import KIND
+
 Ledger: TypeAlias = Mapping[str, Mapping[str, list[int]]]
 """Kind of event -> attempted, delivered, dropped -> a count for each CPU, since the trace began."""
+
+_WHY = "a batch is missing, repeated or out of order"
 
 COUNTS = ("attempted", "delivered", "dropped")
 
@@ -34,3 +41,25 @@ def loss_windows(began: int, notes: Iterable[Mapping[str, Any]]) -> list[tuple[i
                 windows.append((before, now))
         before, dropped = now, total
     return windows
+
+
+def contradiction(ledger: Ledger, read: NDArray[np.int64]) -> str | None:
+    """Compare what a ledger says was delivered with the events that were read.
+
+    :param read: how many events were read since the trace began, by number of their kind.
+    :return: None if they are the same, else the first difference in words.
+    """
+    for name, counts in ledger.items():
+        if len({len(counts[count]) for count in COUNTS}) > 1:
+            return f"the ledger of {name} has not one number for each CPU"
+    # A newer toolkit may know more kinds: theirs are compared together.
+    unnamed = int(read.sum())
+    for name, number in KIND.items():
+        delivered = sum(ledger[name]["delivered"]) if name in ledger else 0
+        if delivered != read[number]:
+            return f"the ledger has {delivered:,} {name} events, but there are {read[number]:,}: {_WHY}"
+        unnamed -= delivered
+    delivered = sum(sum(counts["delivered"]) for name, counts in ledger.items() if name not in KIND)
+    if delivered != unnamed:
+        return f"the ledger has {delivered:,} events of other kinds, but there are {unnamed:,}: {_WHY}"
+    return None

@@ -2,22 +2,40 @@
 """Reads a trace batch by batch, up to the last whole one if it is cut off or damaged."""
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from toolkit.errors import UserError
+from toolkit.printable import printable, printable_json
+from toolkit.trace.ledger import Ledger, contradiction
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, checksum
+from toolkit.trace.shape import FORMAT_SHAPE, LONGEST_NS, META, NOTE, Shape, check
 
 Columns = dict[str, NDArray[Any]]
 """Column name -> values, one for each event; read-only."""
 
 # What Arrow, JSON and the checks below raise for bytes that are not what a writer wrote.
-_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, MemoryError)
+_DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    MemoryError,
+    RecursionError,
+)
+
+
+class _WrongBatchError(ValueError):
+    """A batch that Arrow reads, and that cannot be what was written there; says why in words."""
 
 
 class Batch(NamedTuple):
@@ -34,7 +52,8 @@ class TraceReader:
     :raises UserError: if it cannot be opened, is not a trace, or one of a newer format.
 
     Attributes: `meta`, the JSON object of the whole trace; `damage`, after the iteration, None for
-    a whole trace, else a sentence that says where it stops and why.
+    a whole trace, else a sentence that says where it stops and why. Both objects have the shape of
+    toolkit.trace.shape, and their strings are printable.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -42,8 +61,7 @@ class TraceReader:
         self.damage: str | None = None
         self._offsets: list[int] = []
         try:
-            if self.path.is_dir():
-                raise UserError(f"{path} is a directory, not a trace.")
+            _require_file(self.path)
             self._file, self._again = pa.OSFile(str(path)), pa.OSFile(str(path))
             self._stream = pa.ipc.open_stream(self._file)
             schema = self._stream.schema
@@ -59,30 +77,52 @@ class TraceReader:
         self.meta = _beginning(self.path, schema, text)
 
     def __iter__(self) -> Iterator[Batch]:
-        """:return: the batches in the order of the file; `damage` is known after the last."""
-        began = int(self.meta["clock"]["monotonic_ns"])
-        note: dict[str, Any] = {"now_ns": began}
+        """Yield the batches in the order of the file; `damage` is known after the last."""
+        began = now = int(self.meta["clock"]["monotonic_ns"])
+        ledger: Ledger = {}
+        read = np.zeros(256, np.int64)
+        wrong: str | None = None
         while True:
             offset = self._file.tell()
             try:
-                batch, metadata = self._stream.read_next_batch_with_custom_metadata()
-                columns = _columns(batch)
-                text = metadata[META_KEY]
-                if metadata[CHECK_KEY] != checksum(text, [columns[name] for name in SCHEMA.names]):
-                    raise ValueError("checksum")
-                note = dict(json.loads(text))
+                columns, note = self._next_batch()
+                read += np.bincount(columns["kind"], minlength=len(read))
+                ledger = note.get("ledger", ledger)
+                if difference := contradiction(ledger, read):
+                    raise _WrongBatchError(difference)
+                if note["now_ns"] < now:
+                    raise _WrongBatchError("time goes back: batches are out of order")
+            except _WrongBatchError as error:
+                wrong = str(error)
+                break
             except (StopIteration, *_DAMAGE):
                 break
+            now = int(note["now_ns"])
             self._offsets.append(offset)
             yield Batch(columns, note)
             if "end" in note:
                 return
-        what = "is cut off" if self._file.tell() >= self._file.size() else "is damaged"
-        after = (int(note["now_ns"]) - began) / 1e9
+        cut = wrong is None and self._file.tell() >= self._file.size()
         self.damage = (
-            f"{self.path} {what} after {after:.3f} s (batch {len(self._offsets)}): "
+            f"{printable(str(self.path))} is {'cut off' if cut else 'damaged'} "
+            f"after {(now - began) / 1e9:.3f} s (batch {len(self._offsets)}{f'; {wrong}' if wrong else ''}): "
             "what follows, if anything did, is not in the result."
         )
+
+    def _next_batch(self) -> Batch:
+        """Read the next batch and check it by itself."""
+        batch, metadata = self._stream.read_next_batch_with_custom_metadata()
+        columns = _columns(batch)
+        text = metadata[META_KEY]
+        if metadata[CHECK_KEY] != checksum(text, [columns[name] for name in SCHEMA.names]):
+            raise _WrongBatchError("it does not match its checksum")
+        try:
+            note = _read_json(text, NOTE)
+        except (ValueError, RecursionError) as error:
+            raise _WrongBatchError(_reason(error)) from error
+        if reason := _impossible(columns, len(self.meta["drivers"])):
+            raise _WrongBatchError(reason)
+        return Batch(columns, note)
 
     def columns(self, index: int) -> Columns:
         """Reads a batch again.
@@ -99,32 +139,82 @@ class TraceReader:
             raise UserError(f"{self.path} changed while it was read.") from error
 
 
+def _require_file(path: Path) -> None:
+    """Make sure that a trace can be read as often as needed.
+
+    :raises UserError: if it is no regular file.
+    :raises OSError: if there is none.
+    """
+    once = "is read only once, but a trace is read again where it stalled: save it in a file first."
+    if str(path) == "-" and not path.exists():
+        raise UserError(f"standard input {once}")
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a directory, not a trace.")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a pipe or a device, which {once}")
+
+
 def _not_a_trace(path: Path | str) -> str:
     return f"{path} is not a trace of this toolkit, or was cut off in its first bytes."
 
 
 def _beginning(path: Path, schema: pa.Schema, text: bytes) -> dict[str, Any]:
-    """:return: the JSON object of the trace, once it and the columns are what this toolkit reads."""
+    """Return the JSON object of the trace, once it and the columns are what this toolkit reads."""
     try:
-        whole = schema.metadata[CHECK_KEY] == checksum(text, [])
-        meta = dict(json.loads(text)) if whole else {}
-        whole = whole and isinstance(meta["format"], int)
-        newer = whole and meta["format"] > FORMAT
-        known = newer or all(schema.field(field.name).type == field.type for field in SCHEMA)
-        whole = whole and (newer or isinstance(meta["clock"]["monotonic_ns"], int))
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged in its first bytes.") from error
-    if not whole or not known:
-        raise UserError(f"{path} is damaged in its first bytes.")
-    if newer:
-        raise UserError(
-            f"{path} has format {meta['format']}, but this toolkit reads up to {FORMAT}: install a newer one."
-        )
+        if schema.metadata.get(CHECK_KEY) != checksum(text, []):
+            raise ValueError("they do not match their checksum")
+        version = _read_json(text, FORMAT_SHAPE)["format"]
+        if version > FORMAT:
+            raise UserError(
+                f"{path} has format {version}, but this toolkit reads up to {FORMAT}: install a newer one."
+            )
+        meta = _read_json(text, META)
+        for field in SCHEMA:
+            if field.name not in schema.names or schema.field(field.name).type != field.type:
+                raise ValueError(f"there is no column {field.name}, or it has another type")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged in its first bytes: {_reason(error)}.") from error
     return meta
 
 
+def _read_json(text: bytes, shape: Shape) -> dict[str, Any]:
+    """Return a JSON object of this shape, its strings printable.
+
+    :raises ValueError: if it is something else.
+    :raises RecursionError: if it is too deep.
+    """
+    found: dict[str, Any] = json.loads(text)
+    # JSON allows no control character but DEL unless it is escaped.
+    if not text.isascii() or b"\\" in text or b"\x7f" in text:
+        found = cast(dict[str, Any], printable_json(found))
+    check(found, shape)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Say in words why JSON is not what a writer wrote."""
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "the JSON in it cannot be read"
+    return "the JSON in it is too deep" if isinstance(error, RecursionError) else str(error)
+
+
+def _impossible(columns: Columns, drivers: int) -> str | None:
+    """Say why events cannot be what a kernel sent; None if they can."""
+    ts, took = columns["ts"], columns["dur"]
+    if not len(ts):
+        return None
+    if max(ts.max(), columns["reclaim"].max()) > LONGEST_NS:
+        return f"an event is later, or took longer, than {LONGEST_NS} ns"
+    if (took > ts).any():
+        return "an event began before the clock did"
+    if columns["driver"].max() >= drivers:
+        return f"an event is of driver {columns['driver'].max()}, but {drivers} were traced"
+    return None
+
+
 def _columns(batch: pa.RecordBatch) -> Columns:
-    """:return: the columns of EVENT, without a copy.
+    """Return the columns of EVENT, without a copy.
 
     :raises ValueError: if one has nulls or is too short.
     """

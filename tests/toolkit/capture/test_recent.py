@@ -19,10 +19,12 @@ def _recent(heard: list[int] | None = None) -> Recent:
 def test_a_minute_is_kept_and_can_be_read(tmp_path: Path) -> None:
     heard: list[int] = []
     recent = _recent(heard)
+    written: list[Events] = []
     for second in range(100):
         events: list[Events] = [window(second + 0.5)]
         events += worker_stall(second + 0.1, second + 0.3) if second in (2, 90) else []
-        recent.write(np.concatenate(events), note(second + 1, dropped=4 if second > 5 else 0))
+        written.append(np.concatenate(events))
+        recent.write(written[-1], note(second + 1, 4 if second > 5 else 0, *written))
     recent.save(tmp_path / "last.rxt")
     trace = toolkit.read(tmp_path / "last.rxt")
     assert sum(heard) == 112
@@ -37,8 +39,8 @@ def test_a_minute_is_kept_and_can_be_read(tmp_path: Path) -> None:
 
 def test_saved_minute_tells_what_was_dropped_in_it(tmp_path: Path) -> None:
     recent = _recent()
-    for second, dropped in ((1, 2), (2, 5), (70, 5), (71, 9)):
-        recent.write(window(second), note(second, dropped=dropped))
+    for number, (second, dropped) in enumerate(((1, 2), (2, 5), (70, 5), (71, 9)), 1):
+        recent.write(window(second), note(second, dropped, *[window(0)] * number))
     recent.save(tmp_path / "last.rxt")
     trace = toolkit.read(tmp_path / "last.rxt")
     assert trace.ledger["dropped"].sum() == 4
@@ -51,7 +53,7 @@ def test_memory_of_the_kept_minute_is_bounded(tmp_path: Path) -> None:
     batch["ts"] = BEGAN
     batch["kind"] = 1
     for number in range(9):
-        recent.write(batch, note(number))
+        recent.write(batch, note(number, 0, *[batch] * (number + 1)))
     recent.save(tmp_path / "last.rxt")
     assert len(toolkit.read(tmp_path / "last.rxt").events) == MOST_EVENTS
 

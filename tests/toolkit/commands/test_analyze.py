@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -79,6 +80,42 @@ def test_several_traces_get_a_directory_each(run: Run, make_trace: Trace, tmp_pa
     assert [each["trace"] for each in json.loads(out)] == ["a.rxt", "b.rxt"]
     assert (tmp_path / "out" / "b" / "summary.json").exists()
     assert pd.read_csv(tmp_path / "out" / "stalls.csv")["trace"].tolist() == [str(trace) for trace in traces]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_traces_of_the_same_name_in_several_directories(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    for number in "12":
+        (tmp_path / "runs" / number).mkdir(parents=True)
+        make_trace([window(1)], name=f"runs/{number}/trace.rxt")
+    code, out, _ = run("analyze", tmp_path / "runs", "-o", tmp_path / "out")
+    assert code == 0
+    assert [f"{tmp_path}/runs/{number}/trace.rxt:" in out for number in "12"] == [True, True]
+    assert [(tmp_path / f"out/{number}/trace/summary.json").exists() for number in "12"] == [True, True]
+    code, out, _ = run("analyze", *(tmp_path / f"runs/{number}/trace.rxt" for number in "21"), "--json")
+    assert [each["path"] for each in json.loads(out)] == [
+        f"{tmp_path}/runs/{number}/trace.rxt" for number in "21"
+    ]
+
+
+def test_a_directory_with_one_trace_is_that_trace(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    make_trace([window(1)])
+    assert run("analyze", tmp_path)[1].startswith("No stall: eth1")
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("analyze", tmp_path / "empty")
+    assert code == 1 and "there is no trace (*.rxt) in" in err
+
+
+def test_a_trace_twice(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    code, _, err = run("analyze", make_trace(), make_trace(), "-o", tmp_path / "out")
+    assert code == 1 and "given twice" in err
+
+
+def test_a_pipe_is_refused_with_the_reason(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.rxt")
+    for name, what in ((tmp_path / "pipe.rxt", "is a pipe or a device"), ("-", "standard input is read")):
+        code, _, err = run("analyze", name)
+        assert code == 1 and err.count("\n") == 1
+        assert what in err and "save it in a file first" in err
 
 
 @pytest.mark.usefixtures("no_plots")

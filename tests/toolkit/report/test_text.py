@@ -12,7 +12,24 @@ def test_verdict_without_a_stall_says_for_how_long(make_trace: Trace) -> None:
 
 
 def test_verdict_without_a_packet_proves_nothing(make_trace: Trace) -> None:
-    assert "no packet either: it proves nothing" in text.verdict(analyze(make_trace()))
+    assert "but there was no packet either: it proves nothing" in text.verdict(analyze(make_trace()))
+
+
+def test_a_trace_that_breaks_off_proves_no_absence(make_trace: Trace) -> None:
+    path = make_trace([window(1)], [window(2)])
+    path.write_bytes(path.read_bytes()[:-1500])
+    assert text.verdict(analyze(path)) == (
+        "Whether eth1 went deaf is not known: the trace breaks off after 3.3 s, "
+        "and no stall was seen until then (40 packets on 2 queue(s))."
+    )
+
+
+def test_what_follows_in_a_trace_that_breaks_off_is_not_known(make_trace: Trace) -> None:
+    path = make_trace(worker_stall(1, 2), [window(4)])
+    path.write_bytes(path.read_bytes()[:-1500])
+    verdict = text.verdict(analyze(path))
+    assert verdict.startswith("eth1 went deaf once in 6.7 s")
+    assert verdict.endswith("What happened later is not known: the trace breaks off after 6.7 s.")
 
 
 def test_verdict_of_one_stall_says_why_it_began(make_trace: Trace) -> None:
@@ -80,7 +97,7 @@ def test_rendered_analysis_ends_with_the_witness(
     out = capsys.readouterr().out
     assert out.startswith("eth1 went deaf once")
     assert "Not attached: b; this trace lacks receive interrupts." in out
-    assert "9 attempted, 9 delivered, 0 dropped" in out
+    assert "6 attempted, 6 delivered, 0 dropped" in out
     assert out.rstrip().endswith("The witness agrees.")
     assert ("─" in out) == terminal
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 import toolkit
-from tests.conftest import META, Trace, note, window, worker_stall
+from tests.conftest import BEGAN, META, MS, S, Trace, note, window, worker_stall
 from toolkit.errors import UserError
 from toolkit.report import plots, trace_page
 from toolkit.trace.writer import TraceWriter
@@ -53,18 +54,41 @@ def test_page_of_a_trace_says_how_sure_it_is(make_trace: Trace, tmp_path: Path) 
     assert rows[2][2] == "not attached, so this trace lacks: receive interrupts."
     path = tmp_path / "lossy.rxt"
     with TraceWriter(path, META) as writer:
-        for number, event in enumerate(worker_stall(2, 6)[:-1]):
-            writer.write(event, note(3 + number, dropped=number))
+        events = worker_stall(2, 6)[:-1]
+        for number, event in enumerate(events):
+            writer.write(event, note(3 + number, number, *events[: number + 1]))
     found = {what: (good, said) for good, what, said in trace_page.certainty(toolkit.read(path))}
     assert not any(good for good, _ in found.values())
     assert "is cut off" in found["File"][1]
-    assert found["Ledger"][1] == "9 of 13 events were delivered, 4 dropped, all within 4.000 s."
+    assert found["Ledger"][1] == "5 of 9 events were delivered, 4 dropped, all within 4.000 s."
     assert found["Open"][1].startswith("1 stall(s)") and found["Uncertain"][1].startswith("1 stall(s)")
 
 
 def test_an_open_stall_is_in_the_headline(make_trace: Trace) -> None:
     trace = toolkit.read(make_trace(worker_stall(2, 3)[:-2], worker_stall(0, 1)))
-    assert trace_page.headline(trace.stalls) == "2 stalls, up to 8.000 s, and not ended"
+    assert trace_page.headline(trace.analysis) == "2 stalls, up to 8.000 s, and not ended"
+
+
+def test_no_stall_is_no_headline_where_it_is_not_known(make_trace: Trace) -> None:
+    empty = toolkit.read(make_trace())
+    assert trace_page.headline(empty.analysis) == "Nothing is known: there was no packet either"
+    path = make_trace([window(1)], [window(2)])
+    path.write_bytes(path.read_bytes()[:-1500])
+    assert trace_page.headline(toolkit.read(path).analysis) == "Nothing is known: the trace breaks off"
+
+
+def test_a_witness_of_refusals_elsewhere_is_no_good_mark(make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([window(1), *worker_stall(2, 3)])
+    gaps = [
+        {"start_ns": start, "duration_ns": length, "refused": 9}
+        for start, length in ((2 * S, S), (4 * S, 900 * MS), (5 * S, 900 * MS))
+    ]
+    for number, good in ((2, True), (3, False)):
+        witness = {"device": "eth1", "gaps": gaps[:number], "clock": {"offset_ns": BEGAN, "error_ns": 0}}
+        (tmp_path / "w.json").write_text(json.dumps(witness))
+        found = toolkit.read(trace, witness=tmp_path / "w.json")
+        assert found.agreement and found.agreement["agrees"]
+        assert trace_page.certainty(found)[-1][0] == good
 
 
 def test_page_of_a_trace_says_how_to_make_it_again(make_trace: Trace, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_summary_is_json_with_all_there_is(make_trace: Trace) -> None:
     assert found["hooks_missing"] == [{"program": "b", "missing": "receive interrupts"}]
     assert (found["complete"], found["damage"], found["reason"]) == (True, None, "duration")
     assert found["events"] == 7
-    assert found["ledger"] == {"attempted": 9, "delivered": 9, "dropped": 0}
+    assert found["ledger"] == {"attempted": 7, "delivered": 7, "dropped": 0}
     assert found["stalls"][0]["duration_ns"] == 2 * S
     assert found["stalls"][0]["open"] is False
     assert [queue["queue"] for queue in found["queues"]] == [0, 1]

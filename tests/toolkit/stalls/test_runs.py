@@ -11,11 +11,11 @@ from toolkit.errors import UserError
 from toolkit.stalls.runs import COLUMNS, read_runs, read_set, recovery
 
 
-def _beside(folder: Path, *, sent: int = 75, shortage: bool = True) -> None:
+def _beside(folder: Path, *, sent: int = 75, refused: int = 25, shortage: bool = True) -> None:
     """Writes a witness of a gap from 2 to 6 s, and a phase from 1 to 5 s."""
     gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 25}
     clock = {"offset_ns": BEGAN, "error_ns": 0}
-    witness = {"device": "eth1", "sent": sent, "refused": 25, "gaps": [gap], "clock": clock}
+    witness = {"device": "eth1", "sent": sent, "refused": refused, "gaps": [gap], "clock": clock}
     (folder / "witness.json").write_text(json.dumps(witness))
     phase = {"name": "hold", "start_ns": BEGAN + S, "end_ns": BEGAN + 5 * S, "shortage": shortage}
     (folder / "phases.json").write_text(json.dumps({"scenario": "knob", "phases": [phase]}))
@@ -67,7 +67,7 @@ def test_a_witness_that_disagrees(make_trace: Trace, tmp_path: Path) -> None:
 
 def test_no_frames_are_no_share(make_trace: Trace, tmp_path: Path) -> None:
     make_trace([window(1)])
-    _beside(tmp_path, sent=-25)
+    _beside(tmp_path, sent=0, refused=0)
     assert _only(tmp_path).refused is pd.NA
 
 

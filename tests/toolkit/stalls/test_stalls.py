@@ -159,9 +159,9 @@ def test_polls_one_by_one_until_the_one_that_ends_it(make_trace: Trace) -> None:
 def test_a_stall_that_touches_dropped_events_is_uncertain(at: float, uncertain: bool, tmp_path: Path) -> None:
     """Events are dropped in the 0.4 s before `at`."""
     with TraceWriter(tmp_path / "a.rxt", META) as writer:
-        for batch, now, dropped in ((failed(2), at - 0.4, 0), (refilled(4), at, 1)):
-            writer.write(batch, note(now, dropped))
-        writer.close(note(10, 1, end={"reason": "duration"}))
+        writer.write(failed(2), note(at - 0.4, 0, failed(2)))
+        writer.write(refilled(4), note(at, 1, failed(2), refilled(4)))
+        writer.close(note(10, 1, failed(2), refilled(4), end={"reason": "duration"}))
     assert _only(tmp_path / "a.rxt")["uncertain"] == uncertain
 
 

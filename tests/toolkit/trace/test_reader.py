@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -7,20 +8,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.conftest import META, Trace, note, window
+from tests.conftest import BEGAN, META, S, Trace, failed, note, window
 from toolkit.errors import UserError
 from toolkit.trace.reader import TraceReader
+from toolkit.trace.schema import CHECK_KEY, EVENT, META_KEY, SCHEMA, Events, checksum
 from toolkit.trace.writer import TraceWriter
 
 
 @pytest.fixture
 def whole(tmp_path: Path) -> bytes:
     """:return: a trace of three batches and an end."""
+    written: list[Events] = []
     with TraceWriter(tmp_path / "whole.rxt", META) as writer:
         for second in range(1, 4):
             events = [window(second + each / 1000, tid=each * 7919) for each in range(40)]
-            writer.write(np.concatenate(events), note(second))
-        writer.close(note(4, end={"reason": "duration"}))
+            written.append(np.concatenate(events))
+            writer.write(written[-1], note(second, 0, *written))
+        writer.close(note(4, 0, *written, end={"reason": "duration"}))
     return (tmp_path / "whole.rxt").read_bytes()
 
 
@@ -117,3 +121,172 @@ def test_a_file_that_shrinks_while_it_is_read(make_trace: Trace) -> None:
     path.write_bytes(b"")
     with pytest.raises(UserError, match="changed"):
         reader.columns(1)
+
+
+def _damage(path: Path, batches: list[tuple[Events, dict[str, Any]]], meta: dict[str, Any] = META) -> str:
+    """Write batches with valid checksums and return what the reader says of them."""
+    with TraceWriter(path, meta, force=True) as writer:
+        for events, about in batches:
+            writer.write(events, about)
+    reader = TraceReader(path)
+    for _ in reader:
+        pass
+    return str(reader.damage)
+
+
+def _batches() -> list[tuple[Events, dict[str, Any]]]:
+    """Return three batches with two events each, and the end."""
+    written: list[Events] = []
+    batches = []
+    for second in (1, 2, 3):
+        written.append(np.concatenate([window(second), failed(second)]))
+        batches.append((written[-1], note(second, 0, *written)))
+    return [*batches, (np.empty(0, EVENT), note(4, 0, *written, end={"reason": "duration"}))]
+
+
+@pytest.mark.parametrize(
+    ("order", "sentence"),
+    [
+        ([0, 2, 3], "is damaged after 1.000 s (batch 2; the ledger has 3 window events, but there are 2"),
+        ([0, 1, 3], "is damaged after 2.000 s (batch 3; the ledger has 3 window events, but there are 2"),
+        (
+            [0, 1, 1, 2, 3],
+            "is damaged after 2.000 s (batch 3; the ledger has 2 window events, but there are 3",
+        ),
+        ([1, 0, 2, 3], "is damaged after 0.000 s (batch 1; the ledger has 2 window events, but there are 1"),
+        ([3, 2, 1, 0], "is damaged after 0.000 s (batch 1; the ledger has 3 window events, but there are 0"),
+    ],
+)
+def test_batches_that_are_missing_repeated_or_out_of_order(
+    order: list[int], sentence: str, tmp_path: Path
+) -> None:
+    assert _damage(tmp_path / "a.rxt", _batches()) == "None"
+    batches = _batches()
+    damage = _damage(tmp_path / "a.rxt", [batches[number] for number in order])
+    assert sentence in damage
+    assert "a batch is missing, repeated or out of order" in damage
+
+
+def test_time_that_goes_back(tmp_path: Path) -> None:
+    damage = _damage(tmp_path / "a.rxt", [(np.empty(0, EVENT), note(second)) for second in (2, 1)])
+    assert "time goes back" in damage
+
+
+def test_kinds_that_only_a_newer_toolkit_knows_are_counted_too(tmp_path: Path) -> None:
+    events = window(1)
+    events["kind"] = 200
+    ledger = {"brand_new": {"attempted": [1, 0], "delivered": [1, 0], "dropped": [0, 0]}}
+    end = note(2, end={"reason": "duration"})
+    good = [(events, note(1) | {"ledger": ledger}), (np.empty(0, EVENT), end | {"ledger": ledger})]
+    assert _damage(tmp_path / "a.rxt", good) == "None"
+    assert "0 events of other kinds, but there are 1" in _damage(tmp_path / "a.rxt", [(events, note(1))])
+
+
+_DEVICE = META["devices"][0]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "sentence"),
+    [
+        ("devices", None, "devices is no array"),
+        ("devices", [{**_DEVICE, "ifindex": True}], "devices[0].ifindex is no integer"),
+        (
+            "devices",
+            [{"name": "eth1", "driver": "virtio_net", "queues": []}],
+            "devices[0].ifindex is missing",
+        ),
+        ("devices", [{**_DEVICE, "queues": [{"queue": 2**70}]}], "devices[0].queues[0].queue is not between"),
+        ("devices", [{**_DEVICE, "queues": [{"queue": 0, "size": "9"}]}], "queues[0].size is no integer"),
+        ("devices", [{**_DEVICE, "name": "x" * 300}], "devices[0].name is longer than 256 characters"),
+        ("clock", {"monotonic_ns": 2**63, "realtime_ns": 0, "boottime_ns": 0}, "clock.monotonic_ns is not"),
+        ("clock", {"monotonic_ns": 1}, "clock.realtime_ns is missing"),
+        ("drivers", [], "drivers has 0 members"),
+        ("drivers", [{"name": 3}], "drivers[0].name is no string"),
+        ("drivers", [{"name": "virtio_net", "hooks": [[]]}], "drivers[0].hooks[0] is no object"),
+        ("gfp_flags", {"a": 1.5}, "gfp_flags.a is no integer"),
+        ("format", None, "format is no integer"),
+        ("kernel", ["6"], "kernel is no string"),
+    ],
+)
+def test_a_beginning_of_the_wrong_shape(member: str, value: object, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.rxt"
+    _rewrite(path, {**META, member: value})
+    with pytest.raises(UserError) as raised:
+        TraceReader(path)
+    assert f"{path} is damaged in its first bytes: " in str(raised.value)
+    assert sentence in str(raised.value)
+
+
+def _rewrite(path: Path, meta: object) -> None:
+    """Write a trace that has nothing but this JSON, with its checksum."""
+    text = meta if isinstance(meta, bytes) else json.dumps(meta).encode()
+    schema = SCHEMA.with_metadata({META_KEY: text, CHECK_KEY: checksum(text, [])})
+    with pa.ipc.new_stream(path, schema):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"[" * 100_000, "the JSON in it"),
+        (b'{"format": ' + b"9" * 5000 + b"}", "first bytes"),
+        (b'{"format": 1', "the JSON in it cannot be read"),
+        (b"[1]", "it is no object"),
+        (b"\xff", "the JSON in it cannot be read"),
+    ],
+)
+def test_a_beginning_that_is_no_json_object(text: bytes, sentence: str, tmp_path: Path) -> None:
+    _rewrite(tmp_path / "a.rxt", text)
+    with pytest.raises(UserError, match="damaged in its first bytes") as raised:
+        TraceReader(tmp_path / "a.rxt")
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        ({"ledger": {}}, "now_ns is missing"),
+        ({"now_ns": None, "ledger": {}}, "now_ns is no integer"),
+        ({"now_ns": BEGAN, "ledger": None}, "ledger is no object"),
+        (
+            {"now_ns": BEGAN, "ledger": {"poll": {"attempted": [None], "delivered": [], "dropped": []}}},
+            "ledger.poll.attempted is no integer",
+        ),
+        (
+            {"now_ns": BEGAN, "ledger": {"poll": {"attempted": [1, 1], "delivered": [0], "dropped": [0]}}},
+            "the ledger of poll has not one number for each CPU",
+        ),
+        ({"now_ns": BEGAN, "ledger": {}, "devices": [{}]}, "devices[0].ifindex is missing"),
+        ({"now_ns": BEGAN, "ledger": {}, "end": 1}, "end is no object"),
+    ],
+)
+def test_a_note_of_the_wrong_shape(about: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    assert f"is damaged after 0.000 s (batch 1; {sentence}" in _damage(
+        tmp_path / "a.rxt", [(np.empty(0, EVENT), about)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "sentence"),
+    [
+        ("ts", 2**63, "an event is later"),
+        ("reclaim", 2**64 - 1, "an event is later, or took longer"),
+        ("dur", BEGAN + 2 * S, "an event began before the clock did"),
+        ("driver", 1, "an event is of driver 1, but 1 were traced"),
+    ],
+)
+def test_events_that_no_kernel_sends(member: str, value: int, sentence: str, tmp_path: Path) -> None:
+    events = window(1)
+    events[member] = value
+    assert sentence in _damage(tmp_path / "a.rxt", [(events, note(1, 0, events))])
+
+
+def test_names_have_no_control_characters(make_trace: Trace, tmp_path: Path) -> None:
+    names = {"kernel": "\x1b[2J<b>\u202e", "devices": [{**_DEVICE, "name": "eth1\n\udcff\x7f\x9b"}]}
+    reader = TraceReader(make_trace([window(1)], meta=META | names))
+    assert reader.meta["kernel"] == "\\x1b[2J<b>\\u202e"
+    assert reader.meta["devices"][0]["name"] == "eth1\\n\\udcff\\x7f\\x9b"
+    end = note(1, end={"reason": "\x1b[2J"})
+    with TraceWriter(tmp_path / "b.rxt", META) as writer:
+        writer.close(end)
+    assert list(TraceReader(tmp_path / "b.rxt"))[-1].note["end"] == {"reason": "\\x1b[2J"}

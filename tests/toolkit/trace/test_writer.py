@@ -18,8 +18,9 @@ from toolkit.trace.writer import TraceWriter
 
 def test_pyarrow_alone_reads_it(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "a.rxt", META) as writer:
-        writer.write(np.concatenate([window(2), window(1)]), note(2))
-        writer.close(note(3, end={"reason": "duration"}))
+        events = np.concatenate([window(2), window(1)])
+        writer.write(events, note(2, 0, events))
+        writer.close(note(3, 0, events, end={"reason": "duration"}))
     table = pa.ipc.open_stream((tmp_path / "a.rxt").read_bytes()).read_all()
     assert table.column("ts").to_pylist() == [1002 * 10**9, 1001 * 10**9]
     assert table.column("packets").to_pylist() == [40, 40]
@@ -69,7 +70,7 @@ def test_a_place_that_cannot_be_written(path: str) -> None:
 
 def test_a_full_disk_leaves_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = TraceWriter(tmp_path / "a.rxt", META)
-    writer.write(window(1), note(1))
+    writer.write(window(1), note(1, 0, window(1)))
     whole = (tmp_path / "a.rxt").stat().st_size
     _fill_disk(monkeypatch, after=100)
     with pytest.raises(UserError, match=r"no space left .*: free some"):
@@ -85,7 +86,7 @@ def test_a_killed_tracer_loses_nothing_that_was_written(tmp_path: Path) -> None:
     code = (
         "import os, sys; from tests.conftest import *\n"
         "writer = TraceWriter(sys.argv[1], META)\n"
-        "[writer.write(window(each), note(each)) for each in range(5)]\n"
+        "[writer.write(window(at), note(at, 0, *[window(0)] * (at + 1))) for at in range(5)]\n"
         "os.kill(os.getpid(), 9)"
     )
     path = tmp_path / "a.rxt"

@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Traces that no tracer writes, with valid checksums: each is read or refused, and never more than that.
+
+    python -m tests.fuzz [--inputs 100000] [--seed 1] [--first 0] [--out out/fuzz]
+
+Each input is a small valid trace, changed in its structure: members of the JSON, columns, the order of
+the batches, bytes. It goes through reader, analysis, text and JSON, and in turns through page and exports.
+
+A failure is an exception that is no UserError, more than 5 s, more than 1 GiB, a control character in the
+text, or a tag in the page. The input and its traceback are then saved. The same seed and number give the
+same input again.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import json
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+
+import toolkit
+from tests.conftest import BEGAN, META, S, event, failed, refilled, window, worker_stall
+from toolkit.errors import UserError
+from toolkit.report import events as events_report
+from toolkit.report import perfetto, plots, text, trace_page
+from toolkit.trace.reader import TraceReader
+from toolkit.trace.schema import ALL_QUEUES, CHECK_KEY, EVENT, KIND, META_KEY, SCHEMA, Events, checksum
+
+LONGEST_S = 5
+"""Of the CPU's time, since other processes may keep this one waiting; and sixty of the clock's."""
+
+MOST_MIB = 1024
+DRAWN = 25
+"""The plots of one page in so many are drawn, which takes a second."""
+
+HOSTILE = "\x1b]0;pwned\x07<script>$\\frac{\u202e\udcff\n"
+_NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    255,
+    256,
+    65534,
+    65535,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**53,
+    2**62,
+    2**62 + 1,
+    2**63,
+    2**64,
+)
+
+
+class Input(NamedTuple):
+    """A trace before it is a file: its JSON, and events and note of each batch; a witness and phases."""
+
+    meta: Any
+    batches: list[tuple[Events, Any]]
+    witness: Any
+    phases: Any
+
+
+class FuzzError(Exception):
+    """An input that did what none may."""
+
+
+def _seeds() -> list[Input]:
+    """Return valid traces of each driver, with stalls of each kind and without any."""
+    devices = META["devices"]
+    two = [{**devices[0], "ifindex": 4, "name": "eth2"}, *devices]
+    batches: dict[str, list[list[Events]]] = {
+        "virtio_net": [
+            [window(1), *worker_stall(2, 4), failed(4.5, queue=1)],
+            [event("poll", 5, polls=1, packets=3), event("irq", 5, irqs=1), window(6, ifindex=4)],
+            [refilled(6.5, queue=1), window(7), event("reclaim", 6.4, dur=9000, flags="process", tid=7)],
+        ],
+        "qlge": [[window(1, queue=3), failed(4, queue=3)], [event("napi_on", 6), window(7, queue=3)]],
+        "xen_netback": [
+            [window(1), event("blocked", 2, flags="stopped", posted_after=3), event("carrier_off", 3)],
+            [event("carrier_on", 4, queue=ALL_QUEUES), event("unblocked", 5), window(6)],
+        ],
+        "aoe": [
+            [window(1), event("blocked", 2, flags="held", posted_after=9), event("timer", 3)],
+            [event("request", 3, dur=S), event("retransmit", 4), event("unblocked", 5), window(6)],
+        ],
+    }
+    found = []
+    for name, parts in batches.items():
+        traced = {**META["drivers"][0], "name": name, "module": name}
+        meta = {**META, "drivers": [traced], "devices": [{**device, "driver": name} for device in two]}
+        written = [np.concatenate(part) for part in parts]
+        notes = [{"now_ns": BEGAN + 3 * number * S} for number in range(len(parts))]
+        notes[-1]["devices"] = meta["devices"]
+        gap = {"start_ns": 2 * S, "duration_ns": 2 * S, "refused": 7}
+        clock = {"offset_ns": BEGAN, "error_ns": 1000}
+        witness = {"device": "eth1", "sent": 9, "refused": 7, "rate": 5000, "gaps": [gap], "clock": clock}
+        phase = {"name": "hold", "start_ns": BEGAN + S, "end_ns": BEGAN + 5 * S, "shortage": True}
+        end = (np.empty(0, EVENT), {"now_ns": BEGAN + 10 * S, "end": {"reason": "duration"}})
+        whole = [*zip(written, notes, strict=True), end]
+        found.append(Input(meta, _counted(whole), witness, {"scenario": "knob", "phases": [phase]}))
+    return found
+
+
+def _counted(batches: list[tuple[Events, Any]]) -> list[tuple[Events, Any]]:
+    """Return the batches with the ledger that goes with their events in this order."""
+    read = np.zeros(256, np.int64)
+    found = []
+    for events, note in batches:
+        read += np.bincount(events["kind"], minlength=256)
+        ledger = {
+            name: {
+                "attempted": [int(read[number]), 0],
+                "delivered": [int(read[number]), 0],
+                "dropped": [0, 0],
+            }
+            for name, number in KIND.items()
+        }
+        found.append((events, {**note, "ledger": ledger} if isinstance(note, dict) else note))
+    return found
+
+
+def make(chance: random.Random, seeds: list[Input]) -> Input:
+    """Return a changed copy of one of the seeds."""
+    found = copy.deepcopy(chance.choice(seeds))
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        what = chance.randrange(8)
+        if what < 2:
+            found = found._replace(meta=_changed(chance, found.meta))
+        elif what == 2:
+            number = chance.randrange(len(found.batches))
+            events, note = found.batches[number]
+            found.batches[number] = events, _changed(chance, note)
+        elif what < 5:
+            number = chance.randrange(len(found.batches))
+            events, note = found.batches[number]
+            found.batches[number] = _changed_events(chance, events), note
+        elif what == 5:
+            found = found._replace(batches=_moved(chance, found.batches))
+        elif what == 6:
+            found = found._replace(witness=_changed(chance, found.witness))
+        else:
+            found = found._replace(phases=_changed(chance, found.phases))
+    # Most would be refused for their ledger, and nothing behind it would be reached.
+    if chance.random() < 0.8:
+        found = found._replace(batches=_counted(found.batches))
+    return found
+
+
+def _odd_value(chance: random.Random) -> Any:
+    """Return a value that fits hardly anywhere."""
+    deep: Any = 0
+    for _ in range(chance.choice((3, 90, 2000)) if chance.random() < 0.05 else 0):
+        deep = [deep]
+    values = [
+        *(
+            None,
+            True,
+            False,
+            0.5,
+            -1e300,
+            float("nan"),
+            float("inf"),
+            [],
+            {},
+            "",
+            "0",
+            HOSTILE,
+            "x" * 5000,
+            deep,
+        ),
+        *_NUMBERS,
+        {HOSTILE: HOSTILE},
+        [None] * chance.choice((1, 300)),
+        BEGAN + chance.randrange(-S, 20 * S),
+        10**400,
+    ]
+    return chance.choice(values)
+
+
+def _changed(chance: random.Random, value: Any) -> Any:
+    """Return JSON with one place changed."""
+    if not isinstance(value, dict | list) or not value or chance.random() < 0.1:
+        return _odd_value(chance)
+    value = copy.copy(value)
+    place = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    inner = value[place]
+    if isinstance(inner, dict | list) and chance.random() < 0.8:
+        value[place] = _changed(chance, inner)
+        return value
+    match chance.randrange(6):
+        case 0:
+            del value[place]
+        case 1 if isinstance(value, dict):
+            value[HOSTILE] = value.pop(place)
+        case 1:
+            value.append(copy.deepcopy(inner))
+        case 2 if isinstance(inner, str):
+            value[place] = chance.choice((inner + HOSTILE, "$" + inner + "$", inner * 90, "_" + inner))
+        case 2 if isinstance(inner, int):
+            value[place] = inner + chance.choice((-1, 1, 256, S))
+        case _:
+            value[place] = _odd_value(chance)
+    return value
+
+
+def _changed_events(chance: random.Random, events: Events) -> Events:
+    """Return events with some values changed, or with more or fewer of them."""
+    events = np.concatenate([events] * chance.choice((1, 1, 1, 2, 40)))
+    if not len(events):
+        return window(chance.random() * 10)
+    kept = np.array([chance.random() < 0.9 for _ in range(len(events))])
+    events = events[kept]
+    for _ in range(chance.choice((0, 1, 3)) if len(events) else 0):
+        name = chance.choice(EVENT.names or ())
+        most = int(np.iinfo(EVENT[name]).max)
+        rows = slice(None) if chance.random() < 0.2 else chance.randrange(len(events))
+        near = int(events[name][0]) + chance.choice((-1, 1, S))
+        value = chance.choice((0, 1, most, most - 1, chance.choice(_NUMBERS), chance.randrange(most), near))
+        events[name][rows] = min(max(value, 0), most)
+    return events
+
+
+def _moved(chance: random.Random, batches: list[tuple[Events, Any]]) -> list[tuple[Events, Any]]:
+    """Return the batches with one missing, twice or in another place."""
+    batches = list(batches)
+    number = chance.randrange(len(batches))
+    match chance.randrange(5):
+        case 0:
+            del batches[number]
+        case 1:
+            batches.insert(chance.randrange(len(batches)), batches[number])
+        case 2:
+            batches.insert(chance.randrange(len(batches)), batches.pop(number))
+        case 3:
+            batches.reverse()
+        case _:
+            batches = batches * chance.choice((2, 30))
+    return batches or [(np.empty(0, EVENT), {})]
+
+
+def save(found: Input, folder: Path, chance: random.Random) -> Path:
+    """Write an input as a trace, its witness and its phases; at times with some bytes changed.
+
+    :return: the trace.
+    """
+    path = folder / "fuzz.rxt"
+    columns = list(SCHEMA)
+    if chance.random() < 0.03:
+        chance.choice((columns.reverse, columns.pop, lambda: columns.append(pa.field("more", pa.int8()))))()
+    meta = _encoded(found.meta)
+    check = chance.choice((checksum(meta, []), b"0")) if chance.random() < 0.02 else checksum(meta, [])
+    schema = pa.schema(columns, {META_KEY: meta, CHECK_KEY: check})
+    out = io.BytesIO()
+    with pa.ipc.new_stream(out, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
+        for events, note in found.batches:
+            arrays = [
+                pa.array(events[field.name])
+                if field.name in SCHEMA.names
+                else pa.nulls(len(events), pa.int8())
+                for field in columns
+            ]
+            if chance.random() < 0.01 and len(events):
+                arrays[0] = pa.array([None] * len(events), columns[0].type)
+            written = _encoded(note)
+            sums = checksum(written, [np.ascontiguousarray(events[name]) for name in SCHEMA.names])
+            batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            stream.write_batch(batch, custom_metadata={META_KEY: written, CHECK_KEY: sums})
+    data = bytearray(out.getvalue())
+    if chance.random() < 0.1:
+        del data[chance.randrange(len(data)) :]
+    for _ in range(chance.choice((1, 3)) if data and chance.random() < 0.1 else 0):
+        data[chance.randrange(len(data))] ^= chance.randrange(1, 256)
+    path.write_bytes(data)
+    for name, about in (("witness.json", found.witness), ("phases.json", found.phases)):
+        (folder / name).write_bytes(_encoded(about))
+    return path
+
+
+def _encoded(value: Any) -> bytes:
+    """Return JSON, also of what is too deep for Python's own writer."""
+    try:
+        return json.dumps(value).encode()
+    except RecursionError:
+        return b"[" * 5000 + b"]" * 5000
+
+
+def drive(path: Path, folder: Path, chance: random.Random) -> str:
+    """Put a trace through all that reads it.
+
+    :return: "refused", or "read".
+    :raises FuzzError: if something was shown that may not be.
+    """
+    try:
+        beside = [
+            folder / name if chance.random() < 0.5 else None for name in ("witness.json", "phases.json")
+        ]
+        found = toolkit.read(path, *beside)
+        _drive_analysis(found)
+        match chance.randrange(8):
+            case 0 | 1:
+                _drive_page(found, chance)
+            case 2:
+                _drive_terminal(found)
+            case 3:
+                kind = chance.choice(("csv", "jsonl", "parquet"))
+                events_report.export(TraceReader(path), kind, io.BytesIO())
+            case 4:
+                perfetto.save(found, io.BytesIO())
+            case 5:
+                found.ledger.to_csv(io.StringIO())
+                found.states.to_csv(io.StringIO())
+    except UserError as error:
+        if not str(error):
+            raise FuzzError("an empty sentence") from error
+        return "refused"
+    return "read"
+
+
+def _drive_analysis(found: Any) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        text.render(found.analysis, found.agreement, terminal=False)
+    if any(not letter.isprintable() for letter in shown.getvalue().replace("\n", "")):
+        raise FuzzError("a control character in the text")
+    if found.damage and found.verdict.startswith("No stall"):
+        raise FuzzError("no stall in a damaged trace")
+    json.loads(json.dumps(found.summary, allow_nan=False))
+
+
+def _drive_terminal(found: Any) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        text.render(found.analysis, found.agreement, terminal=True)
+    if "\x1b]" in shown.getvalue() or "\x07" in shown.getvalue():
+        raise FuzzError("a control character on the terminal")
+
+
+def _drive_page(found: Any, chance: random.Random) -> None:
+    drawn = chance.randrange(DRAWN) == 0
+    with contextlib.nullcontext() if drawn else patch.object(plots, "svg", lambda _: "<svg></svg>"):
+        html = trace_page.render(found)
+    html.encode()
+    if "<script" in html:
+        raise FuzzError("a tag in the page")
+
+
+def _fail(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise FuzzError("it takes too long")
+
+
+@contextlib.contextmanager
+def _bounded(longest: float) -> Iterator[None]:
+    """Raise FuzzError after so many seconds, or if this process has needed more than MOST_MIB."""
+    timers = (
+        (signal.SIGPROF, signal.ITIMER_PROF, longest),
+        (signal.SIGALRM, signal.ITIMER_REAL, 12 * longest),
+    )
+    before = [signal.signal(number, _fail) for number, _, _ in timers]
+    for _, timer, seconds in timers:
+        signal.setitimer(timer, seconds)
+    try:
+        yield
+    finally:
+        for (number, timer, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MOST_MIB * 1024:
+        raise FuzzError(f"more than {MOST_MIB} MiB")
+
+
+def run(
+    inputs: int,
+    seed: int,
+    first: int,
+    out: Path,
+    say: Callable[[str], object],
+    longest: float = LONGEST_S,
+) -> dict[str, int]:
+    """Make and drive inputs.
+
+    :param first: number of the first input.
+    :param out: where failing inputs are saved; made if there is one.
+    :param longest: how long one may take [s] of the CPU's time.
+    :return: how many were "read", "refused" and "failed".
+    """
+    counts = {"read": 0, "refused": 0, "failed": 0}
+    seeds, began = _seeds(), time.monotonic()
+    with TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = Path(name)
+        for number in range(first, first + inputs):
+            chance = random.Random(f"{seed}:{number}")
+            path = save(make(chance, seeds), folder, chance)
+            try:
+                with _bounded(longest):
+                    result = drive(path, folder, chance)
+            except Exception:
+                result = "failed"
+                out.mkdir(parents=True, exist_ok=True)
+                for file in ("fuzz.rxt", "witness.json", "phases.json"):
+                    (out / f"{seed}-{number}-{file}").write_bytes((folder / file).read_bytes())
+                (out / f"{seed}-{number}.txt").write_text(traceback.format_exc())
+                say(f"input {number} failed: {traceback.format_exc().splitlines()[-1]}")
+            counts[result] += 1
+            if (number - first + 1) % 1000 == 0:
+                say(f"{number - first + 1:,} inputs in {time.monotonic() - began:.0f} s: {counts}")
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**31))
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/fuzz"))
+    options = parser.parse_args()
+    print(f"seed {options.seed}; failing inputs go to {options.out}", flush=True)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    counts = run(options.inputs, options.seed, options.first, options.out, say)
+    print(f"seed {options.seed}: {counts}")
+    if counts["failed"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

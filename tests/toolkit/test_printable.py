@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import pytest
+
+from toolkit.printable import printable, printable_json
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("eth1", "eth1"),
+        ("naïve <b> 网卡", "naïve <b> 网卡"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("a\r\nb\tc\x00", "a\\r\\nb\\tc\\x00"),
+        ("\x7f\x9b", "\\x7f\\x9b"),
+        ("\u202egnp\u2066\ufeff\u200d", "\\u202egnp\\u2066\\ufeff\\u200d"),
+        ("\u2028\udcff\U000e0001", "\\u2028\\udcff\\U000e0001"),
+    ],
+)
+def test_what_does_not_print_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert shown.isprintable() and shown.encode()
+
+
+def test_json_is_escaped_all_through() -> None:
+    value = {"a\x1b": ["\x1b", {"b": "\x07"}, 1, None, True]}
+    assert printable_json(value) == {"a\\x1b": ["\\x1b", {"b": "\\x07"}, 1, None, True]}

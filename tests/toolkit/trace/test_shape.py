@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from tests.conftest import META, note
+from toolkit.trace import shape
+from toolkit.trace.shape import ShapeError
+
+
+def changed(value: Any, place: str, new: Any) -> Any:
+    """Return a copy with another value at a place such as "devices.0.name"."""
+    copy = deepcopy(value)
+    inner, *steps = copy, *place.split(".")
+    for step in steps[:-1]:
+        inner = inner[int(step)] if isinstance(inner, list) else inner[step]
+    inner[steps[-1]] = new
+    return copy
+
+
+def test_description_and_note_as_they_are_written_have_their_shape() -> None:
+    shape.check(json.loads(json.dumps(META)), shape.META)
+    shape.check(json.loads(json.dumps(note(1))), shape.NOTE)
+
+
+@pytest.mark.parametrize(
+    ("place", "new", "sentence"),
+    [
+        ("devices", None, "devices"),
+        ("devices.0.ifindex", "3", r"devices\[0\]\.ifindex"),
+        ("devices.0.ifindex", True, r"devices\[0\]\.ifindex"),
+        ("devices.0.queues.0.queue", 1 << 70, r"devices\[0\]\.queues\[0\]\.queue"),
+        ("devices.0.name", "x" * 300, r"devices\[0\]\.name"),
+        ("clock.monotonic_ns", 1 << 63, "clock.monotonic_ns"),
+        ("drivers", [], "drivers"),
+        ("gfp_flags", {"GFP_ATOMIC": -1}, "gfp_flags"),
+    ],
+)
+def test_another_shape_is_named_with_its_place(place: str, new: Any, sentence: str) -> None:
+    with pytest.raises(ShapeError, match=sentence):
+        shape.check(changed(META, place, new), shape.META)
+
+
+def test_missing_member_is_named_and_an_unknown_one_ignored() -> None:
+    shape.check({**note(1), "later": [1]}, shape.NOTE)
+    with pytest.raises(ShapeError, match="now_ns is missing"):
+        shape.check({"ledger": {}}, shape.NOTE)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""No output ever replaces what it was made from, whatever it is called and even with --force."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from toolkit.errors import UserError
+
+
+def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Make sure that no output is an input, or another output, by whatever name or link.
+
+    :param outputs: files that will be written; None for one that was not asked for.
+    :param inputs: files that are read.
+    :raises UserError: if one is.
+    """
+    read = list(filter(None, inputs))
+    written: dict[Path, Path] = {}
+    for output in filter(None, outputs):
+        if same := next((file for file in read if _is_same(output, file)), None):
+            name = "is read" if output == same else f"is {same}, which is read"
+            raise UserError(f"{output} {name}: give another name for what is written.")
+        if (target := _resolved(output)) in written:
+            raise UserError(f"{output} would be written twice, also as {written[target]}; give another name.")
+        written[target] = output
+
+
+def _is_same(output: Path, file: Path) -> bool:
+    """Tell whether two names are of one file, by a link of either kind too."""
+    try:
+        return output.samefile(file)
+    except OSError:
+        return _resolved(output) == _resolved(file)
+
+
+def _resolved(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError):
+        # A loop of links; it cannot be written either.
+        return file.absolute()

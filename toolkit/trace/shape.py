@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The shape of a trace's JSON: types, members and ranges, checked once so that nobody else has to."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias, cast
+
+from toolkit.trace.schema import ALL_QUEUES
+
+LONGEST_NS = 1 << 62
+"""No time is longer, so that the sum of two fits 64 bits: 146 years."""
+
+
+class ShapeError(ValueError):
+    """Says in words where a value has another shape, such as "devices[0].ifindex is missing"."""
+
+
+class Number(NamedTuple):
+    """An integer from `low` to `high`."""
+
+    low: int
+    high: int
+
+
+class Text(NamedTuple):
+    """A string of at most `longest` characters."""
+
+    longest: int
+
+
+class Maybe(NamedTuple):
+    """Null, or a value of this shape."""
+
+    shape: "Shape"
+
+
+class Many(NamedTuple):
+    """An array of `least` to `most` values of this shape."""
+
+    shape: "Shape"
+    least: int = 0
+    most: int = 1 << 20
+
+
+class Named(NamedTuple):
+    """An object whose members all have this shape, whatever their names are."""
+
+    shape: "Shape"
+
+
+class Members(NamedTuple):
+    """An object with these members; others are ignored."""
+
+    required: Mapping[str, "Shape"]
+    optional: Mapping[str, "Shape"] = {}
+
+
+Shape: TypeAlias = Number | Text | Maybe | Many | Named | Members
+
+_TIME = Number(0, LONGEST_NS)
+_U32 = Number(0, (1 << 32) - 1)
+_NAME = Text(256)
+_TEXT = Text(4096)
+_COUNTS = Many(Number(0, LONGEST_NS), most=1 << 16)
+
+_QUEUE = Members(
+    {"queue": Number(0, ALL_QUEUES - 1)},
+    {"name": _NAME, "size": Maybe(_U32)},
+)
+_DEVICES = Many(
+    Members(
+        {"ifindex": _U32, "name": _NAME, "driver": _NAME, "queues": Many(_QUEUE)},
+        {"bus": Maybe(_NAME)},
+    )
+)
+_HOOK = Members(
+    {"program": _NAME},
+    {"at": Many(_TEXT), "attached": Maybe(_TEXT), "missing": _TEXT, "why": Maybe(_TEXT)},
+)
+_DRIVER = Members(
+    {"name": _NAME},
+    {
+        **dict.fromkeys(("module", "srcversion", "build_id", "version", "variant", "regime"), Maybe(_NAME)),
+        "parameters": Named(Maybe(_TEXT)),
+        "hooks": Many(_HOOK),
+    },
+)
+
+FORMAT_SHAPE = Members({"format": Number(1, 1 << 31)})
+"""Of every trace, also of one that is newer than this toolkit."""
+
+META = Members(
+    {
+        "clock": Members({"monotonic_ns": _TIME, "realtime_ns": _TIME, "boottime_ns": _TIME}),
+        "drivers": Many(_DRIVER, least=1, most=256),
+    },
+    {
+        **dict.fromkeys(("toolkit", "kernel", "arch"), _NAME),
+        "cpus": Number(1, 1 << 16),
+        "options": Members({}, {"detail": _NAME, "devices": Many(_NAME), "queues": Many(_U32)}),
+        "gfp_flags": Named(_U32),
+        "headers": _TEXT,
+        "devices": _DEVICES,
+    },
+)
+"""Of the JSON object of a whole trace (docs/trace-file.md)."""
+
+NOTE = Members(
+    {"now_ns": _TIME},
+    {
+        "ledger": Named(Members({"attempted": _COUNTS, "delivered": _COUNTS, "dropped": _COUNTS})),
+        "devices": _DEVICES,
+        "end": Members({}, {"reason": _TEXT}),
+    },
+)
+"""Of the JSON object of a batch."""
+
+
+def check(value: object, shape: Shape, place: str = "") -> None:
+    """Make sure that a value has a shape.
+
+    :param place: where the value is, in words; empty for the whole.
+    :raises ShapeError: if the value has another shape.
+    """
+    match shape:
+        case Maybe(inner):
+            if value is not None:
+                check(value, inner, place)
+        case Number():
+            _check_numbers([value], shape, place)
+        case Text(longest):
+            if not isinstance(value, str):
+                raise ShapeError(f"{place} is no string")
+            if len(value) > longest:
+                raise ShapeError(f"{place} is longer than {longest} characters")
+        case Many(inner, least, most):
+            if not isinstance(value, list):
+                raise ShapeError(f"{place} is no array")
+            if not least <= len(value) <= most:
+                raise ShapeError(f"{place} has {len(value)} members, not {least} to {most}")
+            if isinstance(inner, Number):
+                _check_numbers(value, inner, place)
+                return
+            for number, item in enumerate(value):
+                check(item, inner, f"{place}[{number}]")
+        case Named(inner):
+            for name, item in _object(value, place).items():
+                check(name, _NAME, f"a name in {place}")
+                check(item, inner, _join(place, name))
+        case Members(required, optional):
+            members = _object(value, place)
+            for name, inner in required.items():
+                if name not in members:
+                    raise ShapeError(f"{_join(place, name)} is missing")
+                check(members[name], inner, _join(place, name))
+            for name, inner in optional.items():
+                if name in members:
+                    check(members[name], inner, _join(place, name))
+
+
+def _check_numbers(values: Sequence[object], shape: Number, place: str) -> None:
+    """Check an array at once: a ledger has thousands of numbers in each batch."""
+    # For isinstance, true would be an integer.
+    if not set(map(type, values)) <= {int}:
+        raise ShapeError(f"{place} is no integer")
+    numbers = cast(Sequence[int], values)
+    if numbers and not shape.low <= min(numbers) <= max(numbers) <= shape.high:
+        raise ShapeError(f"{place} is not between {shape.low} and {shape.high}")
+
+
+def _object(value: object, place: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ShapeError(f"{place or 'it'} is no object")
+    return value
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
