@@ -7,7 +7,7 @@ APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
-UNIT := not machine and not browser and not notebook
+UNIT := not machine and not browser and not notebook and not long
 # pytest rewrites each test file anew where Python may not keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -56,11 +56,11 @@ check: setup ## lint, types and unit tests
 	$(PYTHON) -m pytest -q -n auto -m '$(UNIT)' --ignore=tests/machine --ignore=tests/browser
 
 test: setup-test check ## everything, with machines: a quarter of an hour without KVM
-	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m '(machine or browser or notebook) and not slow'
+	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m '(machine or browser or notebook or long) and not slow'
 	$(PYTHON) -m tests.times out/tests.xml
 
 test-all: setup-test check ## also the trials that take long
-	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m 'machine or browser or notebook'
+	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m 'machine or browser or notebook or long'
 	$(PYTHON) -m tests.times out/tests.xml
 
 notebooks: setup ## execute the notebooks of analysis/ into docs/notebooks

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from pathlib import Path
 
+import pytest
+
 from tests import fuzz
 
 
+@pytest.mark.long
 def test_odd_traces_are_read_or_refused(tmp_path: Path) -> None:
     """A few seconds of `python -m tests.fuzz`, always the same inputs; a busy machine may be slow."""
     said: list[str] = []

@@ -7,10 +7,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 TRACE = ROOT / "tests" / "data" / "virtio_net_pressure" / "trace.rxt"
 
 
+@pytest.mark.long
 def test_wheel_analyzes_a_trace_anywhere(tmp_path: Path) -> None:
     pip = [
         sys.executable,

@@ -7,6 +7,7 @@ from tests.conftest import S, runs_of
 from toolkit.errors import UserError
 
 
+@pytest.mark.long
 def test_halves_of_the_same_runs_rarely_differ() -> None:
     runs = runs_of([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10])
     found = calibration.false_verdicts(runs, np.random.default_rng(1), 100)
@@ -14,6 +15,7 @@ def test_halves_of_the_same_runs_rarely_differ() -> None:
     assert found["improved"] + found["worse"] <= 5
 
 
+@pytest.mark.long
 def test_a_halving_is_seen_in_enough_runs_only() -> None:
     runs = runs_of([8 + number / 10 for number in range(10)])
     assert calibration.power(runs, 5, np.random.default_rng(1), 20) >= 0.8

@@ -51,6 +51,7 @@ def test_a_recording_is_a_run() -> None:
     assert run["witness_agrees"]
 
 
+@pytest.mark.long
 def test_recorded_variants_compare_as_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(DATA / "virtio_net_variants")
     found = comparison.summary(comparison.compare(read_runs("stock"), read_runs("paced")))
@@ -64,6 +65,7 @@ def test_recorded_variants_compare_as_they_did(monkeypatch: pytest.MonkeyPatch) 
     assert found == committed | {"toolkit": found["toolkit"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("base", "candidate", "code", "sentence"),
     [

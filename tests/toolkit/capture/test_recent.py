@@ -47,6 +47,7 @@ def test_saved_minute_tells_what_was_dropped_in_it(tmp_path: Path) -> None:
     assert trace.analysis.scan.losses == [(BEGAN + 70 * S, BEGAN + 71 * S)]
 
 
+@pytest.mark.long
 def test_memory_of_the_kept_minute_is_bounded(tmp_path: Path) -> None:
     recent = _recent()
     batch = np.zeros(MOST_EVENTS // 4, EVENT)

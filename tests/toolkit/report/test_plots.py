@@ -60,6 +60,7 @@ TEXTS: dict[str, dict[str, set[str]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_every_plot_says_what_it_shows(case: str, make_trace: Trace) -> None:
     analysis = analyze(make_trace(CASES[case]))
@@ -73,6 +74,7 @@ def test_every_plot_says_what_it_shows(case: str, make_trace: Trace) -> None:
         assert texts >= {TITLE} | AXES[name] | TEXTS[case][name]
 
 
+@pytest.mark.long
 def test_plots_are_saved_as_png_and_svg(make_trace: Trace, tmp_path: Path) -> None:
     plots.save(_one(make_trace), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".rxt") == sorted(

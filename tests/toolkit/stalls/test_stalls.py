@@ -123,6 +123,7 @@ REFILLS = st.lists(st.tuples(st.integers(20, 99), st.integers(1, 40), st.integer
 
 
 # An analysis costs the same for eight queues as for one.
+@pytest.mark.long
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(REFILLS, min_size=8, max_size=8))
 def test_the_parts_are_the_whole(make_trace: Trace, queues: list[list[tuple[int, int, int]]]) -> None:
@@ -165,6 +166,7 @@ def test_a_stall_that_touches_dropped_events_is_uncertain(at: float, uncertain: 
     assert _only(tmp_path / "a.rxt")["uncertain"] == uncertain
 
 
+@pytest.mark.long
 def test_300_stalls(make_trace: Trace) -> None:
     batches = [worker_stall(each / 40, each / 40 + 0.01) for each in range(1, 301)]
     stalls = analyze(make_trace(*batches)).stalls

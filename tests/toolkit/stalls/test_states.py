@@ -2,6 +2,7 @@
 import itertools
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,7 @@ def _one_by_one(events: list[Events], end: float) -> list[tuple[int, str, float,
     return sorted(found)
 
 
+@pytest.mark.long
 @settings(max_examples=75, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(EVENTS, max_size=50), st.lists(st.integers(0, 50), max_size=5), st.booleans())
 def test_any_batches_in_any_order_give_the_same(

@@ -117,6 +117,7 @@ def test_how_many_runs_are_enough() -> None:
     assert _metric(found)["p_adjusted"] <= ALPHA
 
 
+@pytest.mark.long
 def test_equal_sets_rarely_differ() -> None:
     chance, rounds = np.random.default_rng(7), 100
     runs = runs_of([1.0] * 12)

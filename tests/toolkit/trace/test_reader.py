@@ -68,6 +68,7 @@ def test_trace_cut_anywhere_is_read_up_to_there(whole: bytes, tmp_path: Path) ->
     assert seen == {0, 1, 2, 3, 4}
 
 
+@pytest.mark.long
 def test_flipped_bytes_are_found_or_harmless(whole: bytes, tmp_path: Path) -> None:
     meta, everything, _ = _read(tmp_path / "a.rxt", whole)
     chance = random.Random(1)
