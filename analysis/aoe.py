@@ -29,8 +29,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import toolkit
+from toolkit.event import NOT_KNOWN, POSTED_KINDS
 from toolkit.report import plots
-from toolkit.trace.schema import NOT_KNOWN, POSTED_KINDS
 
 # %matplotlib inline
 plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})

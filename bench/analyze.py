@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.event import FLAG, KIND, NOT_KNOWN
 from toolkit.trace.ledger import Ledger
-from toolkit.trace.schema import EVENT, FLAG, KIND, NOT_KNOWN, Events
+from toolkit.trace.schema import EVENT, Events
 from toolkit.trace.writer import TraceWriter
 
 S = 1_000_000_000

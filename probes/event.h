@@ -8,7 +8,7 @@
  * way in both: a single poll has polls = 1, a window has polls = n. No window of polls
  * spans a record of the same queue from a poll: it is sent first.
  *
- * This file is also read by toolkit/trace/schema.py: one member or enumerator a line,
+ * This file is also read by toolkit/event.py: one member or enumerator a line,
  * its unit in brackets; [posted] marks the kinds that count the posted buffers at that
  * moment. Others repeat an older count, or have none.
  */

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import settings
 
 from toolkit import cli, reading
+from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.runs import COLUMNS
-from toolkit.trace.schema import ALL_QUEUES, EVENT, FLAG, KIND, NO_ORDER, NOT_KNOWN, Events
+from toolkit.trace.schema import EVENT, Events
 from toolkit.trace.writer import TraceWriter
 
 # A host that runs machines besides may be slow at any moment.

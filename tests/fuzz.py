@@ -36,10 +36,11 @@ import pyarrow as pa
 import toolkit
 from tests.conftest import BEGAN, META, S, event, failed, refilled, window, worker_stall
 from toolkit.errors import UserError
+from toolkit.event import ALL_QUEUES, KIND
 from toolkit.report import events as events_report
 from toolkit.report import perfetto, plots, text, trace_page
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import ALL_QUEUES, CHECK_KEY, EVENT, KIND, META_KEY, SCHEMA, Events, checksum
+from toolkit.trace.schema import CHECK_KEY, EVENT, META_KEY, SCHEMA, Events, checksum
 
 LONGEST_S = 5
 """Of the CPU's time, since other processes may keep this one waiting; and sixty of the clock's."""

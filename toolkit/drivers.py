@@ -11,7 +11,7 @@ from typing import Any
 
 from toolkit import PROBES
 from toolkit.errors import UserError
-from toolkit.trace.schema import KIND
+from toolkit.event import KIND
 
 POSTED = "posted receive buffers"
 """What most drivers' queues hold."""

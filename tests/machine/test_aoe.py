@@ -11,9 +11,9 @@ import pytest
 
 import toolkit
 from tests.machine.harness.lab import Lab, result
+from toolkit.event import KIND, NOT_KNOWN
 from toolkit.stalls.analysis import Analysis
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import KIND, NOT_KNOWN
 from vm import guest
 
 #: More skbs than there are frames without a pool, and fewer than the pool takes.

@@ -9,8 +9,8 @@ import pytest
 
 import toolkit
 from tests.machine.harness.lab import Lab, result
+from toolkit.event import KIND
 from toolkit.stalls.analysis import Analysis
-from toolkit.trace.schema import KIND
 from vm import guest, xen
 
 DEVICE = xen.Guest(1).device

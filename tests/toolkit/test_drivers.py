@@ -5,7 +5,8 @@ import pytest
 
 from toolkit import drivers
 from toolkit.errors import UserError
-from toolkit.trace.schema import EVENT, FLAG, KIND
+from toolkit.event import FLAG, KIND
+from toolkit.trace.schema import EVENT
 
 
 @pytest.mark.parametrize("name", drivers.names())

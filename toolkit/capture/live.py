@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from toolkit.drivers import Driver
+from toolkit.event import ALL_QUEUES, NOT_KNOWN
 from toolkit.stalls import rules
 from toolkit.trace.reader import Columns
-from toolkit.trace.schema import ALL_QUEUES, EVENT, NOT_KNOWN, Events
+from toolkit.trace.schema import EVENT, Events
 
 
 class Change(NamedTuple):

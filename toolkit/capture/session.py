@@ -26,7 +26,8 @@ from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
-from toolkit.trace.schema import EVENT, FLAG, FORMAT, KIND, Events
+from toolkit.event import FLAG, KIND
+from toolkit.trace.schema import EVENT, FORMAT, Events
 
 #: Events that wait for the disk: 32 MiB, locked before the pressure starts.
 POOL_EVENTS = 1 << 19

@@ -9,9 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.event import FLAG, KIND
 from toolkit.stalls import gfp
 from toolkit.trace.reader import Columns, TraceReader
-from toolkit.trace.schema import EVENT, FLAG, KIND
+from toolkit.trace.schema import EVENT
 
 
 def export(reader: TraceReader, kind: str, file: BinaryIO) -> None:

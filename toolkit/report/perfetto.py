@@ -10,8 +10,8 @@ import pandas as pd
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
 from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
 
+from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 from toolkit.reading import Trace
-from toolkit.trace.schema import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 
 _SEQUENCE = 1
 _CLOCKS = {

@@ -17,11 +17,11 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from toolkit import drivers
 from toolkit.drivers import POSTED
+from toolkit.event import KIND, NOT_KNOWN
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
 from toolkit.stalls.witness import Witness
-from toolkit.trace.schema import KIND, NOT_KNOWN
 
 # The palette of Okabe and Ito, told apart with any kind of colour vision.
 STATES = {"starved": "#0072b2", "napi-off": "#d55e00", "blocked": "#e69f00", "spinning": "#cc79a7"}

@@ -17,8 +17,9 @@ from toolkit.capture.live import Queue
 from toolkit.capture.session import Progress
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
+from toolkit.event import FLAG, KIND, NOT_KNOWN
 from toolkit.stalls import gfp
-from toolkit.trace.schema import FLAG, KIND, NOT_KNOWN, Events
+from toolkit.trace.schema import Events
 
 REFRESH = 0.5
 """Seconds between two looks; events come in batches as often."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.drivers import Driver
+from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls.flaps import flaps
 from toolkit.stalls.requests import requests
 from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
@@ -19,7 +20,6 @@ from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals, same_device
 from toolkit.trace.ledger import totals
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import ALL_QUEUES, KIND, NOT_KNOWN
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
 import numpy as np
 import pandas as pd
 
+from toolkit.event import KIND
 from toolkit.stalls.scan import Scan
-from toolkit.trace.schema import KIND
 
 COLUMNS = {"queue": "int64", "off_ns": "int64", "on_ns": "Int64", "deaf_ns": "Int64"}
 

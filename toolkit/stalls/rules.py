@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.drivers import Condition
+from toolkit.event import FLAG, KIND
 from toolkit.trace.reader import Columns
-from toolkit.trace.schema import FLAG, KIND
 
 _OPERATORS: dict[str, Callable[..., NDArray[np.bool_]]] = {
     name: getattr(operator, name) for name in ("eq", "ne", "gt", "ge", "lt", "le")

@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver
+from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS
 from toolkit.stalls import rules
 from toolkit.trace.ledger import Ledger, loss_windows
 from toolkit.trace.reader import Batch, Columns, TraceReader
-from toolkit.trace.schema import EVENT, FLAG, KIND, NOT_KNOWN, POSTED_KINDS
+from toolkit.trace.schema import EVENT
 
 SUMS = ("packets", "polls", "full_polls", "refills", "failed", "fallbacks", "irqs")
 """Columns that add up."""

@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver
+from toolkit.event import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 from toolkit.stalls import gfp, rules
 from toolkit.stalls.scan import SUMS, Scan
 from toolkit.stalls.states import belonging, same_device
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 
 _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]
 _COUNTED = [*SUMS, "spin_ns", "retries"]

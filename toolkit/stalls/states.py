@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver, State
+from toolkit.event import ALL_QUEUES
 from toolkit.stalls import rules
 from toolkit.stalls.scan import Queue, Scan
 from toolkit.trace.reader import Columns, TraceReader
-from toolkit.trace.schema import ALL_QUEUES
 
 COLUMNS = {"queue": np.intp, "state": "str", "start": np.int64, "end": np.int64, "open": np.bool_}
 

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.errors import UserError
+from toolkit.event import NOT_KNOWN
 from toolkit.printable import printable_json
 from toolkit.stalls import spans
 from toolkit.stalls.analysis import Analysis, records
 from toolkit.stalls.states import belonging
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import NOT_KNOWN
 from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text, check
 
 STALL_NOTICED_NS = 100_000_000

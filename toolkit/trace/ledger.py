@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.trace.schema import KIND
+from toolkit.event import KIND
 
 Ledger: TypeAlias = Mapping[str, Mapping[str, list[int]]]
 """Kind of event -> attempted, delivered, dropped -> a count for each CPU, since the trace began."""

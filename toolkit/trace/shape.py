@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
-from toolkit.trace.schema import ALL_QUEUES
+from toolkit.event import ALL_QUEUES
 
 LONGEST_NS = 1 << 62
 """No time is longer, so that the sum of two fits 64 bits: 146 years."""

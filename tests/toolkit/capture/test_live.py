@@ -8,8 +8,9 @@ import toolkit
 from tests.conftest import BEGAN, DATA, META, S, event, failed, window, worker_stall
 from toolkit.capture.live import Change, Live
 from toolkit.drivers import load
+from toolkit.event import ALL_QUEUES
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import ALL_QUEUES, EVENT, Events
+from toolkit.trace.schema import EVENT, Events
 
 RECORDED = [
     "virtio_net_pressure/trace.rxt",

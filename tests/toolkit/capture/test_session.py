@@ -21,7 +21,8 @@ from toolkit.capture.program import Attached
 from toolkit.capture.session import Options, Progress
 from toolkit.drivers import Hook
 from toolkit.errors import UserError
-from toolkit.trace.schema import EVENT, FLAG, KIND, Events
+from toolkit.event import FLAG, KIND
+from toolkit.trace.schema import EVENT, Events
 
 VIRTIO_NET = drivers.load("virtio_net")
 CPUS = 4

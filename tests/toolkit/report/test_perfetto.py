@@ -13,8 +13,8 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
 
 import toolkit
 from tests.conftest import BEGAN, DATA, META, MS, S, Trace, event, failed, refilled, window, worker_stall
+from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS
 from toolkit.report import perfetto
-from toolkit.trace.schema import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS
 
 RECORDED = [
     "virtio_net_pressure/trace.rxt",

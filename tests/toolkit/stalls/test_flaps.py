@@ -4,9 +4,10 @@ from typing import Any
 import pandas as pd
 
 from tests.conftest import BEGAN, META, S, Trace, event
+from toolkit.event import ALL_QUEUES
 from toolkit.report import text
 from toolkit.stalls.analysis import Analysis, analyze, summary
-from toolkit.trace.schema import ALL_QUEUES, Events
+from toolkit.trace.schema import Events
 
 NETBACK: dict[str, Any] = {
     **META,

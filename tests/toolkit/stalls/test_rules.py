@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import BEGAN, MS, S, event, failed, refilled, window
+from toolkit.event import KIND
 from toolkit.stalls import rules
 from toolkit.trace.reader import Columns
-from toolkit.trace.schema import EVENT, KIND, Events
+from toolkit.trace.schema import EVENT, Events
 
 
 def _columns(*events: Events) -> Columns:

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, note, refilled, window, worker_stall
+from toolkit.event import NO_ORDER
 from toolkit.stalls.analysis import analyze
-from toolkit.trace.schema import NO_ORDER
 from toolkit.trace.writer import TraceWriter
 
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, refilled, window, worker_stall
 from toolkit import drivers
+from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls.scan import scan
 from toolkit.stalls.states import intervals
 from toolkit.trace.reader import Columns, TraceReader
-from toolkit.trace.schema import ALL_QUEUES, KIND, NOT_KNOWN, Events
+from toolkit.trace.schema import Events
 
 DRIVER = drivers.load("virtio_net")
 
