@@ -198,14 +198,16 @@ def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> N
         assert machine.ssh("test -e /lib/modules/$(uname -r)/build/Makefile").returncode == 1
         done = machine.ssh("sudo toolkit doctor virtio_net", timeout=300)
         assert "probes: compile and load, against the kernel's BTF" in done.stdout, done.stdout
+        before = received(machine, "eth1")
         with trial.tracing(machine, "virtio_net", "/var/tmp/h.rxt", options=["--force"]):
             frames_for(machine, 2000, 2000)
             time.sleep(0.5)
+        arrived = received(machine, "eth1") - before
     finally:
         machine.ssh("sudo umount /usr/src", check=True)
     found = summary(analyze(fetch(machine, "/var/tmp/h.rxt", tmp_path / "h.rxt")))
     assert found["complete"]
-    assert sum(queue["packets"] for queue in found["queues"]) == 2000
+    assert sum(queue["packets"] for queue in found["queues"]) == arrived > 1000
 
 
 def test_headers_of_the_distribution_are_the_fall_back(machine: guest.Guest) -> None:
