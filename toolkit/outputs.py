@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""No output ever replaces what it was made from, whatever it is called and even with --force."""
+"""Whether an output may be written: none replaces what it was made from, even with --force."""
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, already_there
 
 
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
@@ -39,3 +40,17 @@ def _resolved(file: Path) -> Path:
     except (OSError, RuntimeError):
         # A loop of links; it cannot be written either.
         return file.absolute()
+
+
+def check_new(path: Path, *, force: bool) -> None:
+    """Make sure that a trace can be made, before work that takes long.
+
+    :raises UserError: if the file exists and not `force`, or its directory takes no file.
+    """
+    if path.exists() and not force:
+        raise already_there(path)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot make {path}: {error.strerror}.") from error

@@ -24,7 +24,7 @@ from toolkit import __version__
 from toolkit.capture import kernel, program
 from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
-from toolkit.drivers import Driver
+from toolkit.capture.start import Options, Start
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
 from toolkit.trace.schema import EVENT, FORMAT, Events
@@ -59,17 +59,6 @@ _WORKER_WINDOW = {
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
 
 
-@dataclass(frozen=True)
-class Options:
-    """What `toolkit trace` was asked for; empty lists mean all."""
-
-    drivers: Sequence[Driver]
-    devices: Sequence[str] = ()
-    queues: Sequence[int] = ()
-    duration: float | None = None
-    full: bool = False
-
-
 class Sink(Protocol):
     """Where batches go: a file (TraceWriter) or memory (recent.Recent)."""
 
@@ -102,7 +91,7 @@ class Progress:
 
 
 def run(
-    options: Options,
+    start: Start,
     sink: Callable[[dict[str, Any]], Sink],
     show: Callable[[Progress], None],
     ready: Callable[[Progress], None],
@@ -113,28 +102,18 @@ def run(
     At SIGUSR1 the trace goes on in a new sink: each event is in one of them, and each has a ledger of its
     own.
 
+    :param start: what was found, and the program that is being compiled.
     :param sink: is given the JSON object of a trace, and makes what the batches go to.
     :param show: is called about twice a second.
     :param ready: is called once, when everything is attached.
     :param stop: ends the trace, in the place of signals, where this is not the main thread.
     :return: the last progress; its `reason` says why the trace ended.
-    :raises UserError: if this kernel, this user or this file does not allow it.
+    :raises UserError: if this kernel or this file does not allow it.
     """
-    kernel.require_root()
-    facts = [kernel.module_facts(driver.module) for driver in options.drivers]
-    identities = [kernel.module_identity(driver.module) for driver in options.drivers]
-    devices = [device for driver in options.drivers for device in kernel.devices(driver)]
-    ifindexes = _choose(devices, options)
-
-    macros = program.defines(
-        options.drivers,
-        full=options.full,
-        only_devices=bool(options.devices),
-        only_queues=bool(options.queues),
-    )
-    bpf, headers = program.compile_program(options.drivers, macros)
+    options, facts, identities, devices = start.options, start.facts, start.identities, start.devices
+    bpf, headers = start.program.result()
     _check_layout(bpf)
-    program.set_filters(bpf, ifindexes, options.queues)
+    program.set_filters(bpf, start.ifindexes, options.queues)
     _set_ring_sizes(bpf, devices)
 
     progress = Progress(Live(options.drivers, devices), devices=devices)
@@ -162,24 +141,6 @@ def run(
             program.detach(bpf)
             drain.finish()
     return progress
-
-
-def _choose(devices: list[dict[str, Any]], options: Options) -> list[int]:
-    """:return: interface indexes of the devices asked for."""
-    by_name = {device["name"]: device for device in devices}
-    names = ", ".join(driver.name for driver in options.drivers)
-    if unknown := [name for name in options.devices if name not in by_name]:
-        raise UserError(f"no device {unknown[0]!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
-    chosen = [by_name[name] for name in options.devices] or devices
-    known = {queue["queue"] for device in chosen for queue in device["queues"]}
-    # Of some devices only the events will tell.
-    tell = all(device["queues"] for device in chosen)
-    if tell and (unknown_queues := [queue for queue in options.queues if queue not in known]):
-        raise UserError(
-            f"no queue {unknown_queues[0]} on {', '.join(device['name'] for device in chosen)}; "
-            f"there is: {', '.join(map(str, sorted(known)))}."
-        )
-    return [device["ifindex"] for device in chosen] if options.devices else []
 
 
 def _check_layout(bpf: Any) -> None:

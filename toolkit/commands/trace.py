@@ -68,10 +68,10 @@ def trace(
 
     Example: sudo toolkit trace virtio_net -d eth1 --duration 60 -o before.rxt
     """
-    from toolkit.capture import session
+    from toolkit.capture import start
     from toolkit.drivers import load
     from toolkit.errors import UserError
-    from toolkit.trace.writer import TraceWriter, check_target
+    from toolkit.outputs import check_new
 
     if metrics:
         _refuse_metrics(metrics, force=force)
@@ -79,8 +79,8 @@ def trace(
         raise UserError(f"--detail is normal or full, not {detail!r}.")
     drivers = [load(name) for name in dict.fromkeys(driver)]
     path = output or Path(f"{drivers[0].name}.rxt")
-    check_target(path, force=force)
-    options = session.Options(
+    check_new(path, force=force)
+    options = start.Options(
         drivers=drivers,
         devices=device or [],
         queues=queue or [],
@@ -88,6 +88,10 @@ def trace(
         full=detail == "full",
     )
     _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
+    started = start.begin(options)
+    from toolkit.capture import session
+    from toolkit.trace.writer import TraceWriter
+
     parts = _parts(path)
     written: list[Path] = []
 
@@ -98,7 +102,7 @@ def trace(
         return TraceWriter(written[-1], meta, force=force)
 
     progress = session.run(
-        options,
+        started,
         begin,
         partial(_show, metrics),
         partial(_ready, metrics),

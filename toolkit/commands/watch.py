@@ -17,7 +17,8 @@ from toolkit import completion
 
 if TYPE_CHECKING:
     from toolkit.capture.recent import Recent
-    from toolkit.capture.session import Options, Progress
+    from toolkit.capture.session import Progress
+    from toolkit.capture.start import Options
     from toolkit.drivers import Driver
 
 
@@ -42,7 +43,7 @@ def watch(
     Example: sudo toolkit watch virtio_net
     """
     from toolkit.capture.kernel import require_root
-    from toolkit.capture.session import Options
+    from toolkit.capture.start import Options
     from toolkit.drivers import load
     from toolkit.errors import UserError
     from toolkit.extras import need
@@ -57,7 +58,7 @@ def watch(
 
 def _watch(options: Options) -> None:
     """Traces in a thread of its own, while the screen shows it."""
-    from toolkit.capture import session
+    from toolkit.capture import session, start
     from toolkit.capture.recent import Recent
     from toolkit.report.screen import Line, Screen, failures
 
@@ -77,7 +78,7 @@ def _watch(options: Options) -> None:
 
     def record() -> None:
         try:
-            session.run(options, sink, lambda _: None, begin, stop)
+            session.run(start.begin(options), sink, lambda _: None, begin, stop)
         except Exception as error:
             errors.append(error)
         finally:

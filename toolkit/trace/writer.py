@@ -6,7 +6,6 @@ import io
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -115,20 +114,6 @@ class TraceWriter:
         if not self._closed:
             self._closed = True
             os.close(self._fd)
-
-
-def check_target(path: Path, *, force: bool) -> None:
-    """Make sure that a trace can be made, before work that takes long.
-
-    :raises UserError: if the file exists and not `force`, or its directory takes no file.
-    """
-    if path.exists() and not force:
-        raise already_there(path)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot make {path}: {error.strerror}.") from error
 
 
 def _create(path: Path, making: Path, *, force: bool) -> int:

@@ -67,10 +67,7 @@ class Terminal:
 
 @contextmanager
 def terminal(machine: guest.Guest, command: str) -> Iterator[Terminal]:
-    """A command in a machine, on a terminal of 80 columns and 24 rows.
-
-    Traffic starts when it has attached its probes: an emulated CPU may die of those that go on under it.
-    """
+    """A command in a machine, on a terminal of 80 columns and 24 rows."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     words = [*machine.ssh_argv("-tt", alone=True), "--", command]

@@ -15,10 +15,11 @@ import pytest
 from tests.conftest import META
 from tests.toolkit.capture.ring_memory import PAGE, RECORD, KernelRing, Ledger, Queues, numbered
 from toolkit import drivers
-from toolkit.capture import kernel, program, session
+from toolkit.capture import kernel, program, session, start
 from toolkit.capture.live import Live
 from toolkit.capture.program import Attached
-from toolkit.capture.session import Options, Progress
+from toolkit.capture.session import Progress
+from toolkit.capture.start import Options
 from toolkit.drivers import Hook
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
@@ -254,38 +255,6 @@ DEVICES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("names", "queues", "ifindexes"),
-    [((), (), []), (("eth2",), (), [4]), (("eth2", "eth1"), (0,), [4, 3]), ((), (2,), [])],
-)
-def test_chosen_devices_are_those_named(
-    names: tuple[str, ...], queues: tuple[int, ...], ifindexes: list[int]
-) -> None:
-    assert session._choose(DEVICES, Options([VIRTIO_NET], names, queues)) == ifindexes
-
-
-@pytest.mark.parametrize(
-    ("devices", "names", "queues", "sentence"),
-    [
-        (DEVICES, ("eth7",), (), "no device 'eth7' of virtio_net; there is: eth1, eth2."),
-        ([], ("eth7",), (), "no device 'eth7' of virtio_net; there is: none."),
-        (DEVICES, ("eth1",), (2,), "no queue 2 on eth1; there is: 0, 1."),
-        (DEVICES, (), (9,), "no queue 9 on eth1, eth2; there is: 0, 1, 2."),
-    ],
-)
-def test_unknown_device_or_queue_is_named(
-    devices: list[dict[str, Any]], names: tuple[str, ...], queues: tuple[int, ...], sentence: str
-) -> None:
-    with pytest.raises(UserError) as error:
-        session._choose(devices, Options([VIRTIO_NET], names, queues))
-    assert str(error.value) == sentence
-
-
-def test_queue_of_a_device_without_known_queues_is_accepted() -> None:
-    unknown = {"ifindex": 5, "name": "eth3", "queues": []}
-    assert session._choose([unknown], Options([VIRTIO_NET], ["eth3"], [77])) == [5]
-
-
 class Table(dict[int, int]):
     """A map of the program, as bcc shows it."""
 
@@ -436,7 +405,7 @@ def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsa
 
     machine.ring.send(numbered(3))
     progress = session.run(
-        Options([VIRTIO_NET], ["eth2"], [2], duration=0),
+        start.begin(Options([VIRTIO_NET], ["eth2"], [2], duration=0)),
         open_sink,
         lambda _: None,
         lambda progress: rehearsal.append(f"ready, {len(progress.missing)} missing"),
@@ -462,5 +431,5 @@ def test_probes_come_off_when_a_display_fails(rehearsal: list[str]) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        session.run(Options([VIRTIO_NET]), lambda _: Kept(), lambda _: None, fail)
+        session.run(start.begin(Options([VIRTIO_NET])), lambda _: Kept(), lambda _: None, fail)
     assert rehearsal[-2:] == ["arm False", "detach"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import META, Run, worker_stall
-from toolkit.capture import session
+from toolkit.capture import session, start
 from toolkit.capture.live import Live
 from toolkit.capture.session import Progress
 from toolkit.drivers import load
@@ -18,6 +18,7 @@ def progress(monkeypatch: pytest.MonkeyPatch) -> Progress:
     found = Progress(Live([load("virtio_net")], META["devices"]), devices=META["devices"], reason="duration")
     found.live.take(np.concatenate(worker_stall(2, 6)))
     found.events = 6
+    monkeypatch.setattr(start, "begin", lambda _: None)
     monkeypatch.setattr(session, "run", lambda *_: found)
     return found
 
