@@ -17,7 +17,7 @@ def test_watch_shows_a_stall_saves_it_and_leaves_the_terminal_clean(
     lab: Lab, machine: guest.Guest, tmp_path: Path
 ) -> None:
     """A ring of the unfixed qlge stays deaf when memory is free again, until a small frame comes."""
-    lab.load(machine, "unfixed")
+    lab.reload(machine, "unfixed")
     lab.end_trace(machine)
     machine.ssh("sudo rm -rf /var/tmp/watch && mkdir /var/tmp/watch", check=True)
     command = "cd /var/tmp/watch && sudo toolkit watch qlge -d eth1; echo status $?; stty -a"

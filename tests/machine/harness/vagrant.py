@@ -33,7 +33,7 @@ TOOLS = [
     "nsenter",
 ]
 VIRSH = ["virsh", "--connect", "qemu:///system"]
-UP_SECONDS = 300
+UP_SECONDS = 500
 SSH_SECONDS = 150
 
 # One line of JSON from inside: what machines.yaml promises.
