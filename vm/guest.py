@@ -29,7 +29,7 @@ from vm.cmd import cmd
 from vm.paths import CHECKOUT, of_checkout
 
 USER = "vagrant"
-BOOT_SECONDS = 240
+BOOT_SECONDS = 180
 GRACE_SECONDS = 5.0
 SYNCED = ("toolkit", "probes", "vm")
 #: The checkout's Python in a machine, as root: for its shell, with what it is to run behind it.
@@ -285,8 +285,15 @@ def command_line(name: str, kind: str, accel: str | None = None) -> list[str]:
     )
 
 
+class NoAnswerError(UserError):
+    """A machine was started, lives, and does not answer."""
+
+
 def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest:
     """Start a machine, wait until ssh answers, and bring the code into it.
+
+    One that hangs is started once more: of the boots of an emulated 7.x kernel with two CPUs one of four did,
+    without a word on its console.
 
     :param name: what it runs under.
     :param kind: its entry in ``machines.yaml``; the name itself by default.
@@ -299,6 +306,14 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
             f"{name!r} is no name for a machine: letters, digits, dots and dashes, at most 41 of them."
         )
     machine = machines.find(kind or name)
+    try:
+        return _up(name, machine, accel)
+    except NoAnswerError as error:
+        _say(f"{error}\n{name}: starting it once more")
+        return _up(name, machine, accel)
+
+
+def _up(name: str, machine: machines.Machine, accel: str | None) -> Guest:
     built = image.ensure(machine)
     program = emulator.ensure()
     chosen = _accel(accel, built, program)
@@ -403,7 +418,7 @@ def _wait_for_ssh(guest: Guest, process: subprocess.Popen[bytes]) -> None:
                 if guest.ssh("true", timeout=60).returncode == 0:
                     return
         if time.monotonic() > deadline:
-            raise UserError(f"{guest.name} did not answer within {BOOT_SECONDS} s; {_last_words(guest)}")
+            raise NoAnswerError(f"{guest.name} did not answer within {BOOT_SECONDS} s; {_last_words(guest)}")
         if time.monotonic() - told > 10:
             told = time.monotonic()
             _say(f"{guest.name}: waiting for ssh, {BOOT_SECONDS - (deadline - told):.0f} s")
