@@ -42,7 +42,7 @@ class Terminal:
         return "\n".join(self.screen.display)
 
     def wait(self, seen: Callable[[str], bool]) -> str:
-        """:return: the screen, once it shows that."""
+        """Return the screen, once `seen` is true of it."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if seen(self.text()):
@@ -53,7 +53,7 @@ class Terminal:
         raise AssertionError(f"not seen; the screen is:\n{self.text()}")
 
     def read(self) -> bool:
-        """:return: whether the command still has the terminal."""
+        """Take in what the command writes, and tell whether it still has the terminal."""
         if select.select([self._fd], [], [], 0.2)[0]:
             try:
                 data = os.read(self._fd, 65536)

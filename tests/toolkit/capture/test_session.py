@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import META
 from tests.toolkit.capture.ring_memory import PAGE, RECORD, KernelRing, Ledger, Queues, numbered
+from tests.toolkit.capture.test_start import DEVICES
 from toolkit import drivers
 from toolkit.capture import kernel, program, session, start
 from toolkit.capture.live import Live
@@ -242,17 +243,6 @@ def test_windows_that_no_event_sent_are_read_from_the_map(machine: Machine) -> N
     assert (
         sink.end["ledger"]["window"]["attempted"] == sink.end["ledger"]["window"]["delivered"] == [2, 0, 0, 0]
     )
-
-
-DEVICES: list[dict[str, Any]] = [
-    {
-        "ifindex": 3,
-        "name": "eth1",
-        "driver": "virtio_net",
-        "queues": [{"queue": 0, "size": 256}, {"queue": 1, "size": 256}],
-    },
-    {"ifindex": 4, "name": "eth2", "driver": "virtio_net", "queues": [{"queue": 2, "size": 512}]},
-]
 
 
 class Table(dict[int, int]):
