@@ -24,6 +24,8 @@ struct rxt_queue {
 	u64 first;		/* ns; 0: the window is empty */
 	u64 last;
 	u64 sent;		/* ns of the last record that was not a window */
+	u64 counter;		/* address of the driver's own count of the packets taken from this ring; 0: none */
+	u64 counted;		/* what it was after the last poll */
 	u64 irqs;		/* since the trace began */
 	u64 irqs_sent;
 	u32 ifindex;
@@ -39,7 +41,7 @@ struct rxt_queue {
 	u16 failed_sent;	/* failures sent one by one since failed_since */
 	u8 driver;
 	u8 watched;
-	u8 empty;		/* the last failed refill left nothing posted */
+	u8 empty;		/* the last refill left nothing posted */
 	u64 failed_since;
 	/* Short runs of the refill worker that were not sent; only the worker writes these. */
 	u64 off_since;		/* ns, when NAPI was last turned off */
@@ -56,10 +58,8 @@ struct rxt_queue {
 struct rxt_poll {
 	u64 key;		/* 0: this CPU is in no poll of ours */
 	u64 ts;
-	u32 packets;		/* RXT_PACKETS_NOT_COUNTED: take the poll's own word */
 	u16 posted;
 };
-#define RXT_PACKETS_NOT_COUNTED 0xffffffff
 
 struct rxt_fill {
 	u64 key;		/* 0: no refill in progress */
@@ -105,17 +105,20 @@ BPF_HASH(worker_rates, u32, struct rxt_rate, 256);
 BPF_ARRAY(armed, u32, 1);
 BPF_HASH(only_devices, u32, u8, 256);
 BPF_HASH(only_queues, u32, u8, 1024);
-/* Ring size of a device by interface index, in buffers, put here by the loader (ethtool -g). */
-BPF_HASH(ring_sizes, u32, u32, 256);
 /* Never looked up: tells the loader how the compiler lays the record out. */
 BPF_ARRAY(layout, struct rxt_event, 1);
 
-static __always_inline u64 rxt_pointer(u64 address)
+static __always_inline u64 rxt_u64(u64 address)
 {
 	u64 value = 0;
 
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
 	return value;
+}
+
+static __always_inline u64 rxt_pointer(u64 address)
+{
+	return rxt_u64(address);
 }
 
 static __always_inline u32 rxt_u32(u64 address)
@@ -245,6 +248,14 @@ static __always_inline struct rxt_queue *rxt_add_queue(u64 key, u32 ifindex, u16
 	return queues.lookup(&key);
 }
 
+/* Where the driver itself counts the packets that it takes from a queue's ring: what a poll says is not always
+ * that. Call it outside of a poll's count. */
+static __always_inline void rxt_set_counter(struct rxt_queue *queue, u64 address)
+{
+	queue->counter = address;
+	queue->counted = rxt_u64(address);
+}
+
 /* A failure that is to be sent by itself, or one of too many in this window? */
 static __always_inline int rxt_worth_sending(struct rxt_queue *queue, u64 now)
 {
@@ -270,7 +281,6 @@ static __always_inline void rxt_poll_in(u64 key, u16 posted)
 	poll->key = key;
 	poll->ts = bpf_ktime_get_ns();
 	poll->posted = posted;
-	poll->packets = RXT_PACKETS_NOT_COUNTED;
 }
 
 /* Counts a poll that ends now, or what a driver without NAPI has in its place. */
@@ -290,6 +300,9 @@ static __always_inline void rxt_polled(struct rxt_queue *queue, u64 began, u32 p
 	event.posted_after = RXT_NOT_KNOWN;
 	rxt_send_of(queue, &event);
 #else
+	/* What began as a spin and lasts is over: its window ends before this poll. */
+	if (packets && !queue->packets && queue->failed && queue->full_polls && now - queue->first >= RXT_SHORT_NS)
+		rxt_flush(queue);
 	rxt_extend(queue, began, now);
 	rxt_posted(queue, posted);
 	queue->polls++;
@@ -304,8 +317,8 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	u32 zero = 0;
 	struct rxt_poll *poll = polls.lookup(&zero);
 	struct rxt_queue *queue;
-	u64 key;
-	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2];
+	u64 key, counted;
+	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2], packets = work;
 
 	if (!poll)
 		return 0;
@@ -316,16 +329,17 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 		key = ctx->args[0];
 		poll->ts = bpf_ktime_get_ns();
 		poll->posted = RXT_NOT_KNOWN;
-		poll->packets = RXT_PACKETS_NOT_COUNTED;
 	}
 	queue = queues.lookup(&key);
 	if (!queue || !queue->watched)
 		return 0;
-	/* From 6.19 a poll whose refill failed claims its whole budget: do not count that as packets. Any other
-	 * poll's word is better than what its driver counted, which a refill beside it may blur. */
-	if (work < budget || poll->packets == RXT_PACKETS_NOT_COUNTED)
-		poll->packets = work;
-	rxt_polled(queue, poll->ts, poll->packets, poll->posted, work >= budget);
+	/* A poll may claim its whole budget to be called again: virtio_net's from 6.19, when its refill failed. */
+	if (queue->counter) {
+		counted = rxt_u64(queue->counter);
+		packets = counted - queue->counted;
+		queue->counted = counted;
+	}
+	rxt_polled(queue, poll->ts, packets, poll->posted, work >= budget);
 	return 0;
 }
 
@@ -357,6 +371,9 @@ static __always_inline void rxt_napi_send(struct rxt_queue *queue, u8 kind, u64 
 {
 	struct rxt_event event = {};
 
+	/* Until it is on again nothing else is at the window: none spans a time without NAPI. */
+	if (kind == RXT_NAPI_ON)
+		rxt_flush(queue);
 	event.kind = kind;
 	event.ts = ts;
 	event.posted_before = posted;
@@ -491,11 +508,13 @@ static __always_inline int rxt_fill_out(int complete, u16 posted)
 	if (!queue)
 		return 0;
 #ifndef RXT_DETAIL_FULL
-	/* The one that leaves the ring empty is never too many: after it there may be no other. */
+	/* The one that leaves the ring empty is never too many: after it there may be no other. Nor is the one that
+	 * fills it again, so that the ring was empty until then to the nanosecond. */
 	int emptied = !complete && !posted && !queue->empty;
+	int filled = posted && posted != RXT_NOT_KNOWN && queue->empty;
 
 	queue->empty = !posted;
-	if (softirq && (complete || !(emptied || rxt_worth_sending(queue, now)))) {
+	if (softirq && !filled && (complete || !(emptied || rxt_worth_sending(queue, now)))) {
 		rxt_extend(queue, now - event.dur, now);
 		rxt_posted(queue, event.posted_before);
 		rxt_posted(queue, posted);

@@ -197,8 +197,11 @@ int netback_deliver(struct pt_regs *ctx)
 		wait->round_began = now;
 	wait->delivered = now;
 	/* The look after the round may find it blocked again: that is another time, with these packets in between. */
-	if (wait->since && !netback_stopped(key))
+	if (wait->since && !netback_stopped(key)) {
+		/* The window is this thread's. */
+		rxt_flush(queue);
 		netback_unblocked(queue, wait, now, netback_posted(key));
+	}
 	return 0;
 }
 

@@ -2,16 +2,23 @@
 """virtio_net on a real kernel: stalls that are there are found, on the right queue, and no others."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import toolkit
 from tests.machine.harness.lab import Lab, failed, result
+from toolkit.event import NOT_KNOWN, POSTED_KINDS
 from toolkit.stalls.analysis import analyze, summary
 from vm import guest, trial
 from vm.demo import AGREE_NS, judge
 from vm.wire import steer
+
+#: Prints a machine's CLOCK_MONOTONIC [ns], which traces are in.
+NOW = "python3 -c 'import time; print(time.monotonic_ns())'"
 
 
 def kinds(*names: str) -> list[Any]:
@@ -51,12 +58,14 @@ def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: 
 @pytest.mark.machine("virtio-net-backports")
 def test_driver_without_a_worker_spins(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     scenario, traffic = ("knob", "--hold", "2", "--buffer", "4"), trial.Traffic(rate=4000)
-    files = lab.trial(machine, tmp_path, *scenario, traffic=traffic, reached=failed)
+    files = lab.trial(machine, tmp_path, *scenario, traffic=traffic, alone=True, reached=failed)
     analysis, found = result(files)
     assert found["regime"] == "NAPI repoll"
     # Whether its ring runs dry meanwhile is chance: without a worker NAPI is on in any case.
     (queue,) = analysis.queues.to_dict("records")
     assert queue["failed"] > 1000 and queue["full_polls"] > 1000 and queue["workers"] == 0
+    # A poll that claims its whole budget has not taken it.
+    assert queue["packets"] == json.loads(files.witness.read_text())["sent"]
     assert "napi-off" not in set(analysis.stalls["state"])
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
@@ -94,6 +103,26 @@ def test_full_detail_sends_every_poll(lab: Lab, machine: guest.Guest, tmp_path: 
     polls = analysis.queues["polls"].sum()
     assert found["events"] > polls > 1000
     assert analysis.queues["packets"].sum() == received(machine, "eth1") - before
+
+
+@pytest.mark.machine("virtio-net")
+def test_posted_follows_the_size_of_the_ring(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
+    moments: list[int] = []
+
+    def change() -> None:
+        with trial.wire(machine, trial.Traffic(rate=500), tmp_path / "while.json"):
+            for size in (64, 256):
+                around = machine.ssh(f"{NOW} && sudo ethtool -G eth1 rx {size} && {NOW}", check=True)
+                moments.extend(map(int, around.stdout.split()))
+                time.sleep(1)
+
+    files = lab.trial(machine, tmp_path, seconds=1, traffic=trial.Traffic(rate=500), then=change)
+    events = toolkit.read(files.trace).events
+    counted = events[events["kind"].isin(POSTED_KINDS) & (events["posted_after"] != NOT_KNOWN)]
+    most = counted.groupby(np.searchsorted(moments, counted["ts"].to_numpy()))["posted_after"].max()
+    assert (most[0], most[2], most[4]) == (256, 64, 256)
+    assert analyze(files.trace).stalls.query("state == 'starved'").empty
 
 
 @pytest.mark.machine("virtio-net-2nics")

@@ -20,6 +20,7 @@ from toolkit.errors import UserError
 TRACEFS = Path("/sys/kernel/tracing")
 NET = Path("/sys/class/net")
 MODULES = Path("/sys/module")
+BTF = Path("/sys/kernel/btf")
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
@@ -40,6 +41,11 @@ def module_identity(module: str) -> int | None:
         return (MODULES / module).stat().st_ino
     except FileNotFoundError:
         return None
+
+
+def has_btf(module: str) -> bool:
+    """:return: whether a module has types of its own; one that is built in has none."""
+    return (BTF / module).exists()
 
 
 def module_facts(module: str) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Any
 from toolkit import PROBES
 from toolkit.capture import headers, kernel
 from toolkit.capture.btf import module_btf
-from toolkit.drivers import Driver, Hook, read_hooks
+from toolkit.drivers import Driver, Hook, core_hooks
 from toolkit.errors import UserError
 
 #: Size of the kernel's ring, in pages; a power of two. 8 MiB is 116 thousand events.
@@ -54,8 +54,16 @@ def fields(driver: Driver) -> dict[str, int]:
     :raises UserError: if there is no BTF, or a required one is not in it.
     """
     found: dict[str, int] = {}
-    with module_btf(driver.module) as btf:
+    with contextlib.ExitStack() as stack:
+        # What a kernel has built in is in its own BTF, which stands under each module's.
+        modules = {driver.module, *(field.module for field in driver.fields if field.module)}
+        btfs = {
+            module: stack.enter_context(module_btf(module))
+            for module in modules
+            if module == driver.module or kernel.has_btf(module)
+        }
         for field in driver.fields:
+            btf = btfs.get(field.module, btfs[driver.module])
             for path in field.of:
                 value = btf.resolve(path)
                 if value is not None:
@@ -138,9 +146,7 @@ def _source(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple
 
 def hooks(drivers: Sequence[Driver]) -> list[Hook]:
     """The hooks of core.c and of the drivers, in the order in which they are attached."""
-    with (PROBES / "core.toml").open("rb") as file:
-        core = read_hooks(tomllib.load(file))
-    return [*core, *(hook for driver in drivers for hook in driver.hooks)]
+    return [*core_hooks(), *(hook for driver in drivers for hook in driver.hooks)]
 
 
 def attach(bpf: Any, wanted: Sequence[Hook], *, strict: bool = True) -> list[Attached]:

@@ -114,7 +114,6 @@ def run(
     bpf, headers = start.program.result()
     _check_layout(bpf)
     program.set_filters(bpf, start.ifindexes, options.queues)
-    _set_ring_sizes(bpf, devices)
 
     progress = Progress(Live(options.drivers, devices), devices=devices)
     rotate = threading.Event()
@@ -150,14 +149,6 @@ def _check_layout(bpf: Any) -> None:
         raise UserError(
             "probes/event.h and its reader disagree on the layout of an event; reinstall the toolkit."
         )
-
-
-def _set_ring_sizes(bpf: Any, devices: list[dict[str, Any]]) -> None:
-    """Tells the probes how large the rings of each device are, where they cannot see it themselves."""
-    table = bpf["ring_sizes"]
-    for device in devices:
-        for size in [queue["size"] for queue in device["queues"] if queue["size"]][:1]:
-            table[table.Key(device["ifindex"])] = table.Leaf(size)
 
 
 def _meta(

@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from vm.scenarios import testbed
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--hold", type=float, default=1.0, help="seconds for which memory is kept back")
     parser.add_argument("--times", type=int, default=1, help="how often")
     parser.add_argument("--free", type=int, default=110, help="MiB to leave free before the hold")
-    parser.add_argument("--min-free", type=int, default=400_000, help="vm.min_free_kbytes during the hold")
+    parser.add_argument("--min-free", type=int, default=480_000, help="vm.min_free_kbytes during the hold")
     parser.add_argument(
         "--settle", type=float, default=2.0, help="seconds of rest before and after each hold"
     )
@@ -43,6 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     log = testbed.begin("knob")
+    no_sockets: AbstractContextManager[Sequence[socket.socket]] = nullcontext(())
     short: list[bool] = []
     try:
         for _ in range(arguments.times):
@@ -52,7 +53,7 @@ def main() -> None:
                     Path("/proc/sys/vm/drop_caches").write_text("1")
                     _wait_for(arguments.free + 2)
                 testbed.stay()
-                with _unread(arguments) if arguments.buffer else nullcontext([]) as sockets:
+                with _unread(arguments) if arguments.buffer else no_sockets as sockets:
                     with log.phase("rest"):
                         time.sleep(arguments.settle)
                     for each in sockets[::2]:

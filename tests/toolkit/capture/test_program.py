@@ -136,6 +136,7 @@ def _btf(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, int]) -> None:
         yield SimpleNamespace(resolve=known.get)
 
     monkeypatch.setattr(program, "module_btf", module_btf)
+    monkeypatch.setattr(kernel, "has_btf", lambda _: False)
 
 
 def test_fields_are_offsets_and_sizes_of_the_first_path_that_is_there(
@@ -149,6 +150,23 @@ def test_fields_are_offsets_and_sizes_of_the_first_path_that_is_there(
         for field in VIRTIO_NET.fields
     }
     assert any(name.startswith("OFF_") for name in found)
+
+
+def test_fields_of_another_module_are_in_its_own_btf_where_it_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = "vring_virtqueue.split.vring.num"
+    known = {"virtio_net": dict.fromkeys((path for field in VIRTIO_NET.fields for path in field.of), 8)}
+    known["virtio_ring"] = {path: 96}
+
+    @contextmanager
+    def module_btf(module: str) -> Iterator[Any]:
+        yield SimpleNamespace(resolve=known[module].get)
+
+    monkeypatch.setattr(program, "module_btf", module_btf)
+    for own, offset in ((False, 8), (True, 96)):
+        monkeypatch.setattr(kernel, "has_btf", lambda _, own=own: own)
+        assert program.fields(VIRTIO_NET)["OFF_vring_num"] == offset
 
 
 def test_missing_member_is_named_if_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,13 +251,6 @@ class Table(dict[int, int]):
     Key = Leaf = int
 
 
-def test_ring_sizes_are_told_where_they_are_known() -> None:
-    table = Table()
-    unknown = {"ifindex": 5, "name": "eth3", "queues": [{"queue": 0, "size": None}]}
-    session._set_ring_sizes({"ring_sizes": table}, [*DEVICES, unknown])
-    assert table == {3: 256, 4: 512}
-
-
 def test_layout_of_the_compiler_must_be_that_of_the_reader() -> None:
     session._check_layout({"layout": SimpleNamespace(Leaf=EVENT)})
     with pytest.raises(UserError, match="disagree on the layout"):
@@ -361,7 +354,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A kernel that has everything; gives the steps of a trace in their order."""
     steps: list[str] = []
     maps: Any = {"events": machine.ring, "ledger": machine.ledger, "queues": machine.queues}
-    maps |= {"layout": SimpleNamespace(Leaf=EVENT), "ring_sizes": Table()}
+    maps |= {"layout": SimpleNamespace(Leaf=EVENT)}
     step = steps.append
     for name, value in {
         "require_root": lambda: None,
