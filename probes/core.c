@@ -85,6 +85,18 @@ struct rxt_rate {
 	u64 runs;
 };
 
+/* How people know a device: by namespace (its inode number) and name. */
+struct rxt_name {
+	u32 netns;
+	char name[16];
+};
+
+/* A device as it was when a queue of it was made known. */
+struct rxt_device {
+	struct rxt_name name;
+	u32 ifindex;
+};
+
 struct rxt_count {
 	u64 attempted;
 	u64 dropped;
@@ -97,13 +109,15 @@ BPF_RINGBUF_OUTPUT(events, RXT_RING_PAGES);
  */
 BPF_F_TABLE("array", u32, struct rxt_count, ledger, RXT_CPUS * RXT_KINDS, BPF_F_MMAPABLE);
 BPF_HASH(queues, u64, struct rxt_queue, 4096);
+/* By what events call it (ifindex); the tracer looks up those that it does not know. */
+BPF_HASH(devices, u32, struct rxt_device, 1024);
 BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
 BPF_PERCPU_ARRAY(softirq_fills, struct rxt_fill, 1);
 BPF_HASH(process_fills, u32, struct rxt_fill, 1024);
 BPF_HASH(workers, u32, struct rxt_worker, 256);
 BPF_HASH(worker_rates, u32, struct rxt_rate, 256);
 BPF_ARRAY(armed, u32, 1);
-BPF_HASH(only_devices, u32, u8, 256);
+BPF_HASH(only_devices, struct rxt_name, u8, 256);
 BPF_HASH(only_queues, u32, u8, 1024);
 /* Never looked up: tells the loader how the compiler lays the record out. */
 BPF_ARRAY(layout, struct rxt_event, 1);
@@ -127,6 +141,37 @@ static __always_inline u32 rxt_u32(u64 address)
 
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
 	return value;
+}
+
+static __always_inline u32 rxt_netns(u64 netdev)
+{
+	return rxt_u32(rxt_pointer(netdev + OFF_netdev_net) + OFF_net_inum);
+}
+
+/* What events call a struct net_device: its index, which is unique in a namespace only. Elsewhere it is known by its
+ * address: the struct is larger than 2^11 bytes. */
+static __always_inline u32 rxt_ifindex(u64 netdev)
+{
+	if (rxt_netns(netdev) == RXT_NETNS)
+		return rxt_u32(netdev + OFF_netdev_ifindex);
+	return 1U << 31 | (u32)(netdev >> 11);
+}
+
+static __always_inline void rxt_read_name(u64 netdev, struct rxt_name *name)
+{
+	name->netns = rxt_netns(netdev);
+	bpf_probe_read_kernel_str(name->name, sizeof(name->name), (void *)(netdev + OFF_netdev_name));
+}
+
+static __always_inline int rxt_asked_for(u64 netdev)
+{
+#ifdef RXT_ONLY_DEVICES
+	struct rxt_name name = {};
+
+	rxt_read_name(netdev, &name);
+	return only_devices.lookup(&name) != 0;
+#endif
+	return 1;
 }
 
 static __always_inline u32 rxt_tid(void)
@@ -224,26 +269,26 @@ static __always_inline void rxt_send_of(struct rxt_queue *queue, struct rxt_even
 	rxt_send_alone(queue, event);
 }
 
-/* Makes a queue known under its key; watched says whether the filters let it through. */
-static __always_inline struct rxt_queue *rxt_add_queue(u64 key, u32 ifindex, u16 number, u8 driver)
+/* Makes a queue of a struct net_device known under its key; watched says whether the filters let it through. */
+static __always_inline struct rxt_queue *rxt_add_queue(u64 key, u64 netdev, u16 number, u8 driver)
 {
 	struct rxt_queue queue = {};
+	struct rxt_device device = {};
 
-	queue.ifindex = ifindex;
+	queue.ifindex = rxt_ifindex(netdev);
 	queue.queue = number;
 	queue.driver = driver;
 	queue.posted_min = RXT_NOT_KNOWN;
 	queue.posted_last = RXT_NOT_KNOWN;
-	queue.watched = 1;
-#ifdef RXT_ONLY_DEVICES
-	if (!only_devices.lookup(&ifindex))
-		queue.watched = 0;
-#endif
+	queue.watched = rxt_asked_for(netdev);
 #ifdef RXT_ONLY_QUEUES
 	u32 wanted = number;
 	if (!only_queues.lookup(&wanted))
 		queue.watched = 0;
 #endif
+	rxt_read_name(netdev, &device.name);
+	device.ifindex = rxt_u32(netdev + OFF_netdev_ifindex);
+	devices.update(&queue.ifindex, &device);
 	queues.update(&key, &queue);
 	return queues.lookup(&key);
 }
@@ -652,15 +697,13 @@ static __always_inline void rxt_napi(struct rxt_queue *queue, u8 kind, u16 poste
 	rxt_napi_send(queue, kind, now, posted, worker != 0);
 }
 
-static __always_inline void rxt_worker_in(u32 ifindex, u8 driver)
+static __always_inline void rxt_worker_in(u64 netdev, u8 driver)
 {
 	struct rxt_worker worker = {};
-	u32 tid = rxt_tid();
+	u32 tid = rxt_tid(), ifindex = rxt_ifindex(netdev);
 
-#ifdef RXT_ONLY_DEVICES
-	if (!only_devices.lookup(&ifindex))
+	if (!rxt_asked_for(netdev))
 		return;
-#endif
 	worker.ts = bpf_ktime_get_ns();
 	worker.ifindex = ifindex;
 	worker.driver = driver;

@@ -150,10 +150,7 @@ def load(name: str) -> Driver:
         poll=table.get("poll", ""),
         directory=directory,
         hooks=_hooks(table),
-        fields=tuple(
-            Field(entry["name"], tuple(entry["of"]), entry.get("required", False), entry.get("module", ""))
-            for entry in table.get("field", [])
-        ),
+        fields=_fields(table),
         regimes=tuple(
             Regime(entry["name"], tuple(entry["hooks"]), tuple(entry.get("functions", [])))
             for entry in table["regime"]
@@ -171,10 +168,11 @@ def load(name: str) -> Driver:
     )
 
 
-def core_hooks() -> tuple[Hook, ...]:
-    """The hooks of core.c, which every driver has."""
+def core() -> tuple[tuple[Hook, ...], tuple[Field, ...]]:
+    """The hooks and the fields of core.c, which every driver has."""
     with (PROBES / "core.toml").open("rb") as file:
-        return _hooks(tomllib.load(file))
+        table = tomllib.load(file)
+    return _hooks(table), _fields(table)
 
 
 def _hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
@@ -188,6 +186,14 @@ def _hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
             tuple(entry.get("tells", [])),
         )
         for entry in table.get("hook", [])
+    )
+
+
+def _fields(table: Mapping[str, Any]) -> tuple[Field, ...]:
+    """The ``[[field]]`` entries of a driver.toml or of core.toml."""
+    return tuple(
+        Field(entry["name"], tuple(entry["of"]), entry.get("required", False), entry.get("module", ""))
+        for entry in table.get("field", [])
     )
 
 

@@ -100,7 +100,7 @@ static __always_inline struct rxt_queue *aoe_queue(u64 target)
 
 		if (!netdev)
 			return 0;
-		queue = rxt_add_queue(target, rxt_u32(netdev + OFF_netdev_ifindex), number, DRIVER_aoe);
+		queue = rxt_add_queue(target, netdev, number, DRIVER_aoe);
 	}
 	return queue && queue->watched ? queue : 0;
 }

@@ -18,9 +18,9 @@ static __always_inline u16 virtnet_posted(u64 napi)
 	return rxt_u32(vq + OFF_vring_num) - rxt_u32(vq + OFF_vq_num_free);
 }
 
-static __always_inline u32 virtnet_ifindex(u64 vi)
+static __always_inline u64 virtnet_netdev(u64 vi)
 {
-	return rxt_u32(rxt_pointer(vi + OFF_vi_dev) + OFF_netdev_ifindex);
+	return rxt_pointer(vi + OFF_vi_dev);
 }
 
 /* Asks the structs who this is; vq->index is twice the queue's number (vq2rxq). */
@@ -30,7 +30,7 @@ static __always_inline struct rxt_queue *virtnet_learn(u64 napi)
 	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
 
 	struct rxt_queue *queue =
-		rxt_add_queue(napi, virtnet_ifindex(vi), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
+		rxt_add_queue(napi, virtnet_netdev(vi), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
 
 	if (queue)
 		rxt_set_counter(queue, virtnet_rq(napi) + OFF_rq_packets);
@@ -114,7 +114,7 @@ int virtnet_napi_on(struct pt_regs *ctx)
 		return 0;
 	queue = queues.lookup(&napi);
 	vi = rxt_pointer(rxt_pointer(rxt_pointer(virtnet_rq(napi) + OFF_rq_vq) + OFF_vq_vdev) + OFF_vdev_priv);
-	if (queue && queue->ifindex != virtnet_ifindex(vi))
+	if (queue && queue->ifindex != rxt_ifindex(virtnet_netdev(vi)))
 		virtnet_learn(napi);
 	queue = virtnet_queue(napi);
 	if (queue)
@@ -126,7 +126,7 @@ int virtnet_napi_on(struct pt_regs *ctx)
 /* void refill_work(struct work_struct *work), which is &vi->refill.work */
 int virtnet_refill_work_in(struct pt_regs *ctx)
 {
-	rxt_worker_in(virtnet_ifindex(PT_REGS_PARM1(ctx) - OFF_vi_refill), DRIVER_virtio_net);
+	rxt_worker_in(virtnet_netdev(PT_REGS_PARM1(ctx) - OFF_vi_refill), DRIVER_virtio_net);
 	return 0;
 }
 

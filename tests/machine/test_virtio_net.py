@@ -136,6 +136,57 @@ def test_stall_is_on_the_right_one_of_two_nics(lab: Lab, machine: guest.Guest, t
     assert packets.get("eth1", 0) == 0
 
 
+@pytest.mark.machine("virtio-net-2nics")
+def test_devices_of_one_index_in_two_namespaces_are_two(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    """eth2 goes where its own index and those below eth1's are taken, so that it has eth1's there."""
+    own = json.loads(machine.ssh("ip -j link show eth1", check=True).stdout)[0]["ifindex"]
+    taken = [number for number in range(2, own + 4) if number != own]
+    add = " && ".join(f"sudo ip -n blue link add index {each} name d{each} type dummy" for each in taken)
+    lab.end_trace(machine)
+    machine.ssh(f"sudo ip netns add blue && {add} && sudo ip link set eth2 netns blue", check=True)
+    try:
+        there = json.loads(machine.ssh("sudo ip -n blue -j link show eth2", check=True).stdout)[0]
+        assert there["ifindex"] == own
+        machine.ssh("sudo ip -n blue link set eth2 arp off multicast off up", check=True)
+        for options, names in (
+            ((), ["blue/eth2", "eth1"]),
+            (("-d", "eth1"), ["eth1"]),
+            (("-d", "blue/eth2"), ["blue/eth2", "eth1"]),
+        ):
+            files = lab.trial(
+                machine, tmp_path / "-".join(names), seconds=1, traffic=trial.Traffic(nic=1), options=options
+            )
+            packets = analyze(files.trace).queues.set_index("device")["packets"].to_dict()
+            assert sorted(packets) == names
+            assert packets["eth1"] == 0
+            assert packets.get("blue/eth2", 9999) > 1000
+    finally:
+        lab.end_trace(machine)
+        machine.ssh("sudo ip netns del blue; sleep 1; sudo rx-stall-nic eth2", check=True)
+
+
+@pytest.mark.machine("virtio-net")
+def test_a_device_that_comes_back_is_known_by_name(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
+    bus = machine.ssh("basename $(readlink /sys/class/net/eth1/device)", check=True).stdout.strip()
+    driver = "/sys/bus/virtio/drivers/virtio_net"
+
+    def rebind() -> None:
+        again = f"echo {bus} >{driver}/unbind && echo {bus} >{driver}/bind && sleep 1 && rx-stall-nic eth1"
+        machine.ssh(f"sudo sh -c '{again}'", check=True)
+        with trial.wire(machine, trial.Traffic(), tmp_path / "after.json"):
+            time.sleep(1)
+
+    analysis = analyze(lab.trial(machine, tmp_path, seconds=1, then=rebind).trace)
+    assert set(analysis.queues["device"]) == {"eth1"}
+    queue = analysis.queues.sort_values("packets").iloc[-1]
+    assert queue["packets"] > 1000
+    assert queue["size"] == 256
+    assert queue["posted_min"] > 0
+
+
 @pytest.mark.machine("virtio-net-mq")
 def test_stall_is_on_the_right_one_of_two_queues(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     ports = steer.ports_by_queue(machine, 0, range(9000, 9016))[1]

@@ -159,9 +159,10 @@ def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
 
 def _without(frame: pd.DataFrame, meta: Mapping[str, Any], known: Sequence[Driver]) -> pd.DataFrame:
     """:return: the frame; null is in it what only a hook could have told that was not attached."""
+    core, _ = drivers.core()
     for driver, traced in zip(known, meta["drivers"], strict=True):
         missing = {hook["program"] for hook in traced.get("hooks", []) if not hook.get("attached")}
-        hooks = (hook for hook in (*drivers.core_hooks(), *driver.hooks) if hook.program in missing)
+        hooks = (hook for hook in (*core, *driver.hooks) if hook.program in missing)
         for name in {name for hook in hooks for name in hook.tells} & set(frame):
             frame[name] = frame[name].astype("Int64").mask(frame["driver"] == driver.name)
     return frame
