@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import sys
 import tempfile
@@ -18,9 +19,6 @@ from toolkit.capture import headers, kernel
 from toolkit.capture.btf import module_btf
 from toolkit.drivers import Driver, Hook, core
 from toolkit.errors import UserError
-
-#: Size of the kernel's ring, in pages; a power of two. 8 MiB is 116 thousand events.
-RING_PAGES = 2048
 
 
 @dataclass(frozen=True)
@@ -79,15 +77,16 @@ def fields(driver: Driver) -> dict[str, int]:
 
 
 def defines(
-    drivers: Sequence[Driver], *, full: bool, only_devices: bool, only_queues: bool
+    drivers: Sequence[Driver], *, ring: int, full: bool, only_devices: bool, only_queues: bool
 ) -> dict[str, int | str]:
     """All macros of the program: offsets, addresses, gfp bits and options.
 
+    :param ring: size of the ring of events, in bytes; a power of two.
     :raises UserError: as `fields`.
     """
     flags = kernel.gfp_flags()
     macros: dict[str, int | str] = {
-        "RXT_RING_PAGES": RING_PAGES,
+        "RXT_RING_PAGES": ring // mmap.PAGESIZE,
         "RXT_CPUS": cpus(),
         "RXT_NETNS": kernel.netns(),
         "RXT_GFP_DIRECT_RECLAIM": hex(flags.get("__GFP_DIRECT_RECLAIM", 0)),

@@ -30,8 +30,8 @@ from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
 from toolkit.trace.schema import EVENT, FORMAT, Events
 
-#: Events that wait for the disk: 32 MiB, locked before the pressure starts.
-POOL_EVENTS = 1 << 19
+#: Room for events that wait for the disk: as much as the kernel's ring, and so much at least.
+POOL_BYTES = 32 << 20
 #: At most so many in one batch of the file.
 BATCH_EVENTS = 1 << 16
 #: How often the ring is looked at, and how often a batch is written at least (s).
@@ -130,7 +130,7 @@ def run(
             progress.devices = [*there, *gone]
             return sink(_meta(options, facts, progress.devices, attached) | {"headers": headers})
 
-        drain = _Drain(bpf, begin, options.drivers, rotate, progress)
+        drain = _Drain(bpf, start.ring, begin, options.drivers, rotate, progress)
         stack.push(drain.abandon)
         _survive()
         drain.start()
@@ -264,6 +264,7 @@ class _Drain:
 
     The pool is one array used as a ring: `head` events were put in and `tail` taken out since the beginning.
 
+    :param ring: size of the kernel's ring, in bytes.
     :param begin: makes what the batches go to, now.
     :param drivers: those that are traced, in the order of their numbers in events.
     :param rotate: when it is set, `begin` makes what the batches that follow go to.
@@ -272,6 +273,7 @@ class _Drain:
     def __init__(
         self,
         bpf: Any,
+        ring: int,
         begin: Callable[[], Sink],
         drivers: Sequence[Driver],
         rotate: threading.Event,
@@ -283,8 +285,8 @@ class _Drain:
         self._rotate = rotate
         self._sink = begin()
         self._progress = progress
-        self._ring = Ring(bpf["events"].map_fd, program.RING_PAGES * 4096)
-        self._pool: Events = np.zeros(POOL_EVENTS, EVENT)
+        self._ring = Ring(bpf["events"].map_fd, ring)
+        self._pool: Events = np.zeros(max(ring, POOL_BYTES) // EVENT.itemsize, EVENT)
         self._head = self._tail = 0
         self._cpus = program.cpus()
         kinds = len(bpf["ledger"]) // self._cpus
@@ -333,8 +335,8 @@ class _Drain:
 
     def _move(self) -> int:
         """:return: how many events went from the kernel's ring into the pool."""
-        start = self._head % POOL_EVENTS
-        room = min(POOL_EVENTS - (self._head - self._tail), POOL_EVENTS - start)
+        start = self._head % len(self._pool)
+        room = min(len(self._pool) - (self._head - self._tail), len(self._pool) - start)
         if not room:
             time.sleep(DRAIN_INTERVAL)
             return 0 if self.failed else 1
@@ -365,8 +367,8 @@ class _Drain:
             self.failed = error
 
     def _write_batch(self, waiting: int) -> None:
-        start = self._tail % POOL_EVENTS
-        count = min(waiting, BATCH_EVENTS, POOL_EVENTS - start)
+        start = self._tail % len(self._pool)
+        count = min(waiting, BATCH_EVENTS, len(self._pool) - start)
         self._put(self._pool[start : start + count])
         self._tail += count
 

@@ -78,18 +78,19 @@ class Machine:
     def drain(self, *sinks: session.Sink) -> session._Drain:
         maps = {"events": self.ring, "ledger": self.ledger, "queues": self.queues}
         following = iter(sinks)
-        return session._Drain(maps, lambda: next(following), [VIRTIO_NET], self.rotate, self.progress)
+        ring = RING_PAGES * PAGE
+        return session._Drain(maps, ring, lambda: next(following), [VIRTIO_NET], self.rotate, self.progress)
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Ring, pool and batches are small, so that all of them go round many times."""
-    monkeypatch.setattr(program, "RING_PAGES", RING_PAGES)
     monkeypatch.setattr(program, "cpus", lambda: CPUS)
     monkeypatch.setattr(program, "device_name", lambda _, number: NAMES.get(number))
     monkeypatch.setattr(kernel, "devices", lambda _: DEVICES)
     monkeypatch.setattr(kernel, "namespaces", lambda: {"blue": BLUE})
-    monkeypatch.setattr(session, "POOL_EVENTS", 100)
+    monkeypatch.setattr(session, "POOL_BYTES", 0)
+    monkeypatch.setattr(start, "ring_bytes", lambda _: RING_PAGES * PAGE)
     monkeypatch.setattr(session, "BATCH_EVENTS", 32)
     monkeypatch.setattr(session, "DRAIN_INTERVAL", 0.001)
     monkeypatch.setattr(session, "FLUSH_INTERVAL", 0.01)
@@ -123,7 +124,7 @@ def test_devices_are_known_when_events_name_them(machine: Machine) -> None:
 
 
 def test_no_event_is_lost_and_none_comes_twice(machine: Machine) -> None:
-    """2000 events through a ring of 227, a pool of 100 and batches of at most 32."""
+    """2000 events through a ring of 227, a pool of 256 and batches of at most 32."""
     sink = Kept()
     drain = machine.drain(sink)
     drain.start()
@@ -155,14 +156,14 @@ def test_slow_disk_leaves_events_in_the_ring(machine: Machine) -> None:
     drain.start()
     deadline = time.monotonic() + 10
     sent = 0
-    while sent < 300 and time.monotonic() < deadline:
+    while sent < 400 and time.monotonic() < deadline:
         sent += machine.ring.send(numbered(1, sent))
-    assert sent == 300
+    assert sent == 400
     time.sleep(0.05)
-    assert machine.ring.consumed == 100 * RECORD
+    assert machine.ring.consumed == 256 * RECORD
     disk.set()
     drain.finish()
-    assert sink.moments == list(range(300))
+    assert sink.moments == list(range(400))
 
 
 def test_failed_write_ends_the_trace_and_is_raised(machine: Machine) -> None:

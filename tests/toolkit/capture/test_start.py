@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import os
 import subprocess
 import sys
 from typing import Any
@@ -78,3 +79,24 @@ def test_compiler_needs_no_arrays() -> None:
     code = "import sys, toolkit.capture.start; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"numpy", "pyarrow", "pandas"} & set(modules.split())
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "asked", "ring_mib"),
+    [
+        (512, None, 8),
+        (970, None, 8),
+        (4000, None, 16),
+        (25_000, None, 128),
+        (2_000_000, None, 128),
+        (4000, 1, 1),
+        (4000, 64, 64),
+        (4000, 65, 128),
+    ],
+)
+def test_ring_is_sized_for_the_machine(
+    memory_mib: int, asked: int | None, ring_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {"SC_PHYS_PAGES": memory_mib << 8, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    assert start.ring_bytes(asked) == ring_mib << 20
