@@ -95,11 +95,10 @@ def _unread(arguments: argparse.Namespace) -> Iterator[Sequence[socket.socket]]:
 def _spare() -> int:
     """:return: bytes that are free, or would be at once: what swap holds already needs no writing.
 
-    Locked memory may have its copy in swap, too: reclaim gives it one before it finds that it may not be
-    unmapped (shrink_folio_list in mm/vmscan.c). That memory stays.
+    What is still being written there counts as swap's, too.
     """
-    unlocked = max(testbed.meminfo("SwapCached") - testbed.meminfo("Mlocked"), 0)
-    return testbed.meminfo("MemFree") + unlocked
+    written = max(testbed.meminfo("SwapCached") - testbed.meminfo("Writeback"), 0)
+    return testbed.meminfo("MemFree") + written
 
 
 def _wait_for(free: int) -> None:

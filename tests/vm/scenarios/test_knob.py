@@ -9,11 +9,11 @@ from vm.scenarios import knob, testbed
 from vm.scenarios.testbed import MIB
 
 
-@pytest.mark.parametrize(("locked", "spare"), [(0, 7), (1, 6), (9, 5)])
-def test_spare_memory_is_free_or_in_swap_already_and_not_locked(
-    locked: int, spare: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("writing", "spare"), [(0, 7), (1, 6), (9, 5)])
+def test_spare_memory_is_free_or_in_swap_already(
+    writing: int, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = {"MemFree": 5 * MIB, "SwapCached": 2 * MIB, "Mlocked": locked * MIB, "Cached": 99}
+    memory = {"MemFree": 5 * MIB, "SwapCached": 2 * MIB, "Writeback": writing * MIB, "Cached": 99}
     monkeypatch.setattr(testbed, "meminfo", memory.__getitem__)
     assert knob._spare() == spare * MIB
 
