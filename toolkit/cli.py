@@ -9,6 +9,7 @@ import typer
 
 import toolkit
 from toolkit.errors import UserError
+from toolkit.extras import missing
 from toolkit.printable import printable
 
 app = typer.Typer(
@@ -48,6 +49,11 @@ def main() -> NoReturn:
         app()
     except UserError as error:
         message, code = str(error), error.exit_code
+    except ModuleNotFoundError as error:
+        # A recorder is installed without what an analysis needs; a module of our own is never missing.
+        if error.name is None or error.name.startswith("toolkit"):
+            raise
+        message, code = str(missing(error.name)), 1
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -40,7 +40,8 @@ def bcc() -> Any:
     except ImportError:
         raise UserError(
             "bcc is missing; install the distribution's package (Debian, Ubuntu: apt install python3-bpfcc; "
-            "Fedora: dnf install python3-bcc), and use a virtual environment with --system-site-packages."
+            "Fedora: dnf install python3-bcc), and make the virtual environment with "
+            "/usr/bin/python3 -m venv --system-site-packages: any other does not see it."
         ) from None
     return module
 
