@@ -155,7 +155,7 @@ print(trace.agreement["sentence"] if trace.agreement else "There is no witness."
 
 # %%
 flaps = trace.summary["flaps"]
-print(f"netback took the link of this guest away {len(flaps)} time(s)")
+print(f"How often netback took the link of this guest away: {len(flaps)}")
 
 # %% [markdown]
 # ## "Ready" is no recovery

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from toolkit.english import count
 from toolkit.errors import UserError
 
 
@@ -51,7 +52,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"Driver: {driver['name']}, {driver['variant'] or 'unknown variant'}{source}"
         yield f"Regime: {driver['regime'] or 'unknown'}"
     for device in found["devices"]:
-        yield f"Device: {device['name']} ({device['driver']}), {device['queues']} queue(s)"
+        yield f"Device: {device['name']} ({device['driver']}), {count(device['queues'], 'queue')}"
     ledger = "{attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped".format(**found["ledger"])
     yield f"Events: {found['events']:,} ({ledger}), detail {found['detail']}"
     yield f"Format: {found['format']}, by toolkit {found['toolkit']}"

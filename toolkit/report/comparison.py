@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from toolkit.english import count
 from toolkit.printable import printable
 from toolkit.report import distributions, page
 from toolkit.report.text import show
@@ -47,7 +48,9 @@ def render(found: Comparison, *, terminal: bool) -> None:
 
 def about(found: Comparison) -> str:
     """:return: a sentence that says what was compared."""
-    sets = " with ".join(f"{side.runs} run(s) of {side.name}" for side in (found.base, found.candidate))
+    sets = " with ".join(
+        f"{count(side.runs, 'run')} of {side.name}" for side in (found.base, found.candidate)
+    )
     scenario = f", scenario {found.scenario}" if found.scenario else ""
     return f"Compared: {sets}; {found.driver}, kernel {found.kernel}{scenario}."
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
+from toolkit.english import count
 from toolkit.report.plots import STYLE, write
 from toolkit.stalls.comparison import Comparison
 from toolkit.stalls.verdict import finding
@@ -64,7 +65,7 @@ def distributions(found: Comparison) -> Figure:
         return figure
     handles, _ = panels[0].get_legend_handles_labels()
     labels = [
-        f"{side.name} ({each}, {side.runs} run(s))"
+        f"{side.name} ({each}, {count(side.runs, 'run')})"
         for each, side in (("base", found.base), ("candidate", found.candidate))
         if side.runs
     ]

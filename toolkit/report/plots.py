@@ -66,7 +66,7 @@ def save(
     drawings: Mapping[str, Callable[[], Figure]] = {
         "timeline": lambda: timeline(analysis, witness, phases),
         "durations": lambda: durations(analysis),
-        "napi_gaps": lambda: napi_gaps(analysis),
+        "poll_gaps": lambda: poll_gaps(analysis),
         "time_spent": lambda: time_spent(analysis),
     }
     with matplotlib.rc_context(STYLE):
@@ -164,12 +164,12 @@ def durations(analysis: Analysis) -> Figure:
     return figure
 
 
-def napi_gaps(analysis: Analysis) -> Figure:
+def poll_gaps(analysis: Analysis) -> Figure:
     """:return: for each queue, the share of the gaps between polls that are longer than a time."""
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
-    axis.set_title(_title(analysis, "Gaps between NAPI polls"))
-    axis.set_xlabel("gap from the end of a poll to the next poll [s]")
+    axis.set_title(_title(analysis, f"Gaps between {_word(analysis, 'polls')}"))
+    axis.set_xlabel("gap from the end of one to the next [s]")
     axis.set_ylabel("share of gaps at least so long")
     edges, drawn = gap_edges()[:-1] / 1e9, 0
     for index, queue in _worst_first(analysis).iterrows():
@@ -188,7 +188,7 @@ def napi_gaps(analysis: Analysis) -> Figure:
         )
         drawn += 1
     if not drawn:
-        _say(axis, "no two polls")
+        _say(axis, "there was none")
         return figure
     axis.set_xscale("log")
     axis.set_yscale("log")
@@ -213,7 +213,11 @@ def time_spent(analysis: Analysis) -> Figure:
         _say(axis, "no stall")
         return figure
     place, left = np.arange(len(stalls)), np.zeros(len(stalls))
-    names = {"reclaim": "direct reclaim", "refill": "refill, without reclaim", "waiting": "no refill running"}
+    names = {
+        "reclaim": "direct reclaim",
+        "refill": "rest of refills in process context",
+        "waiting": "no refill in process context",
+    }
     for name, colour in SPENT.items():
         part = stalls[f"{name}_ns"].to_numpy() / 1e9
         axis.barh(place, part, left=left, color=colour, label=names[name], height=0.75)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 import toolkit
+from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import records
 from toolkit.stalls.metrics import Metric, of_driver
@@ -188,6 +189,6 @@ def _remarks(kept: pd.DataFrame, sides: Sequence[Side], known: Sequence[Metric])
     open_ones = int(kept["open"].sum())
     if open_ones:
         remarks.append(
-            f"{open_ones} stall(s) had not ended when their trace did: their length is a lower bound."
+            f"{count(open_ones, 'stall')} had not ended with the trace: such a length is a lower bound."
         )
     return remarks

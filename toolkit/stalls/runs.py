@@ -12,6 +12,7 @@ import pandas as pd
 from toolkit.errors import UserError
 from toolkit.reading import Trace, read
 from toolkit.stalls.analysis import Analysis, summary
+from toolkit.stalls.classes import STALL
 
 COLUMNS = {
     "trace": "string",
@@ -29,6 +30,7 @@ COLUMNS = {
     "witness": "string",
     "witness_agrees": "boolean",
     "stalls": "int64",
+    "brief": "int64",
     "stalled_ns": "int64",
     "longest_ns": "int64",
     "open": "int64",
@@ -130,7 +132,7 @@ def _run(trace: Trace) -> dict[str, Any]:
     found: dict[str, Any] = {"scenario": None, "recovery_ns": None, "refused": None, "witness": None}
     if trace.phases is not None:
         found["scenario"] = trace.phases.attrs["scenario"] or None
-        found["recovery_ns"] = recovery(trace.stalls, trace.phases)
+        found["recovery_ns"] = recovery(trace.stalls[trace.stalls["class"] == STALL], trace.phases)
     if trace.witness and trace.agreement:
         found |= {"witness": trace.agreement["sentence"], "witness_agrees": trace.agreement["agrees"]}
         found["refused"] = _share(trace.witness.sent, trace.witness.refused)
@@ -152,13 +154,11 @@ def _said(analysis: Analysis) -> dict[str, Any]:
 def _counted(analysis: Analysis) -> dict[str, int]:
     """:return: the metrics that a trace has by itself."""
     stalls, queues = analysis.stalls, analysis.queues
+    sums = ("stalls", "brief", "stalled_ns", "open", "packets", "refills", "failed")
     return {
-        "stalls": len(stalls),
-        "stalled_ns": int(stalls["duration_ns"].sum()),
-        "longest_ns": int(stalls["duration_ns"].max()) if len(stalls) else 0,
-        "open": int(stalls["open"].sum()),
+        **{name: int(queues[name].sum()) for name in sums},
+        "longest_ns": int(queues["longest_ns"].max()) if len(queues) else 0,
         "spin_ns": int(stalls["spin_ns"].sum()),
-        **{name: int(queues[name].sum()) for name in ("packets", "refills", "failed")},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from toolkit.english import count
 from toolkit.stalls.metrics import amount, change
 from toolkit.stalls.statistics import enough, needed
 
@@ -111,7 +112,7 @@ def _lost(side: Side) -> float:
 
 def _selected(sides: list[Side]) -> str:
     counts = " and ".join(
-        f"{each.set_aside} of {each.runs + each.set_aside} run(s) of {each.name}" for each in sides
+        f"{each.set_aside} of {count(each.runs + each.set_aside, 'run')} of {each.name}" for each in sides
     )
     return (
         f"{counts} had to be set aside, more than {LOST:.0%}: what is left may be a selection. "
@@ -124,8 +125,8 @@ def _too_few(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
     first = metrics.iloc[0].to_dict()
     seen = f" Seen so far: {first['title']} {_middles(first)}." if base.runs and candidate.runs else ""
     return (
-        f"{base.runs} run(s) of {base.name} and {candidate.runs} of {candidate.name} are too few: a metric "
-        f"that sets them wholly apart could still be chance. Record at least {number} of each.{seen}"
+        f"{count(base.runs, 'run')} of {base.name} and {candidate.runs} of {candidate.name} are too few: "
+        f"a metric that sets them wholly apart could still be chance. Record at least {number} of each.{seen}"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import NOT_KNOWN
 from toolkit.printable import printable_json
@@ -306,11 +307,14 @@ def _sentence(found: Mapping[str, Any]) -> str:
         parts = []
         if unseen:
             parts.append(
-                f"{unseen} stall(s) were not seen as long as they were: up to "
+                f"{count(unseen, 'stall')} {'was' if unseen == 1 else 'were'} not seen in full: up to "
                 f"{found['largest_difference_ns'] / 1e9:.3f} s of one is in no gap"
             )
         if unexplained:
-            parts.append(f"{unexplained} gap(s) of {BACKGROUND_NS / 1e9:g} s or more are in no stall")
+            parts.append(
+                f"{count(unexplained, 'gap')} of {BACKGROUND_NS / 1e9:g} s or more "
+                f"{'is' if unexplained == 1 else 'are'} in no stall"
+            )
         verdict = f"The witness disagrees: {', and '.join(parts)}."
     elif found["stalls_compared"]:
         verdict = (

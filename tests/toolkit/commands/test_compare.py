@@ -83,7 +83,7 @@ def test_two_traces_cannot_say_and_exit_with_3(run: Run, sets: tuple[Path, Path]
     traces = [each / "0" / "trace.rxt" for each in sets]
     code, out, err = run("compare", *traces, "-o", tmp_path / "out")
     assert (code, err) == (3, "")
-    assert out.startswith("cannot say: 1 run(s) of stock and 1 of patched are too few")
+    assert out.startswith("cannot say: 1 run of stock and 1 of patched are too few")
     assert (tmp_path / "out" / "report.html").exists()
 
 

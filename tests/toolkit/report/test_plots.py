@@ -29,32 +29,32 @@ TITLE = "virtio_net stock, kernel 6.1.0-test"
 AXES = {
     "timeline": {"time since the trace began [s]", "buffers"},
     "durations": {"duration of the stall [s]", "stalls"},
-    "napi_gaps": {"gap from the end of a poll to the next poll [s]", "share of gaps at least so long"},
+    "poll_gaps": {"gap from the end of one to the next [s]", "share of gaps at least so long"},
     "time_spent": {"time [s]"},
 }
 TEXTS: dict[str, dict[str, set[str]]] = {
     "no events": {
         "timeline": {"eth1 rx-0", "eth1 rx-1"},
         "durations": {"Duration of the stalls (0)", "no stall"},
-        "napi_gaps": {"no two polls"},
+        "poll_gaps": {"there was none"},
         "time_spent": {"no stall"},
     },
     "one stall": {
         "timeline": {"eth1 rx-0", "starved", "napi-off", "refill failed", "allocation failed"},
         "durations": {"Duration of the stalls (1)", "starved (1)", "one stall"},
-        "napi_gaps": {"eth1 rx-0"},
+        "poll_gaps": {"eth1 rx-0"},
         "time_spent": {"eth1 rx-0, at 2.00 s, starved", "direct reclaim"},
     },
     "many": {
         "timeline": {"Posted receive buffers and stalls", "eth1 rx-0", "eth1 rx-1"},
         "durations": {"Duration of the stalls (99)", "starved (99)"},
-        "napi_gaps": {"no two polls"},
+        "poll_gaps": {"there was none"},
         "time_spent": {"What the time of each stall went into (the 40 longest of 99)"},
     },
     "16 queues": {
         "timeline": {f"eth1 rx-{queue}" for queue in range(16)},
         "durations": {"no stall"},
-        "napi_gaps": {f"eth1 rx-{queue}" for queue in range(16)},
+        "poll_gaps": {f"eth1 rx-{queue}" for queue in range(16)},
         "time_spent": {"no stall"},
     },
 }
@@ -99,7 +99,7 @@ def _one(make_trace: Trace) -> Analysis:
 
 def test_axes_have_units(make_trace: Trace) -> None:
     analysis = _one(make_trace)
-    for draw in (plots.timeline, plots.durations, plots.napi_gaps, plots.time_spent):
+    for draw in (plots.timeline, plots.durations, plots.poll_gaps, plots.time_spent):
         figure = draw(analysis)
         assert "[s]" in figure.axes[-1].get_xlabel()
         title = (

@@ -122,7 +122,7 @@ def test_remarks_say_what_differs_besides() -> None:
     unknown, longer, lower_bound = compare(runs_of(HIGH), candidate).remarks
     assert "refused frames" in unknown
     assert "60.0 s, of patched 90.0 s" in longer
-    assert lower_bound.startswith("1 stall(s) had not ended")
+    assert lower_bound.startswith("1 stall had not ended")
 
 
 def test_the_frames_given_are_left_alone() -> None:

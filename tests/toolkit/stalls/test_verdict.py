@@ -70,7 +70,7 @@ def test_few_runs_cannot_exclude_that_a_cure_spins() -> None:
 def test_too_few_runs_say_how_many_would_do() -> None:
     verdict, sentence = _judge(runs_of(HIGH[:3]), runs_of(LOW[:3]))
     assert verdict == CANNOT_SAY
-    assert sentence.startswith("3 run(s) of stock and 3 of patched are too few")
+    assert sentence.startswith("3 runs of stock and 3 of patched are too few")
     assert "at least 5 of each. Seen so far: stalled time from a median of 12.000 s to 2.000 s." in sentence
 
 
@@ -82,7 +82,7 @@ def test_set_without_usable_runs_has_too_few() -> None:
 def test_too_many_set_aside(aside: int, verdict: str) -> None:
     found, sentence = _judge(runs_of(HIGH), runs_of(LOW), aside)
     assert found == verdict
-    assert ("2 of 7 run(s) of patched had to be set aside" in sentence) == (aside == 2)
+    assert ("2 of 7 runs of patched had to be set aside" in sentence) == (aside == 2)
 
 
 def test_a_spin_in_the_place_of_a_stall_is_no_cure() -> None:

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import pytest
+
+from toolkit.english import count
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 stalls"), (1, "1 stall"), (2, "2 stalls"), (1234, "1,234 stalls")]
+)
+def test_a_number_agrees_with_its_noun(number: int, said: str) -> None:
+    assert count(number, "stall") == said
