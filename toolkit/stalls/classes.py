@@ -52,20 +52,24 @@ def _called_without_failure(stalls: pd.DataFrame, scan: Scan) -> NDArray[np.bool
     rare = scan.rare
     failures = (rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)
     failures |= rare["kind"] == KIND["alloc_fail"]
-    begins = rare["kind"] == KIND["worker_in"]
     own = device[rare["queue"]]
     held = np.flatnonzero(stalls["napi_off_ns"] == stalls["duration_ns"])
     of = device[stalls["queue"].to_numpy()[held]]
-    start, end = (stalls[name].to_numpy()[held] for name in ("start_ns", "end_ns"))
     for each in np.unique(of):
-        failed, began = (np.sort(rare["ts"].to_numpy()[rows & (own == each)]) for rows in (failures, begins))
-        mine = of == each
-        run = np.searchsorted(began, start[mine], "right") - 1
+        mine = held[of == each]
+        start, end = (stalls[name].to_numpy(np.int64)[mine] for name in ("start_ns", "end_ns"))
+        failed, began, ended = (
+            np.sort(rare["ts"].to_numpy(np.int64)[rows & (own == each)])
+            for rows in (failures, rare["kind"] == KIND["worker_in"], rare["kind"] == KIND["worker_out"])
+        )
+        run = np.searchsorted(began, start, "right") - 1
+        first, known = run == 0, run >= 0
+        last = np.append(began, scan.began)[np.where(run > 0, run - 1, len(began))]
+        over = np.maximum(last, np.append(ended, scan.began)[np.searchsorted(ended, start, "right") - 1])
+        # One that failed just before the last invocation began may have called for this one, too.
+        soon = start - over <= CALLED_NS
+        since = last - np.where(soon, WINDOW_NS, 0)
+        none = np.searchsorted(failed, since) == np.searchsorted(failed, end, "right")
         # Before the trace, too, a refill may have failed.
-        since = np.where(run > 0, began[run - 1], scan.began) if len(began) else start[mine]
-        seen = (run > 0) | ((run == 0) & (start[mine] - scan.began > CALLED_NS))
-        # Of many failures in a window only the first are sent, and the worker may come twice in it.
-        since = np.minimum(since, start[mine] - 2 * WINDOW_NS)
-        none = np.searchsorted(failed, since) == np.searchsorted(failed, end[mine], "right")
-        found[held[mine]] = seen & none
+        found[mine] = known & none & ~(first & soon)
     return found

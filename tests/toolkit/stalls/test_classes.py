@@ -2,7 +2,8 @@
 import pandas as pd
 import pytest
 
-from tests.conftest import ALL_QUEUES, Trace, event, failed, worker_stall
+from tests.conftest import Trace, event, failed, worker_stall
+from toolkit.event import ALL_QUEUES
 from toolkit.stalls.analysis import analyze
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL
 from toolkit.trace.schema import Events
@@ -41,6 +42,12 @@ def test_a_failure_before_the_last_invocation_is_not_the_cause_of_this_one(make_
 def test_a_failure_since_the_last_invocation_is_the_cause(make_trace: Trace, at: float) -> None:
     again = failed(at, posted_after=9)
     assert _classes(make_trace, *worker_stall(2, 3), again, *called(5, 5.1)) == [STALL, STALL]
+
+
+def test_a_failure_while_the_last_invocation_began_may_call_for_the_next(make_trace: Trace) -> None:
+    """PENDING is clear a moment before the worker's first instruction: so it comes twice for one failure."""
+    out = event("worker_out", 3.001, queue=ALL_QUEUES, flags="process|in_worker")
+    assert _classes(make_trace, *worker_stall(2, 3), out, *called(3.01, 3.03)) == [STALL, STALL]
 
 
 def test_a_failure_before_the_trace_may_have_called_the_first_worker(make_trace: Trace) -> None:
