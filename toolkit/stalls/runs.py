@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From traces, and what lies beside them, to one row of numbers for each run."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,9 @@ COLUMNS = {
     "variant": "string",
     "srcversion": "string",
     "scenario": "string",
+    "parameters": "string",
+    "rate": "Float64",
+    "size": "Float64",
     "duration_ns": "int64",
     "packets": "int64",
     "refills": "int64",
@@ -129,14 +133,17 @@ def find_traces(path: Path) -> list[Path]:
 
 def _run(trace: Trace) -> dict[str, Any]:
     """:return: the row of one run, by COLUMNS."""
-    found: dict[str, Any] = {"scenario": None, "recovery_ns": None, "refused": None, "witness": None}
+    found: dict[str, Any] = dict.fromkeys(COLUMNS)
     if trace.phases is not None:
         found["scenario"] = trace.phases.attrs["scenario"] or None
+        if (parameters := trace.phases.attrs["parameters"]) is not None:
+            found["parameters"] = json.dumps(parameters, sort_keys=True)
         found["recovery_ns"] = recovery(trace.stalls[trace.stalls["class"] == STALL], trace.phases)
     if trace.witness and trace.agreement:
         found |= {"witness": trace.agreement["sentence"], "witness_agrees": trace.agreement["agrees"]}
         found["refused"] = _share(trace.witness.sent, trace.witness.refused)
-    return {"trace": str(trace.path), **_said(trace.analysis), **_counted(trace.analysis), **found}
+        found |= {"rate": trace.witness.rate, "size": trace.witness.size}
+    return found | {"trace": str(trace.path)} | _said(trace.analysis) | _counted(trace.analysis)
 
 
 def _said(analysis: Analysis) -> dict[str, Any]:

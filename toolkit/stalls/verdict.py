@@ -22,6 +22,10 @@ LOST = 0.25
 stalls are those that lose events. Up to here, the median that is left lies between 3/8 and 5/8 of all."""
 
 
+MUCH = 2
+"""A metric that only informs and rose by this factor is worth a sentence, whatever the verdict."""
+
+
 @dataclass(frozen=True)
 class Side:
     """One of the two sets of a comparison: its `name`; the `path` it was read from; `variant` and
@@ -68,10 +72,10 @@ def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]
     if _too_few_to_tell(metrics, base.runs, candidate.runs):
         return verdict, _too_few(metrics, base, candidate)
     if verdict == CANNOT_SAY:
-        return verdict, _traded(metrics, base, candidate)
-    if verdict == NO_DIFFERENCE:
-        return verdict, f"{_not_excluded(metrics, base, candidate)} {_stalled(base, candidate)}"
-    return verdict, f"{_changed(metrics, base, candidate)} {_stalled(base, candidate)}"
+        return verdict, f"{_traded(metrics, base, candidate)}{_much_worse(metrics)}"
+    say = _not_excluded if verdict == NO_DIFFERENCE else _changed
+    first = f"{say(metrics, base, candidate)}{_much_worse(metrics)}"
+    return verdict, f"{first} {_stalled(base, candidate)}"
 
 
 def _too_few_to_tell(metrics: pd.DataFrame, base: int, candidate: int) -> bool:
@@ -155,6 +159,16 @@ def _changes(found: pd.DataFrame) -> str:
     sure += [f"adjusted p = {first['p_adjusted']:.2g}"]
     also = f", and so did {', '.join(each['title'] for each in others)}" if others else ""
     return f"{first['title']} {word} {_middles(first)} ({'; '.join(sure)}){also}"
+
+
+def _much_worse(metrics: pd.DataFrame) -> str:
+    """:return: which metrics that do not rule the verdict rose by much."""
+    rose = metrics["significant"] & (metrics["role"] == "informs") & (metrics["direction"] == "higher")
+    found = metrics[rose & (metrics["candidate_median"] >= MUCH * metrics["base_median"])]
+    if found.empty:
+        return ""
+    words = [f"{row['title']} rose {_middles(row)}" for row in found.to_dict("records")]
+    return f" But {', and '.join(words)}."
 
 
 def _not_excluded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:

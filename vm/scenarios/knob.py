@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--buffer", type=int, default=0, help="MiB that each socket may hold; 0: no sockets")
     arguments = parser.parse_args()
 
-    log = testbed.begin("knob")
+    log = testbed.begin("knob", arguments)
     short: list[bool] = []
     try:
         for _ in range(arguments.times):

@@ -58,6 +58,11 @@ def test_swapped_sets_are_worse(run: Run, sets: tuple[Path, Path]) -> None:
     code, out, _ = run("compare", *reversed(sets), "--json")
     assert code == 0
     assert json.loads(out)["verdict"] == "worse"
+    code, out, err = run("compare", *reversed(sets), "--fail-on", "worse")
+    assert (code, err) == (4, "")
+    assert out.startswith("worse: ")
+    assert run("compare", *sets, "--fail-on", "worse")[0] == 0
+    assert run("compare", *sets, "--fail-on", "better")[0] == 2
 
 
 @pytest.mark.usefixtures("no_plots")

@@ -27,6 +27,16 @@ def test_shorter_stalls_are_an_improvement() -> None:
     assert sentence.endswith("5 of 5 runs of stock stalled, 5 of 5 of patched.")
 
 
+def test_what_became_much_worse_is_said_whatever_the_verdict() -> None:
+    many = runs_of(LOW, stalls=[154, 160, 150, 140, 170], failed=[3] * 5)
+    verdict, sentence = _judge(runs_of(HIGH, stalls=[4, 5, 3, 4, 6], failed=[2] * 5), many)
+    assert verdict == IMPROVED
+    # Half as much again is not much.
+    assert " But stalls rose from a median of 4 to 154. 5 of 5 runs of stock stalled" in sentence
+    fewer = _judge(runs_of(HIGH, stalls=[4, 5, 3, 4, 6]), runs_of(LOW, stalls=1))[1]
+    assert "But" not in fewer
+
+
 def test_improvement_says_how_often_a_stall_may_still_be() -> None:
     verdict, sentence = _judge(runs_of(HIGH), runs_of([0] * 5))
     assert verdict == IMPROVED
