@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from toolkit.english import count
+from toolkit.english import count, cpus
 
 
 @pytest.mark.parametrize(
@@ -9,3 +9,7 @@ from toolkit.english import count
 )
 def test_a_number_agrees_with_its_noun(number: int, said: str) -> None:
     assert count(number, "stall") == said
+
+
+def test_a_number_of_cpus_may_be_unknown() -> None:
+    assert [cpus(number) for number in (1, 2, None)] == ["1 CPU", "2 CPUs", "an unknown number of CPUs"]

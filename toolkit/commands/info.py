@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.english import count
+from toolkit.english import count, cpus
 from toolkit.errors import UserError
 
 
@@ -46,7 +46,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"Recorded: {began:%Y-%m-%d %H:%M:%S} UTC, for {found['duration_ns'] / 1e9:.3f} s"
     whole = f"yes; ended by: {found['reason']}" if found["complete"] else "no"
     yield f"Whole: {whole}"
-    yield f"Kernel: {found['kernel']}, {found['arch']}, {found['cpus']} CPUs"
+    yield f"Kernel: {found['kernel']}, {found['arch']}, {cpus(found['cpus'])}"
     for driver in found["drivers"]:
         source = f", srcversion {driver['srcversion']}" if driver["srcversion"] else ""
         yield f"Driver: {driver['name']}, {driver['variant'] or 'unknown variant'}{source}"

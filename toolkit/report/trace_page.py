@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from toolkit import drivers
-from toolkit.english import count
+from toolkit.english import count, cpus
 from toolkit.errors import already_there
 from toolkit.printable import printable
 from toolkit.reading import Trace
@@ -97,7 +97,7 @@ def about(trace: Trace) -> list[str]:
         for each in meta["drivers"]
     ]
     lines.append(
-        f"Kernel {meta.get('kernel')}, {meta.get('arch')}, {meta.get('cpus')} CPUs; "
+        f"Kernel {meta.get('kernel')}, {meta.get('arch')}, {cpus(meta.get('cpus'))}; "
         f"traced for {trace.summary['duration_ns'] / 1e9:.1f} s from {began:%Y-%m-%d %H:%M:%S} UTC."
     )
     return lines
