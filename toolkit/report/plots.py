@@ -224,9 +224,12 @@ def time_spent(analysis: Analysis) -> Figure:
     # Shares, and no seconds: beside a stall of half a minute one of 10 ms would be no bar at all.
     length = stalls["duration_ns"].clip(lower=1).to_numpy()
     for name, colour in SPENT.items():
-        part = 100 * stalls[f"{name}_ns"].to_numpy() / length
+        part = 100 * stalls[f"{name}_ns"].to_numpy(np.float64, na_value=0) / length
         axis.barh(place, part, left=left, color=colour, label=names[name], height=0.75)
         left = left + part
+    if stalls["reclaim_ns"].isna().any():
+        unknown: dict[str, Any] = {"color": "white", "edgecolor": "#888888", "hatch": "////", "linewidth": 0}
+        axis.barh(place, 100 - left, left=left, label="not known", height=0.75, **unknown)
     start = (stalls["start_ns"] - analysis.scan.began) / 1e9
     labels = [
         f"{device} {name}, at {at:.2f} s: {seconds(lasted)} s {state}{', open' * still}"

@@ -43,6 +43,10 @@ _COLUMNS = (
 """What varies in width is the last, which a narrow terminal cuts off."""
 
 
+#: So many lines wait to be shown; what came before them would scroll by unread.
+LINES = 1000
+
+
 class Line(NamedTuple):
     """Something that happened to a queue: when [ns], on which interface and queue, and what."""
 
@@ -218,14 +222,14 @@ class Screen(App[None]):
 
 
 def failures(events: Events, flags: Mapping[str, int]) -> list[Line]:
-    """:return: refills and allocations that failed, as far as they were sent one by one.
+    """:return: the last LINES refills and allocations that failed, as far as they were sent one by one.
 
     :param flags: name -> bits of each gfp flag.
     """
     kind = events["kind"]
     refills = (kind == KIND["refill"]) & (events["flags"] & FLAG["complete"] == 0)
     found = []
-    for row in events[refills | (kind == KIND["alloc_fail"])]:
+    for row in events[refills | (kind == KIND["alloc_fail"])][-LINES:]:
         names = gfp.names(int(row["gfp"]), flags)
         what = f"order-{row['order']} allocation failed ({names})"
         if row["kind"] == KIND["refill"]:

@@ -64,8 +64,8 @@ def analyze(path: Path | str) -> Analysis:
         damage=reader.damage,
         scan=found,
         intervals=_named(states, names),
-        stalls=_named(table, names),
-        queues=_queues(found, table, names),
+        stalls=_without(_named(table, names), reader.meta, known),
+        queues=_without(_queues(found, table, names), reader.meta, known),
         flaps=_named(flaps(found, table), names).drop(columns=["queue", "name"]),
         requests=_named(requests(found), names),
     )
@@ -157,6 +157,17 @@ def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """:return: the frame with device, queue, name and driver in the place of the queue's index."""
     columns = names.drop(columns="size").reindex(frame["queue"]).set_axis(frame.index)
     return columns.join(frame.drop(columns="queue"))
+
+
+def _without(frame: pd.DataFrame, meta: Mapping[str, Any], known: Sequence[Driver]) -> pd.DataFrame:
+    """:return: the frame; null is in it what only a hook could have told that was not attached."""
+    core, _ = drivers.core()
+    for driver, traced in zip(known, meta["drivers"], strict=True):
+        missing = {hook["program"] for hook in traced.get("hooks", []) if not hook.get("attached")}
+        hooks = (hook for hook in (*core, *driver.hooks) if hook.program in missing)
+        for name in {name for hook in hooks for name in hook.tells} & set(frame):
+            frame[name] = frame[name].astype("Int64").mask(frame["driver"] == driver.name)
+    return frame
 
 
 def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:

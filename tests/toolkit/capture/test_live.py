@@ -93,3 +93,19 @@ def test_queue_of_no_known_device_is_added() -> None:
     live = _live()
     live.take(window(1, ifindex=9, queue=4))
     assert live.queues[9, 4].packets == 40
+
+
+def test_what_is_said_again_and_again_is_a_turn_once() -> None:
+    live = _live()
+    often = [failed(2 + each / 1000) for each in range(500)]
+    live.take(_together(*often, window(3), *(window(3 + each) for each in range(3)), failed(7)))
+    queue = live.queues[3, 0]
+    assert (queue.stalls, queue.failed) == (2, 501)
+    assert queue.stalled_ns(BEGAN + 8 * S) == 1_992_000_000
+
+
+def test_thousands_of_failures_are_not_looked_at_one_by_one() -> None:
+    live = _live()
+    events = _together(*(failed(2 + each / 1000) for each in range(500)))
+    columns = {name: events[name] for name in EVENT.names or ()}
+    assert len(list(live._moves(load("virtio_net"), columns))) == 2
