@@ -20,7 +20,7 @@ REFUSED = "refused frames"
 """What a witness counts of most drivers."""
 
 #: Members of Driver that a driver.toml may leave out.
-_WORDS = ("netif", "rx", "posted", "refused", "does", "deaf")
+_WORDS = ("netif", "rx", "posted", "polls", "refused", "does", "deaf")
 _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
 #: Column of an event -> operator -> value; an event matches when every one of them holds.
@@ -80,6 +80,7 @@ class Driver:
     :param netif: of a driver that binds no network device, the files (a pattern) that name what it uses.
     :param rx: what comes before the number of a queue.
     :param posted: what is counted as posted.
+    :param polls: what is counted as polls.
     :param refused: what a witness counts as refused.
     :param does: what a queue does when it is not stalled, and `deaf`, what it is when it is.
     """
@@ -98,6 +99,7 @@ class Driver:
     netif: str = ""
     rx: str = "rx"
     posted: str = POSTED
+    polls: str = "NAPI polls"
     refused: str = REFUSED
     does: str = "receives"
     deaf: str = "deaf"

@@ -16,6 +16,7 @@ from textual.widgets import DataTable, Footer, Input, RichLog, Static
 from toolkit.capture.live import Queue
 from toolkit.capture.session import Progress
 from toolkit.drivers import Driver
+from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND, NOT_KNOWN
 from toolkit.stalls import gfp
@@ -136,7 +137,7 @@ class Screen(App[None]):
         rate = (last.events - first.events) / max(last.at - first.at, REFRESH)
         words = f"{', '.join(self._drivers)}   {last.at - progress.started:.0f} s   "
         stalls = progress.live.stalls
-        words += f"{stalls:,} stall{'s' * (stalls != 1)}   {rate:,.0f} events/s, "
+        words += f"{count(stalls, 'stall')}   {rate:,.0f} events/s, "
         head = Text(words).append(f"{progress.dropped} dropped", "bold red" if progress.dropped else "")
         head.append("   PAUSED (the trace goes on)" * self._paused, "reverse")
         head.append(f"   only: {self._only}" if self._only else "", "bold")

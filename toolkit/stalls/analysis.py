@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit import drivers
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
+from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL, classify
 from toolkit.stalls.flaps import flaps
 from toolkit.stalls.requests import requests
 from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
@@ -55,7 +56,7 @@ def analyze(path: Path | str) -> Analysis:
     known = [drivers.load(each["name"]) for each in reader.meta["drivers"]]
     found = scan(reader, known)
     states = intervals(reader, known, found)
-    table = stalls(reader, known, found, states)
+    table = classify(stalls(reader, known, found, states), found)
     names = _names(reader.meta, known, found)
     return Analysis(
         path=Path(path),
@@ -106,6 +107,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "duration_ns": scan.ended - scan.began,
         "events": int(scan.batches[:, 2].sum()),
         "ledger": totals(scan.ledger),
+        "lower_bounds": bool(scan.losses),
         "loss_windows": [{"start_ns": start, "duration_ns": end - start} for start, end in scan.losses],
         "stalls": records(analysis.stalls),
         "queues": records(analysis.queues),
@@ -170,14 +172,20 @@ def _without(frame: pd.DataFrame, meta: Mapping[str, Any], known: Sequence[Drive
 
 def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """:return: the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name."""
-    by_queue = stalls.groupby("queue").agg(
-        stalls=("start_ns", "size"),
-        stalled_ns=("duration_ns", "sum"),
-        longest_ns=("duration_ns", "max"),
-        open=("open", "sum"),
-        uncertain=("uncertain", "sum"),
+    classes = {STALL: "stalls", BRIEF: "brief", RECONFIGURATION: "reconfigurations"}
+    classed = pd.crosstab(stalls["queue"], stalls["class"]).reindex(columns=list(classes), fill_value=0)
+    times = (
+        stalls[stalls["class"] != RECONFIGURATION]
+        .groupby("queue")
+        .agg(
+            stalled_ns=("duration_ns", "sum"),
+            longest_ns=("duration_ns", "max"),
+            open=("open", "sum"),
+            uncertain=("uncertain", "sum"),
+        )
     )
-    frame = names.join(by_queue.reindex(names.index, fill_value=0).astype(np.int64))
+    by_queue = classed.rename(columns=classes).join(times)
+    frame = names.join(by_queue.reindex(names.index).fillna(0).astype(np.int64))
     frame[list(SUMS)] = scan.sums
     rare = scan.rare
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):

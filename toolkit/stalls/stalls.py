@@ -86,8 +86,8 @@ def _cause(
     names = {mask: gfp.names(int(mask), flags) for mask in cause["gfp"].dropna().unique()}
     cause["gfp_names"] = cause["gfp"].map(names)
     cause["cause"] = [
-        _sentence(row, scan, drivers, int(queue))
-        for row, queue in zip(cause.to_dict("records"), frame["queue"], strict=True)
+        _sentence(row, scan, drivers, int(queue), int(start))
+        for row, queue, start in zip(cause.to_dict("records"), frame["queue"], frame["start_ns"], strict=True)
     ]
     cause["posted"] = cause["posted_after"].where(
         (cause["posted_after"] != NOT_KNOWN) & (cause["queue"] == frame["queue"])
@@ -170,17 +170,21 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
     )
 
 
-def _sentence(refill: Mapping[Any, Any], scan: Scan, drivers: Sequence[Driver], queue: int) -> str:
-    """:return: the cause in words."""
+def _sentence(
+    refill: Mapping[Any, Any], scan: Scan, drivers: Sequence[Driver], queue: int, start: int
+) -> str:
+    """:return: the cause in words; `queue` and `start` [ns] are the stall's."""
     if pd.isna(refill["queue"]):
         return "no failed refill was seen"
-    where = f"{refill['context']} refill"
+    # The counts of the stall do not have a refill that ended before it.
+    article, earlier = ("an", "earlier ") if refill["ts"] < start else ("a", "")
+    where = f"{earlier}{refill['context']} refill"
     if int(refill["queue"]) != queue:
         other = scan.queues[int(refill["queue"])]
         where += f" of {drivers[other.driver].queue_label(other.queue)}"
     if pd.isna(refill["order"]):
         return f"{where} failed ({refill['gfp_names']})"
-    return f"order-{int(refill['order'])} allocation failed in a {where} ({refill['gfp_names']})"
+    return f"order-{int(refill['order'])} allocation failed in {article} {where} ({refill['gfp_names']})"
 
 
 def _spent(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:

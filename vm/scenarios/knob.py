@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--buffer", type=int, default=0, help="MiB that each socket may hold; 0: no sockets")
     arguments = parser.parse_args()
 
-    log = testbed.begin("knob")
+    log = testbed.begin("knob", arguments)
     no_sockets: AbstractContextManager[Sequence[socket.socket]] = nullcontext(())
     short: list[bool] = []
     try:

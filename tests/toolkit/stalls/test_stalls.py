@@ -81,7 +81,7 @@ def test_a_worker_that_another_queue_called(make_trace: Trace) -> None:
     other = failed(2, posted_after=5, queue=1)
     off, on = event("napi_off", 3, flags="in_worker"), event("napi_on", 4)
     stall = _only(make_trace([other, off, on]))
-    assert stall["cause"] == "softirq refill of queue 1 failed (GFP_ATOMIC)"
+    assert stall["cause"] == "earlier softirq refill of queue 1 failed (GFP_ATOMIC)"
     assert pd.isna(stall["posted"])
 
 
