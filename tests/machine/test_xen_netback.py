@@ -193,7 +193,7 @@ def test_a_copy_from_guest_to_guest(lab: Lab, machine: guest.Guest, tmp_path: Pa
         machine.module(f"vm.xen {words}")
 
 
-# It is about the emulated CPU, which once died of it; every other test puts probes on and takes them off, too.
+# It is about the emulated CPU, which once died of it; the other tests put probes on and off, too.
 @pytest.mark.slow
 def test_probes_go_on_and_off_under_traffic(lab: Lab, machine: guest.Guest) -> None:
     load(lab, machine, "stock")
