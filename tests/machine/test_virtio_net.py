@@ -40,7 +40,9 @@ def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: 
     assert judge(found) == []
     assert found["variant"] == "stock"
     longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
-    assert (longest["device"], longest["queue"], longest["state"]) == ("eth1", 0, "napi-off")
+    assert (longest["device"], longest["queue"]) == ("eth1", 0)
+    # Before the worker runs the ring may run dry: then the same time is in two states.
+    assert longest["napi_off_ns"] > 0.9 * longest["duration_ns"]
     assert not longest["open"]
     assert longest["order"] == 0
     assert longest["gfp_names"] == "GFP_ATOMIC"
