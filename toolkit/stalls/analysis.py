@@ -14,10 +14,11 @@ from toolkit import drivers
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls.flaps import flaps
+from toolkit.stalls.marks import queue_table, spread
 from toolkit.stalls.requests import requests
-from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
+from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
-from toolkit.stalls.states import intervals, same_device
+from toolkit.stalls.states import intervals
 from toolkit.trace.ledger import totals
 from toolkit.trace.reader import TraceReader
 
@@ -128,27 +129,20 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.DataFrame:
     """:return: device, queue, name, driver and size of each of scan.queues."""
     devices = {device["ifindex"]: device for device in [*meta.get("devices", []), *scan.devices]}
-    return pd.DataFrame(
-        [_name(queue, devices, known) for queue in scan.queues],
-        columns=["device", "queue", "name", "driver", "size"],
-    ).astype({"size": "Int64"})
-
-
-def _name(
-    queue: Queue, devices: Mapping[int, Mapping[str, Any]], traced: Sequence[Driver]
-) -> tuple[str, int, str, str | None, int | None]:
-    device = devices.get(queue.ifindex, {})
-    known: Mapping[str, Any] = next(
-        (each for each in device.get("queues", []) if each["queue"] == queue.queue), {}
-    )
-    driver = traced[queue.driver] if queue.driver < len(traced) else None
-    return (
-        device.get("name", f"if{queue.ifindex}"),
-        queue.queue,
-        known.get("name", driver.queue_name(queue.queue) if driver else f"rx-{queue.queue}"),
-        driver.name if driver else None,
-        known.get("size"),
-    )
+    queues = {
+        (ifindex, queue["queue"]): queue
+        for ifindex, device in devices.items()
+        for queue in reversed(device.get("queues", []))
+    }
+    rows = []
+    for number, ifindex, queue in scan.queues:
+        driver = known[number]
+        said = queues.get((ifindex, queue), {})
+        name = said.get("name", driver.queue_name(queue))
+        device = devices.get(ifindex, {}).get("name", f"if{ifindex}")
+        rows.append((device, queue, name, driver.name, said.get("size")))
+    columns = ["device", "queue", "name", "driver", "size"]
+    return pd.DataFrame(rows, columns=columns).astype({"size": "Int64"})
 
 
 def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
@@ -168,12 +162,12 @@ def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFra
     )
     frame = names.join(by_queue.reindex(names.index, fill_value=0).astype(np.int64))
     frame[list(SUMS)] = scan.sums
-    rare = scan.rare
+    rare, table = scan.rare, queue_table(scan.queues)
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):
         counts = np.bincount(rare["queue"][rare["kind"] == KIND[kind]], minlength=len(frame))
-        frame[name] = 0
-        for queue in np.flatnonzero(counts):
-            frame.loc[same_device(scan.queues, int(queue)), name] += counts[queue]
+        seen = np.flatnonzero(counts)
+        row, queue = spread(seen, table)
+        frame[name] = np.bincount(queue, counts[seen][row], len(frame)).astype(np.int64)
     # Of a worker that is called again and again most runs are in windows, with a refill each.
     runs = rare[rare["kind"] == KIND["window"]]
     frame["workers"] += np.bincount(runs["queue"], runs["refills"], len(frame)).astype(np.int64)
