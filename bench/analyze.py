@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.event import FLAG, KIND, NOT_KNOWN
-from toolkit.trace.ledger import Ledger
 from toolkit.trace.schema import EVENT, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -92,7 +91,6 @@ def write_synthetic(path: Path, events: int) -> None:
     chance = np.random.default_rng(0)
     queues = [{"queue": queue, "name": f"rx-{queue}", "size": 256} for queue in range(QUEUES)]
     meta = {
-        "format": 1,
         "kernel": "synthetic",
         "clock": {"monotonic_ns": S, "realtime_ns": 0, "boottime_ns": 0},
         "drivers": [{"name": "virtio_net", "variant": "synthetic", "regime": None, "hooks": []}],
@@ -110,7 +108,7 @@ def write_synthetic(path: Path, events: int) -> None:
         writer.close({"now_ns": now, "ledger": _ledger(counts), "end": {"reason": "duration"}})
 
 
-def _ledger(counts: NDArray[np.int64]) -> Ledger:
+def _ledger(counts: NDArray[np.int64]) -> dict[str, dict[str, list[int]]]:
     """Return a ledger of one CPU that delivered all of these events, counted by number of their kind."""
     return {
         name: {"attempted": [int(counts[number])], "delivered": [int(counts[number])], "dropped": [0]}

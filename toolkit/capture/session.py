@@ -27,7 +27,7 @@ from toolkit.capture.ring import Ring, ledger
 from toolkit.capture.start import Options, Start
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
-from toolkit.trace.schema import EVENT, FORMAT, Events
+from toolkit.trace.schema import EVENT, Events
 
 #: Events that wait for the disk: 32 MiB, locked before the pressure starts.
 POOL_EVENTS = 1 << 19
@@ -192,7 +192,6 @@ def _meta(
         )
     uname = os.uname()
     return {
-        "format": FORMAT,
         "toolkit": __version__,
         "kernel": uname.release,
         "arch": uname.machine,
