@@ -22,6 +22,9 @@ from toolkit.stalls.states import intervals
 from toolkit.trace.ledger import totals
 from toolkit.trace.reader import TraceReader
 
+LISTED = 1000
+"""As many rows of each table are in a summary, which is read as a whole: a megabyte at most."""
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -72,7 +75,7 @@ def analyze(path: Path | str) -> Analysis:
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
-    """:return: the JSON object of summary.json (docs/stalls.md), without verdict, witness and phases."""
+    """:return: the JSON object of summary.json (docs/stalls.md), without what toolkit.report adds to it."""
     meta, scan = analysis.meta, analysis.scan
     traced = [
         {
@@ -89,6 +92,15 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         }
         for each in meta["drivers"]
     ]
+    losses = pd.DataFrame(scan.losses, columns=["start_ns", "duration_ns"])
+    losses["duration_ns"] -= losses["start_ns"]
+    tables = {
+        "loss_windows": (losses, "duration_ns"),
+        "stalls": (analysis.stalls, "duration_ns"),
+        "queues": (analysis.queues, "stalled_ns"),
+        "flaps": (analysis.flaps, "deaf_ns"),
+        "requests": (analysis.requests, "requests"),
+    }
     return {
         "format": 1,
         "trace": analysis.path.name,
@@ -107,12 +119,17 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "duration_ns": scan.ended - scan.began,
         "events": int(scan.batches[:, 2].sum()),
         "ledger": totals(scan.ledger),
-        "loss_windows": [{"start_ns": start, "duration_ns": end - start} for start, end in scan.losses],
-        "stalls": records(analysis.stalls),
-        "queues": records(analysis.queues),
-        "flaps": records(analysis.flaps),
-        "requests": records(analysis.requests),
+        **{name: records(largest(table, by)) for name, (table, by) in tables.items()},
+        "left_out": {name: len(table) - LISTED for name, (table, _) in tables.items() if len(table) > LISTED},
     }
+
+
+def largest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """:return: the LISTED rows that have most of a column, in the order of the frame."""
+    if len(frame) <= LISTED:
+        return frame
+    most = np.argsort(-frame[by].to_numpy(np.float64, na_value=0), kind="stable")[:LISTED]
+    return frame.iloc[np.sort(most)]
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

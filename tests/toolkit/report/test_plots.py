@@ -149,3 +149,10 @@ def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
 def test_the_bars_are_as_long_as_the_stalls(make_trace: Trace) -> None:
     axis = plots.time_spent(_one(make_trace)).axes[0]
     assert [round(bar.get_width(), 6) for bar in axis.patches] == [1.0, 1.0, 2.0]  # type: ignore[attr-defined]
+
+
+def test_intervals_that_no_screen_tells_apart_are_drawn_as_one(make_trace: Trace) -> None:
+    analysis = analyze(make_trace([window(1)]))
+    start = pd.Series([BEGAN + S, BEGAN + S + 3_000_000, BEGAN + 5 * S])
+    spans = plots._spans(start, start + 1_000_000, analysis)
+    assert spans == [(1.0, 0.004), (5.0, 0.001)]

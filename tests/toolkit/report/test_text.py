@@ -81,6 +81,16 @@ def test_tables_have_units(make_trace: Trace) -> None:
     assert queues["NAPI gap max [ms]"].tolist() == ["-", "-"]
 
 
+def test_only_the_queues_that_stalled_longest_are_listed(
+    make_trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysis = analyze(make_trace([*worker_stall(2, 3, queue=1), window(4), window(5, queue=2)]))
+    assert text.queues_title(analysis) == "Queues"
+    monkeypatch.setattr(text, "QUEUES", 2)
+    assert text.queues_title(analysis) == "The 2 queues of 3 that stalled longest"
+    assert text.queue_table(analysis)["queue"].tolist() == ["0", "1"]
+
+
 def test_only_the_longest_stalls_are_listed(make_trace: Trace) -> None:
     batches = [worker_stall(each, each + 0.01 * each) for each in range(1, 31)]
     table = text.stall_table(analyze(make_trace(*batches, end=40)))
