@@ -273,28 +273,29 @@ def _count_gaps(
     Inside a window of n polls, n - 1 equal intervals are assumed. `polled` [ns] is when each queue's last
     poll before these events ended, 0 for none.
     """
-    end, busy, polls = columns["ts"].view(np.int64), columns["dur"].view(np.int64), columns["polls"]
+    end, polls = columns["ts"].view(np.int64), columns["polls"]
+    start = end - columns["dur"].view(np.int64)
     if not polls.min():
         at = np.flatnonzero(polls)
-        end, busy, polls, queue = end[at], busy[at], polls[at], queue[at]
+        end, start, polls, queue = end[at], start[at], polls[at], queue[at]
     if not len(polls):
         return
     if len(gaps) > 1:
         # NumPy sorts small numbers by radix.
-        order = np.argsort(queue.astype(np.min_scalar_type(len(gaps))), kind="stable")
-        end, busy, polls, queue = end[order], busy[order], polls[order], queue[order]
-    start = end - busy
+        small = queue.astype(np.min_scalar_type(len(gaps)))
+        order = np.argsort(small, kind="stable")
+        end, start, queue = end[order], start[order], small[order].astype(np.intp)
+        polls = polls[order] if polls.max() > 1 else polls
     first = np.concatenate([[0], np.flatnonzero(queue[1:] != queue[:-1]) + 1])
     mine = queue[first]
-    # An event that came later than it happened counts the same, whatever batch it is in.
-    latest = end.copy()
-    latest[first] = np.maximum(latest[first], polled[mine])
-    back = latest[1:] < latest[:-1]
+    latest = np.append(end, 0)
+    back = end[1:] < end[:-1]
     back[first[1:] - 1] = False
-    if back.any():
-        latest = pd.Series(latest).groupby(queue).cummax().to_numpy()
-    before = np.empty_like(end)
-    before[1:] = latest[:-1]
+    if back.any() or (end[first] < polled[mine]).any():
+        # An event that came later than it happened counts the same, whatever batch it is in.
+        latest[first] = np.maximum(end[first], polled[mine])
+        latest[:-1] = pd.Series(latest[:-1]).groupby(queue).cummax()
+    before = np.roll(latest, 1)[:-1]
     before[first] = np.where(polled[mine] > 0, polled[mine], NEVER)
     # Its gap is below zero, which is none.
     gap = start - before

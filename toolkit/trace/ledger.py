@@ -72,7 +72,9 @@ def changed(ledger: Ledger, changes: Changes) -> Ledger:
 
 def widened(counts: NDArray[np.int64], cpus: int) -> NDArray[np.int64]:
     """Return a copy of the counts of a kind for so many CPUs; those that it lacks have counted nothing."""
-    return np.pad(counts, ((0, 0), (0, cpus - counts.shape[1])))
+    found = np.zeros((len(COUNTS), cpus), np.int64)
+    found[:, : counts.shape[1]] = counts
+    return found
 
 
 def _rows(kind: str, lists: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
