@@ -2,7 +2,8 @@
 # Everything installs what it needs first: on a fresh Debian, `make demo` is the first command.
 
 PYTHON := .venv/bin/python
-APT := python3-venv qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
+APT := python3-venv
+APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
@@ -32,7 +33,8 @@ SHELL := /bin/bash
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/stamp ## install what the other targets need: Debian packages and .venv
+setup: .venv/stamp ## install what machines need: .venv and Debian packages, QEMU's tools among them
+	$(call apt_install,$(APT_MACHINES))
 
 .venv/stamp: pyproject.toml Makefile
 	$(call apt_install,$(APT))
@@ -40,7 +42,7 @@ setup: .venv/stamp ## install what the other targets need: Debian packages and .
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-setup-vagrant: .venv/stamp ## also install Vagrant and libvirt
+setup-vagrant: setup ## also install Vagrant and libvirt
 	$(call apt_install,$(APT_VAGRANT))
 
 setup-test: setup-vagrant ## also install the browser that looks at the pages
@@ -49,7 +51,7 @@ setup-test: setup-vagrant ## also install the browser that looks at the pages
 demo: setup ## boot a machine, make its NIC deaf, trace it, show the stall in out/demo
 	$(PYTHON) -m vm.demo
 
-check: setup ## lint, types and unit tests
+check: .venv/stamp ## lint, types and unit tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -63,10 +65,10 @@ test-all: setup-test check ## also the trials that take long
 	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m 'machine or browser or notebook or long'
 	$(PYTHON) -m tests.times out/tests.xml
 
-notebooks: setup ## execute the notebooks of analysis/ into docs/notebooks
+notebooks: .venv/stamp ## execute the notebooks of analysis/ into docs/notebooks
 	$(PYTHON) -c 'import pathlib, toolkit.report.notebook as n; n.refresh(pathlib.Path("docs/notebooks"))'
 
-man: setup ## make the manual pages in docs/man from the commands
+man: .venv/stamp ## make the manual pages in docs/man from the commands
 	mkdir -p docs/man
 	$(PYTHON) -m toolkit.manual docs/man
 

@@ -15,9 +15,13 @@
 # # virtio_net: a stall, from its events up
 #
 # A queue of virtio_net is filled with fresh buffers by its NAPI poll, in softirq, where an allocation must
-# not wait. If one fails, the driver hands over to its refill worker, which may wait. For each queue the
-# worker **turns NAPI off**, refills, and turns it on: while it waits for memory, nobody takes packets,
-# whatever is still posted.
+# not wait. What happens when one fails depends on the kernel:
+#
+# - **delayed work, NAPI off** (before 6.19): the driver hands over to its refill worker, which may wait. For
+#   each queue the worker **turns NAPI off**, refills, and turns it on: while it waits for memory, nobody
+#   takes packets, whatever is still posted.
+# - **NAPI repoll** (from 6.19 on): there is no worker. The poll says that it used its whole budget, so NAPI
+#   polls again at once, and each poll tries a refill that may not wait: an empty queue **spins**.
 #
 # This notebook shows that in a trace, event by event. `toolkit analyze TRACE --notebook FILE` runs it on
 # yours; what is said here in general holds for any, the numbers are those of the trace.
@@ -58,7 +62,7 @@ events.groupby("kind", observed=True).agg(
 )
 
 # %% [markdown]
-# How this kernel retries a failed refill, and which hooks there were to see it with:
+# Which of the two this kernel does, and which hooks there were to see it with:
 
 # %%
 for driver in trace.meta["drivers"]:
@@ -85,8 +89,12 @@ failed.assign(second=(failed["ts"] - began) / 1e9)[
 # ## What followed it
 #
 # The rare events around the longest stall, in milliseconds since it began. Read it downwards: the
-# allocation fails, the refill is not complete, the worker comes (`worker_in`), turns NAPI off
-# (`napi_off`), is in `reclaim` again and again, has refilled (`refill`), and turns NAPI on.
+# allocation fails, the refill is not complete.
+#
+# - With a worker: it comes (`worker_in`), turns NAPI off (`napi_off`), is in `reclaim` again and again, has
+#   refilled (`refill`), and turns NAPI on.
+# - With NAPI repoll: the next polls' refills fail likewise, thousands of times a second. The first four in
+#   each 10 ms are here, the others are counted in windows. The one that succeeds is in a window, too.
 
 # %%
 longest = trace.stalls.nlargest(1, "duration_ns")
@@ -108,7 +116,7 @@ story if len(story) <= 24 else pd.concat([story.head(12), story.tail(12)])
 #
 # Posted buffers, as every window and refill saw them, and the packets that polls took. In a stall with
 # NAPI off the line simply stops: nobody looks. How many buffers were left does not matter then, the device
-# has used them up soon after.
+# has used them up soon after. A queue that spins is looked at all the time, and has none.
 
 # %%
 queue = longest["queue"].iloc[0] if len(longest) else 0
@@ -137,21 +145,24 @@ plt.show()
 # %% [markdown]
 # ## Where the time went
 #
-# The worker's refill waited for memory: direct reclaim is what it did meanwhile. `waiting` is the time in
-# which no such refill was running.
+# A refill by a worker waits for memory: direct reclaim is what it does meanwhile. `waiting` is the time in
+# which no such refill was running; without a worker that is all of it, and `spinning` says how much of it
+# went into polls whose refills failed.
 
 # %%
-spent = trace.stalls[["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns"]] / 1e9
-spent.columns = ["duration [s]", "reclaim [s]", "refill, without reclaim [s]", "waiting [s]"]
+spent = trace.stalls[["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns", "spin_ns"]] / 1e9
+spent.columns = ["duration [s]", "reclaim [s]", "refill, without reclaim [s]", "waiting [s]", "spinning [s]"]
 spent.insert(0, "start [s]", (trace.stalls["start_ns"] - began) / 1e9)
-spent.join(trace.stalls[["queue", "state", "refills", "retries", "cause"]]).round(6).head(20)
+spent.join(trace.stalls[["queue", "state", "class", "refills", "failed", "retries", "cause"]]).round(6).head(
+    20
+)
 
 # %% [markdown]
 # ## Not the same: from the failed refill to the next good one
 #
-# It is tempting to measure a stall from outside: a failed refill begins it, a good one ends it. But an
-# atomic refill may succeed long before the worker returns, and a worker that holds NAPI off refills
-# without one poll. The states of the queue say when it could receive.
+# It is tempting to measure a stall from outside: a failed refill begins it, a good one ends it. But where
+# there is a worker, an atomic refill may succeed long before it returns, and a worker that holds NAPI off
+# refills without one poll. The states of the queue say when it could receive.
 
 # %%
 states = trace.states.assign(

@@ -60,14 +60,14 @@ for driver in trace.meta["drivers"]:
 # ## Blocked, again and again
 #
 # A queue is *blocked* while the packet at its head needs more slots than are free, or while the device queue
-# is stopped. Both happen all the time and end by themselves; that is flow control. `posted` says how many
-# slots were free when it began.
+# is stopped. Both happen all the time and end by themselves; that is flow control, and the `class` of a stall
+# below 10 ms is brief. `posted` says how many slots were free when it began.
 
 # %%
 stalls = trace.stalls
 blocked = stalls.assign(
     second=(stalls["start_ns"].astype("int64") - began) / 1e9, ms=stalls["duration_ns"] / 1e6
-)[["device", "name", "second", "ms", "open", "posted", "cause"]].round(3)
+)[["device", "name", "second", "ms", "open", "class", "posted", "cause"]].round(3)
 blocked if len(blocked) <= 16 else pd.concat([blocked.head(8), blocked.tail(8)])
 
 # %% [markdown]
@@ -155,7 +155,7 @@ print(trace.agreement["sentence"] if trace.agreement else "There is no witness."
 
 # %%
 flaps = trace.summary["flaps"]
-print(f"netback took the link of this guest away {len(flaps)} time(s)")
+print(f"How often netback took the link of this guest away: {len(flaps)}")
 
 # %% [markdown]
 # ## "Ready" is no recovery

@@ -24,7 +24,7 @@ from toolkit.capture import program
 from toolkit.drivers import load
 
 drivers = [load(sys.argv[1])]
-macros = program.defines(drivers, full=False, only_devices=False, only_queues=False)
+macros = program.defines(drivers, ring=1 << 20, full=False, only_devices=False, only_queues=False)
 bpf, _ = program.compile_program(drivers, macros)
 for cycle in range(int(sys.argv[2])):
     program.attach(bpf, program.hooks(drivers))

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What `pip install .` installs works by itself: probes included, no checkout, no bcc."""
+"""What `pip install .` installs works by itself, without checkout and bcc; what a recorder installs, too."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -42,3 +44,53 @@ def test_wheel_analyzes_a_trace_anywhere(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "eth1 went deaf once" in done.stdout
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split("[^a-z0-9-]", line)[0] for line in requirements}
+
+
+def _dependencies() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [str(line) for line in project["dependencies"]]
+
+
+def _recorder_requirements() -> list[str]:
+    lines = (ROOT / "requirements-record.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def _run_recorder(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code without the packages that a recorder leaves out; typer brings rich."""
+    absent = _names(_dependencies()) - _names(_recorder_requirements()) - {"rich"}
+    assert "pandas" in absent
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_recorder_requirements_are_dependencies() -> None:
+    assert set(_recorder_requirements()) < set(_dependencies())
+
+
+@pytest.mark.parametrize("module", ["capture.start", "capture.session", "capture.recent", "trace.writer"])
+def test_recorder_needs_no_other_package(module: str) -> None:
+    done = _run_recorder(f"import toolkit.{module}")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["info", str(TRACE)], ["drivers"], ["trace", "--help"]])
+def test_recorder_has_these_commands(words: list[str]) -> None:
+    done = _run_recorder(f"from toolkit.cli import main; sys.argv[1:] = {words}; main()")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["analyze", str(TRACE)], ["compare", str(TRACE), str(TRACE)], ["export", str(TRACE)]]
+)
+def test_recorder_says_how_to_get_the_other_commands(words: list[str]) -> None:
+    done = _run_recorder(f"from toolkit.cli import main; sys.argv[1:] = {words}; main()")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "toolkit: error: this needs pandas, which is not installed; "
+        f"in the toolkit's checkout, run: {sys.executable} -m pip install '.'\n"
+    )

@@ -6,9 +6,13 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
+from typer._completion_classes import completion_init
+from typer.completion import install_callback, show_callback
 
 import toolkit
+from toolkit.completion import Shell
 from toolkit.errors import UserError
+from toolkit.extras import missing
 from toolkit.printable import printable
 
 app = typer.Typer(
@@ -17,6 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    # Typer's own options take the shell that calls them, and no other.
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -34,8 +40,34 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    _install: Annotated[
+        Shell | None,
+        typer.Option(
+            "--install-completion",
+            metavar="SHELL",
+            callback=install_callback,
+            is_eager=True,
+            expose_value=False,
+            help="Install completion for bash, zsh or fish.",
+        ),
+    ] = None,
+    _show: Annotated[
+        Shell | None,
+        typer.Option(
+            "--show-completion",
+            metavar="SHELL",
+            callback=show_callback,
+            is_eager=True,
+            expose_value=False,
+            help="Show what would be installed.",
+        ),
+    ] = None,
 ) -> None:
     pass
+
+
+# Without it the shells are not known.
+completion_init()
 
 
 for _name in COMMANDS:
@@ -45,9 +77,14 @@ for _name in COMMANDS:
 def main() -> NoReturn:
     """Runs the command line; a mistake of the user is one sentence and an exit code, not a traceback."""
     try:
-        app()
+        app(prog_name="toolkit")
     except UserError as error:
         message, code = str(error), error.exit_code
+    except ModuleNotFoundError as error:
+        # A recorder is installed without what an analysis needs; a module of our own is never missing.
+        if error.name is None or error.name.startswith("toolkit"):
+            raise
+        message, code = str(missing(error.name)), 1
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a shell completes besides commands, options and files."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Shell(StrEnum):
+    """Shells that complete."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
 
 
 def drivers(incomplete: str) -> list[str]:
@@ -30,7 +39,7 @@ Device = Annotated[
         "--device",
         "-d",
         metavar="DEVICE",
-        help="Only this network device; may be repeated.",
+        help="Only this network device, NAMESPACE/DEVICE if it is in another namespace; may be repeated.",
         autocompletion=devices,
     ),
 ]

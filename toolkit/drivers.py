@@ -20,7 +20,7 @@ REFUSED = "refused frames"
 """What a witness counts of most drivers."""
 
 #: Members of Driver that a driver.toml may leave out.
-_WORDS = ("netif", "rx", "posted", "refused", "does", "deaf")
+_WORDS = ("netif", "rx", "posted", "polls", "refused", "does", "deaf")
 _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
 #: Column of an event -> operator -> value; an event matches when every one of them holds.
@@ -29,21 +29,29 @@ Condition = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Hook:
-    """A BPF function and the ordered places it may be attached to (``kprobe:function`` …)."""
+    """A BPF function and the ordered places it may be attached to (``kprobe:function`` …).
+
+    `tells` are the columns of stalls and queues (docs/stalls.md) that are not known without it.
+    """
 
     program: str
     at: tuple[str, ...]
     required: bool
     missing: str
+    tells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Field:
-    """A member of a kernel struct, the first of ``of`` that BTF knows; ``OFF_<name>`` in C."""
+    """A member of a kernel struct, the first of ``of`` that BTF knows; ``OFF_<name>`` in C.
+
+    `module` is whose BTF has it, where it is neither the driver's own nor the kernel's.
+    """
 
     name: str
     of: tuple[str, ...]
     required: bool
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Driver:
     :param netif: of a driver that binds no network device, the files (a pattern) that name what it uses.
     :param rx: what comes before the number of a queue.
     :param posted: what is counted as posted.
+    :param polls: what is counted as polls.
     :param refused: what a witness counts as refused.
     :param does: what a queue does when it is not stalled, and `deaf`, what it is when it is.
     """
@@ -90,6 +99,7 @@ class Driver:
     netif: str = ""
     rx: str = "rx"
     posted: str = POSTED
+    polls: str = "NAPI polls"
     refused: str = REFUSED
     does: str = "receives"
     deaf: str = "deaf"
@@ -141,11 +151,8 @@ def load(name: str) -> Driver:
         queue=table["queue"],
         poll=table.get("poll", ""),
         directory=directory,
-        hooks=read_hooks(table),
-        fields=tuple(
-            Field(entry["name"], tuple(entry["of"]), entry.get("required", False))
-            for entry in table.get("field", [])
-        ),
+        hooks=_hooks(table),
+        fields=_fields(table),
         regimes=tuple(
             Regime(entry["name"], tuple(entry["hooks"]), tuple(entry.get("functions", [])))
             for entry in table["regime"]
@@ -163,11 +170,32 @@ def load(name: str) -> Driver:
     )
 
 
-def read_hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
+def core() -> tuple[tuple[Hook, ...], tuple[Field, ...]]:
+    """The hooks and the fields of core.c, which every driver has."""
+    with (PROBES / "core.toml").open("rb") as file:
+        table = tomllib.load(file)
+    return _hooks(table), _fields(table)
+
+
+def _hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
     """The ``[[hook]]`` entries of a driver.toml or of core.toml."""
     return tuple(
-        Hook(entry["program"], tuple(entry["at"]), entry.get("required", False), entry.get("missing", ""))
+        Hook(
+            entry["program"],
+            tuple(entry["at"]),
+            entry.get("required", False),
+            entry.get("missing", ""),
+            tuple(entry.get("tells", [])),
+        )
         for entry in table.get("hook", [])
+    )
+
+
+def _fields(table: Mapping[str, Any]) -> tuple[Field, ...]:
+    """The ``[[field]]`` entries of a driver.toml or of core.toml."""
+    return tuple(
+        Field(entry["name"], tuple(entry["of"]), entry.get("required", False), entry.get("module", ""))
+        for entry in table.get("field", [])
     )
 
 

@@ -8,7 +8,8 @@ class UserError(Exception):
     """Its text is one sentence that says what is wrong and what to do; shown without a traceback.
 
     :param message: the sentence.
-    :param exit_code: 1 for a mistake; 3 where a result was written but rests on a damaged trace.
+    :param exit_code: 1 for a mistake; 3 where a result was written but rests on a damaged trace; 4 where a
+        limit is exceeded that the user gave.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:

@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Packages that only some users need, by the extra that brings them (pyproject.toml)."""
+"""Packages that some users do not need: those of an extra, and those that a recorder leaves out."""
 
+import sys
 from importlib.util import find_spec
 
 from toolkit.errors import UserError
 
 
 def need(extra: str, *modules: str) -> None:
-    """Makes sure that the modules of an extra are there.
+    """Make sure that the modules of an extra are installed.
 
     :raises UserError: if one is missing.
     """
-    if missing := [module for module in modules if find_spec(module) is None]:
-        raise UserError(
-            f"this needs {', '.join(missing)}, which is not there: pip install 'rx-stall-toolkit[{extra}]'."
-        )
+    if names := [module for module in modules if find_spec(module) is None]:
+        raise missing(*names, extra=extra)
+
+
+def missing(*names: str, extra: str = "") -> UserError:
+    """Return the error that says which packages are missing, and how to install them for this interpreter.
+
+    :param names: of the modules.
+    :param extra: that brings them; without one, the toolkit itself does.
+    """
+    return UserError(
+        f"this needs {', '.join(names)}, which is not installed; "
+        f"in the toolkit's checkout, run: {sys.executable} -m pip install '.{f'[{extra}]' if extra else ''}'"
+    )

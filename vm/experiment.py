@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 import toolkit
+from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.report import comparison as report
 from toolkit.stalls import comparison
@@ -239,7 +240,7 @@ def _in_words(run: pd.Series) -> str:
     """:return: what a run was like."""
     refused = "" if pd.isna(run["refused"]) else f", refused: {run['refused']:.1%}"
     return (
-        f"{run['stalls']} stall(s), {run['stalled_ns'] / 1e9:.3f} s in sum, "
+        f"{count(run['stalls'], 'stall')}, {run['stalled_ns'] / 1e9:.3f} s in sum, "
         f"the longest {run['longest_ns'] / 1e9:.3f} s{refused}"
     )
 

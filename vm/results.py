@@ -81,7 +81,7 @@ def _about(manifest: dict[str, Any], runs: dict[str, pd.DataFrame], repeated: in
         f"{len(every)} runs, each in a fresh machine: {counts}. {machine['description'][0].upper()}"
         f"{machine['description'][1:]}; {machine['memory_mb']} MiB, {machine['cpus']} CPUs"
         f"{', ' + manifest['accel'] if 'accel' in manifest else ''}; kernel {every['kernel'].iloc[0]}. "
-        f"{repeated} run(s) could not be used and were repeated, {aside} of those that stayed are set aside. "
+        f"Runs that could not be used and were repeated: {repeated}; set aside of the others: {aside}. "
         f"Events dropped: {every['dropped'].sum()}."
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Run
 from toolkit import completion
 from toolkit.drivers import names
 
@@ -30,6 +31,32 @@ def bash_script() -> str:
 def test_there_is_a_script_for_each_shell(shell: str) -> None:
     script = _asked(_TOOLKIT_COMPLETE=f"source_{shell}")
     assert f"complete_{shell}" in script and "toolkit" in script
+
+
+@pytest.mark.parametrize(
+    ("shell", "file"),
+    [
+        ("bash", ".bash_completions/toolkit.sh"),
+        ("zsh", ".zfunc/_toolkit"),
+        ("fish", ".config/fish/completions/toolkit.fish"),
+    ],
+)
+def test_the_completion_that_is_asked_for_is_installed_in_whatever_shell(
+    shell: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    code, out, _ = run("--install-completion", shell)
+    assert code == 0
+    assert out.startswith(f"{shell} completion installed in {tmp_path / file}")
+    assert f"complete_{shell}" in (tmp_path / file).read_text()
+    assert [path.name for path in tmp_path.glob("**/*toolkit*")] == [Path(file).name]
+    assert f"complete_{shell}" in run("--show-completion", shell)[1]
+
+
+def test_no_shell_or_an_unknown_one_is_a_wrong_option(run: Run) -> None:
+    assert run("--install-completion")[0] == 2
+    assert run("--install-completion", "csh")[0] == 2
 
 
 @pytest.mark.parametrize(

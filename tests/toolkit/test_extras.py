@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import sys
 import tomllib
 from pathlib import Path
 
@@ -18,8 +19,13 @@ def test_missing_modules_are_named_with_their_extra() -> None:
     with pytest.raises(UserError) as error:
         extras.need("metrics", "json", "no_such_module", "nor_this")
     assert str(error.value) == (
-        "this needs no_such_module, nor_this, which is not there: pip install 'rx-stall-toolkit[metrics]'."
+        "this needs no_such_module, nor_this, which is not installed; "
+        f"in the toolkit's checkout, run: {sys.executable} -m pip install '.[metrics]'"
     )
+
+
+def test_a_missing_package_of_no_extra_comes_with_the_toolkit() -> None:
+    assert str(extras.missing("pandas")).endswith(f"{sys.executable} -m pip install '.'")
 
 
 def test_each_extra_that_is_named_exists() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import toolkit
 from tests.conftest import DATA, Run
-from toolkit.report import text
+from toolkit.report import plots, text
 from toolkit.stalls import comparison
 from toolkit.stalls.analysis import summary
 from toolkit.stalls.runs import read_runs
@@ -73,7 +73,7 @@ def test_recorded_variants_compare_as_they_did(monkeypatch: pytest.MonkeyPatch) 
             "virtio_net_variants/stock/001",
             "virtio_net_variants/paced/001",
             3,
-            "1 run(s) of stock and 1 of paced",
+            "1 run of stock and 1 of paced",
         ),
         ("virtio_net_variants/stock", "virtio_net_variants/stock/001", 1, "is in both sets"),
         ("virtio_net_variants", "virtio_net_pressure", 1, "the base mixes builds of the driver"),
@@ -131,6 +131,61 @@ def test_xen_netback_stays_stopped_without_its_fix() -> None:
     assert last["duration_ns"] == pytest.approx(31.581e9, abs=1e6)
     assert trace.agreement and trace.agreement["agrees"]
     assert trace.summary["flaps"] == []
+
+
+@pytest.mark.parametrize(
+    ("recording", "stalls", "brief"),
+    [
+        ("xen_netback/unfixed", 1, 42),
+        ("virtio_net_variants/paced/001", 29, 113),
+        ("virtio_net_variants/stock/001", 3, 1),
+        ("virtio_net_pressure", 1, 0),
+    ],
+)
+def test_brief_stalls_are_told_apart(recording: str, stalls: int, brief: int) -> None:
+    trace = toolkit.read(DATA / recording / "trace.rxt")
+    assert len(trace.stalls) == stalls + brief
+    (queue,) = trace.queues.to_dict("records")
+    assert (queue["stalls"], queue["brief"], queue["reconfigurations"]) == (stalls, brief, 0)
+    times = "once" if stalls == 1 else f"{stalls} times"
+    assert f"went deaf {times} in" in trace.verdict
+    assert ("Not counted" in trace.verdict) == (brief > 0)
+
+
+@pytest.mark.parametrize(
+    ("recording", "queue", "longest"),
+    [
+        ("qlge/unfixed", "rx-1 lbq", 94.344),
+        ("xen_netback/unfixed", "rx-0", 31.580),
+        ("aoe/stock", "target-0", 22.017),
+    ],
+)
+def test_the_longest_gap_goes_on_to_the_end_of_the_trace(recording: str, queue: str, longest: float) -> None:
+    trace = toolkit.read(DATA / recording / "trace.rxt")
+    gap = trace.queues.set_index("name")["gap_max_ns"][queue]
+    assert gap == pytest.approx(longest * 1e9, abs=2e6)
+    # The poll that met the stall was a moment before it or in it.
+    assert abs(gap - trace.stalls["duration_ns"].max()) < 2e6
+
+
+def test_a_refill_that_failed_before_a_stall_is_not_counted_in_it_and_is_said_to_be_earlier() -> None:
+    (stall,) = toolkit.read(DATA / "virtio_net_pressure" / "trace.rxt").stalls.to_dict("records")
+    assert stall["failed"] == 0
+    assert stall["cause"] == "order-0 allocation failed in an earlier softirq refill (GFP_ATOMIC)"
+
+
+@pytest.mark.parametrize(
+    ("recording", "polls"),
+    [
+        ("virtio_net_pressure", "NAPI polls"),
+        ("aoe/stock", "looks for a frame"),
+        ("xen_netback/unfixed", "rounds of the guest-rx thread"),
+    ],
+)
+def test_gaps_are_between_what_the_driver_calls_a_poll(recording: str, polls: str) -> None:
+    trace = toolkit.read(DATA / recording / "trace.rxt")
+    assert plots.poll_gaps(trace.analysis).axes[0].get_title().startswith(f"Gaps between {polls}\n")
+    assert not text.queue_table(trace.analysis).columns.str.contains("NAPI").any()
 
 
 def test_a_paused_guest_is_ready_and_deaf() -> None:

@@ -61,7 +61,7 @@ def test_page_says_what_was_run_and_found(experiment: Path, tmp_path: Path) -> N
     assert (
         "4 runs, each in a fresh machine: 2 of stock, 2 of paced. One NIC; 1024 MiB, 2 CPUs, tcg; kernel 6.1."
     ) in page
-    assert "3 run(s) could not be used and were repeated, 0 of those that stayed are set aside." in page
+    assert "Runs that could not be used and were repeated: 3; set aside of the others: 0." in page
     comparison = json.loads((RUNS / "comparison.json").read_text())
     assert f"- **stock → paced: improved.** {comparison['sentence']}" in page
     title = "stock and paced under pressure: every run, by metric"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,14 @@ from vm.wire import frames, sender
 
 NAME = f"rx-stall-test-{os.getpid()}"
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/dev/net/tun").exists(), reason="makes a tap device, as root"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not Path("/dev/net/tun").exists(), reason="makes a tap device, as root"
+    ),
+    pytest.mark.skipif(
+        not (shutil.which("ip") and shutil.which("umount")), reason="needs ip and umount: `make setup`"
+    ),
+]
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from toolkit.capture import kernel, program
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 
+#: Size of the ring of events that is tried, in bytes.
+_RING = 1 << 20
+
 
 class Finding(NamedTuple):
     """One thing looked at; mend is empty where nothing is to be done."""
@@ -49,7 +52,7 @@ def check(driver: Driver) -> list[Finding]:
         return findings
     macros = look(
         "struct members",
-        lambda: program.defines([driver], full=False, only_devices=False, only_queues=False),
+        lambda: program.defines([driver], ring=_RING, full=False, only_devices=False, only_queues=False),
         lambda found: f"{sum(name.startswith('OFF_') for name in found)} offsets from BTF",
     )
     if macros is None:

@@ -6,6 +6,7 @@ Compiling takes longest, and needs neither numpy nor Arrow: those are imported w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Options:
     queues: Sequence[int] = ()
     duration: float | None = None
     full: bool = False
+    ring_mib: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Start:
     :param facts: of each driver's module (kernel.module_facts).
     :param identities: of each driver's module, to know when it is another (kernel.module_identity).
     :param devices: all of the drivers' devices (kernel.devices).
-    :param ifindexes: of the devices that were asked for; empty: all.
+    :param chosen: the devices that were asked for, each by network namespace (inode number) and name; empty:
+        all.
+    :param ring: size of the kernel's ring of events, in bytes.
     :param program: the compiled program, and in words against what it was compiled.
     """
 
@@ -42,7 +46,8 @@ class Start:
     facts: list[dict[str, Any]]
     identities: list[int | None]
     devices: list[dict[str, Any]]
-    ifindexes: list[int]
+    chosen: list[tuple[int, str]]
+    ring: int
     program: Future[tuple[Any, str]]
 
 
@@ -56,16 +61,32 @@ def begin(options: Options) -> Start:
     facts = [kernel.module_facts(driver.module) for driver in drivers]
     identities = [kernel.module_identity(driver.module) for driver in drivers]
     devices = [device for driver in drivers for device in kernel.devices(driver)]
-    ifindexes = choose(devices, options)
+    chosen = choose(devices, options)
+    ring = ring_bytes(options.ring_mib)
     pool = ThreadPoolExecutor(1, "rxt-compile")
-    compiled = pool.submit(_compile, options)
+    compiled = pool.submit(_compile, options, ring)
     pool.shutdown(wait=False)
-    return Start(options, facts, identities, devices, ifindexes, compiled)
+    return Start(options, facts, identities, devices, chosen, ring, compiled)
 
 
-def _compile(options: Options) -> tuple[Any, str]:
+def ring_bytes(mib: int | None) -> int:
+    """Return the size of the kernel's ring of events, a power of two.
+
+    By default it is the largest up to 1/128 of this machine's memory, but 8 MiB at least and 128 at most:
+    of a million events a second, 8 MiB hold those of 0.1 s, and 128 MiB those of nearly two seconds.
+
+    :param mib: what was asked for; it is rounded up.
+    """
+    if mib is not None:
+        return (1 << (mib - 1).bit_length()) << 20
+    share = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 128
+    return min(max(1 << share.bit_length() - 1, 8 << 20), 128 << 20)
+
+
+def _compile(options: Options, ring: int) -> tuple[Any, str]:
     macros = program.defines(
         options.drivers,
+        ring=ring,
         full=options.full,
         only_devices=bool(options.devices),
         only_queues=bool(options.queues),
@@ -73,22 +94,34 @@ def _compile(options: Options) -> tuple[Any, str]:
     return program.compile_program(options.drivers, macros)
 
 
-def choose(devices: list[dict[str, Any]], options: Options) -> list[int]:
-    """Return the interface indexes of the devices asked for; none: all.
+def choose(devices: list[dict[str, Any]], options: Options) -> list[tuple[int, str]]:
+    """Return the devices asked for, each by network namespace (inode number) and name; none: all.
 
-    :raises UserError: if a device or a queue is not there.
+    NAMESPACE/DEVICE is a device in a network namespace that has a name; only its events will tell whether it
+    is there.
+
+    :raises UserError: if a device, a queue or a namespace is not there.
     """
-    by_name = {device["name"]: device for device in devices}
     names = ", ".join(driver.name for driver in options.drivers)
-    if unknown := [name for name in options.devices if name not in by_name]:
-        raise UserError(f"no device {unknown[0]!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
-    chosen = [by_name[name] for name in options.devices] or devices
-    known = {queue["queue"] for device in chosen for queue in device["queues"]}
+    there, here = kernel.namespaces(), kernel.netns()
+    by_name = {device["name"]: device for device in devices}
+    chosen = []
+    for asked in options.devices:
+        namespace, _, name = asked.rpartition("/")
+        if namespace and namespace not in there:
+            raise UserError(
+                f"no network namespace {namespace!r}; there is: {', '.join(there) or 'none with a name'}."
+            )
+        if not namespace and name not in by_name:
+            raise UserError(f"no device {name!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
+        chosen.append((there[namespace] if namespace else here, name))
+    looked_at = [by_name[name] for name in options.devices if name in by_name] or devices
+    known = {queue["queue"] for device in looked_at for queue in device["queues"]}
     # Of some devices only the events will tell.
-    tell = all(device["queues"] for device in chosen)
+    tell = all(device["queues"] for device in looked_at) and not any("/" in name for name in options.devices)
     if tell and (unknown_queues := [queue for queue in options.queues if queue not in known]):
         raise UserError(
-            f"no queue {unknown_queues[0]} on {', '.join(device['name'] for device in chosen)}; "
+            f"no queue {unknown_queues[0]} on {', '.join(device['name'] for device in looked_at)}; "
             f"there is: {', '.join(map(str, sorted(known)))}."
         )
-    return [device["ifindex"] for device in chosen] if options.devices else []
+    return chosen

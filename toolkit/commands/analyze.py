@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 _TRACE_HELP = "Trace files of `toolkit trace`, or directories that are searched for them (*.rxt), also below."
 _DIR_HELP = "Write tables and plots here; for several traces, a table of all and a directory for each."
+
+
+def _nanoseconds(text: str) -> int:
+    """Read a time: 1s, 200ms, 0.5."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|ms|us|)", text)
+    if not found:
+        raise typer.BadParameter(f"{text!r} is not a time such as 1s or 200ms.")
+    return round(float(found[1]) * {"s": 1e9, "": 1e9, "ms": 1e6, "us": 1e3}[found[2]])
 
 
 def analyze(
@@ -42,6 +51,12 @@ def analyze(
             metavar="FILE", help="Run the driver's notebook on TRACE, or that for many traces (.ipynb)."
         ),
     ] = None,
+    fail_over: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TIME", parser=_nanoseconds, help="Exit with 4 if a stall is longer, such as 1s or 200ms."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
@@ -52,8 +67,10 @@ def analyze(
     A witness.json and a phases.json beside a trace that is the only one in its directory are used.
 
     Exits with 3 if a trace is cut off or damaged; what can be read is analysed nevertheless.
+    With --fail-over, exits with 4 if a stall is longer; with 3 if events were dropped or no packet came,
+    so that it is not known.
 
-    Example: toolkit analyze before.rxt -o before --html before.html
+    Example: toolkit analyze before.rxt -o before --html before.html --fail-over 1s
     """
     import toolkit
     from toolkit.report import files
@@ -91,8 +108,35 @@ def analyze(
     sys.stdout.flush()
     if notebook:
         _run_notebook(opened, notebook, force=force)
+    if fail_over is not None:
+        _limit(opened, fail_over)
     if damage := [trace.damage for trace in opened if trace.damage]:
         raise UserError(" ".join(damage), exit_code=3)
+
+
+def _limit(traces: Sequence[Trace], limit: int) -> None:
+    """Make sure that no stall is longer than the limit [ns]; reconfigurations are none.
+
+    :raises UserError: with exit code 4 if one is, with 3 if that is not known.
+    """
+    from toolkit.report.text import doubt
+    from toolkit.stalls.classes import RECONFIGURATION
+
+    doubts = []
+    for trace in traces:
+        stalls = trace.stalls[trace.stalls["class"] != RECONFIGURATION]
+        longest = int(stalls["duration_ns"].max()) if len(stalls) else 0
+        if longest > limit:
+            raise UserError(
+                f"{trace.path}: a stall of {longest / 1e9:g} s is longer than {limit / 1e9:g} s.", exit_code=4
+            )
+        # Damage is said anyway.
+        if (why := doubt(trace.analysis)) and not trace.damage:
+            doubts.append(
+                f"{trace.path}: whether a stall was longer than {limit / 1e9:g} s is not known: {why}."
+            )
+    if doubts:
+        raise UserError(" ".join(doubts), exit_code=3)
 
 
 def _folders(traces: list[Path], output: Path | None) -> list[Path | None]:

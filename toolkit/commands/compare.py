@@ -3,6 +3,7 @@
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,12 @@ import typer
 from toolkit.printable import printable
 
 _DIR_HELP = "Write comparison.json, runs.csv, report.html and the plot here."
+
+
+class FailOn(StrEnum):
+    """Verdicts that a script may take for a failure."""
+
+    WORSE = "worse"
 
 
 def compare(
@@ -22,6 +29,9 @@ def compare(
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help=_DIR_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(metavar="worse", help="Exit with 4 if that is the verdict.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files in DIR.")] = False,
 ) -> None:
     """Say whether a candidate stalls less, and how sure it is.
@@ -31,8 +41,9 @@ def compare(
     A directory is searched for *.rxt, also below. A witness.json and a phases.json beside a trace are used.
 
     Exits with 0 for improved, worse, and no difference seen; with 3 for cannot say.
+    With --fail-on worse, exits with 4 for worse.
 
-    Example: toolkit compare runs/unfixed runs/patched -o out
+    Example: toolkit compare runs/unfixed runs/patched -o out --fail-on worse
     """
     import toolkit
     from toolkit.outputs import refuse_inputs
@@ -59,6 +70,8 @@ def compare(
         report.render(found, terminal=sys.stdout.isatty())
     if found.verdict == CANNOT_SAY:
         raise typer.Exit(3)
+    if fail_on and found.verdict == fail_on.value:
+        raise typer.Exit(4)
 
 
 def _say(line: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from toolkit.english import count, cpus
 from toolkit.errors import UserError
 
 
@@ -45,13 +46,13 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"Recorded: {began:%Y-%m-%d %H:%M:%S} UTC, for {found['duration_ns'] / 1e9:.3f} s"
     whole = f"yes; ended by: {found['reason']}" if found["complete"] else "no"
     yield f"Whole: {whole}"
-    yield f"Kernel: {found['kernel']}, {found['arch']}, {found['cpus']} CPUs"
+    yield f"Kernel: {found['kernel']}, {found['arch']}, {cpus(found['cpus'])}"
     for driver in found["drivers"]:
         source = f", srcversion {driver['srcversion']}" if driver["srcversion"] else ""
         yield f"Driver: {driver['name']}, {driver['variant'] or 'unknown variant'}{source}"
         yield f"Regime: {driver['regime'] or 'unknown'}"
     for device in found["devices"]:
-        yield f"Device: {device['name']} ({device['driver']}), {device['queues']} queue(s)"
+        yield f"Device: {device['name']} ({device['driver']}), {count(device['queues'], 'queue')}"
     ledger = "{attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped".format(**found["ledger"])
     yield f"Events: {found['events']:,} ({ledger}), detail {found['detail']}"
     yield f"Format: {found['format']}, by toolkit {found['toolkit']}"

@@ -57,6 +57,16 @@ def trace(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was counted as JSON, when the trace has ended.")
     ] = False,
+    ring: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB",
+            help="Memory for events that the kernel keeps until they are read, rounded up to a power of two "
+            "[default: 1/128 of this machine's, 8 to 128]",
+            min=1,
+            max=1024,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Record how a driver keeps its receive rings filled.
@@ -86,6 +96,7 @@ def trace(
         queues=queue or [],
         duration=duration,
         full=detail == "full",
+        ring_mib=ring,
     )
     _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
     started = start.begin(options)

@@ -60,9 +60,9 @@ def _watch(options: Options) -> None:
     """Traces in a thread of its own, while the screen shows it."""
     from toolkit.capture import session, start
     from toolkit.capture.recent import Recent
-    from toolkit.report.screen import Line, Screen, failures
+    from toolkit.report.screen import LINES, Line, Screen, failures
 
-    told: deque[Line] = deque(maxlen=1000)
+    told: deque[Line] = deque(maxlen=LINES)
     running: list[Progress] = []
     errors: list[Exception] = []
     ready, stop = threading.Event(), threading.Event()

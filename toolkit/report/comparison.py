@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from toolkit.english import count
 from toolkit.printable import printable
 from toolkit.report import distributions, page
-from toolkit.report.text import show
+from toolkit.report.text import say, show
 from toolkit.stalls.comparison import Comparison, summary
 from toolkit.stalls.metrics import heading, number
 from toolkit.stalls.verdict import finding
@@ -36,18 +37,21 @@ def render(found: Comparison, *, terminal: bool) -> None:
 
     :param terminal: whether stdout is one: the table is drawn, else plain.
     """
-    print(printable(f"{found.verdict}: {found.sentence}"))
+    for line in [f"{found.verdict}: {found.sentence}", *found.caveats]:
+        say(printable(line), terminal=terminal)
     show("Metrics, medians of the runs", metric_table(found), terminal=terminal)
     aside = found.runs[found.runs["set_aside"].notna()]
     for trace, reason in zip(aside["trace"], aside["set_aside"], strict=True):
-        print(printable(f"Set aside: {trace}: {reason}."))
+        say(printable(f"Set aside: {trace}: {reason}."), terminal=terminal)
     for line in [*found.remarks, about(found)]:
-        print(printable(line))
+        say(printable(line), terminal=terminal)
 
 
 def about(found: Comparison) -> str:
     """:return: a sentence that says what was compared."""
-    sets = " with ".join(f"{side.runs} run(s) of {side.name}" for side in (found.base, found.candidate))
+    sets = " with ".join(
+        f"{count(side.runs, 'run')} of {side.name}" for side in (found.base, found.candidate)
+    )
     scenario = f", scenario {found.scenario}" if found.scenario else ""
     return f"Compared: {sets}; {found.driver}, kernel {found.kernel}{scenario}."
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
+from toolkit.english import count
 from toolkit.report.plots import STYLE, write
 from toolkit.stalls.comparison import Comparison
 from toolkit.stalls.verdict import finding
@@ -64,7 +65,7 @@ def distributions(found: Comparison) -> Figure:
         return figure
     handles, _ = panels[0].get_legend_handles_labels()
     labels = [
-        f"{side.name} ({each}, {side.runs} run(s))"
+        f"{side.name} ({each}, {count(side.runs, 'run')})"
         for each, side in (("base", found.base), ("candidate", found.candidate))
         if side.runs
     ]
@@ -76,7 +77,7 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series, said: str) -> None:
     """Draws one metric: a step and a mark at each run."""
     name, unit = str(metric.name), str(metric["unit"])
     values = runs[name].to_numpy(np.float64) * _SCALES.get(unit, 1.0)
-    left, right = np.array([-0.05, 1.05]) * values.max()
+    left, right = 0.0, 1.05 * values.max()
     for each, style in _SETS.items():
         mine = np.sort(values[runs["set"] == each])
         if not len(mine):
@@ -87,6 +88,8 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series, said: str) -> None:
             [0, *share, 1],
             where="post",
             markevery=slice(1, -1),
+            clip_on=False,
+            zorder=3,
             label=each,
             **style,
         )
@@ -96,7 +99,7 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series, said: str) -> None:
     axis.set_xlabel(_LABELS.get(unit, "{} of a run").format(metric["title"]))
     axis.set_ylabel("runs at or below [%]")
     if unit not in _SCALES:
-        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     axis.grid(color="#e5e5e5", linewidth=0.6)

@@ -13,7 +13,7 @@ from toolkit.report.text import verdict
 from toolkit.stalls import analysis as stalls
 from toolkit.stalls.analysis import Analysis
 
-PLOTS = ("timeline", "durations", "napi_gaps", "time_spent")
+PLOTS = ("timeline", "durations", "poll_gaps", "time_spent")
 
 NAMES = (
     "stalls.csv",

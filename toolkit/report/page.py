@@ -8,6 +8,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import toolkit
+from toolkit.english import count
 from toolkit.report.text import WORDS
 from toolkit.stalls.comparison import Comparison
 from toolkit.stalls.statistics import RESAMPLES, SEED
@@ -22,7 +23,7 @@ def fill(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["words"] = WORDS
+    environment.globals |= {"words": WORDS, "count": count}
     return environment.get_template(template).render(toolkit=toolkit.__version__, **values)
 
 

@@ -20,7 +20,18 @@ _CLOCKS = {
     "boottime_ns": proto.BUILTIN_CLOCK_BOOTTIME,
 }
 _COUNTED = {"packets": "packets", "polls": "polls", "irqs": "interrupts", "failed": "failed refills"}
-_TOLD = ("cause", "reclaim_ns", "refill_ns", "waiting_ns", "refills", "failed", "retries", "packets", "polls")
+_TOLD = (
+    "class",
+    "cause",
+    "reclaim_ns",
+    "refill_ns",
+    "waiting_ns",
+    "refills",
+    "failed",
+    "retries",
+    "packets",
+    "polls",
+)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from toolkit import drivers
 from toolkit.drivers import POSTED
 from toolkit.event import KIND, NOT_KNOWN
 from toolkit.report.files import PLOTS
+from toolkit.report.text import seconds
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
 from toolkit.stalls.spans import union
@@ -33,6 +35,8 @@ _MOST_SPANS = 4000
 _DPI = 150
 _INK = "#333333"
 _LANE = 0.07
+_LETTER = 0.007
+"""Width of a letter of a phase's name, as a share of the timeline's."""
 _QUEUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -70,7 +74,7 @@ def save(
     drawings: Mapping[str, Callable[[], Figure]] = {
         "timeline": lambda: timeline(analysis, witness, phases),
         "durations": lambda: durations(analysis),
-        "napi_gaps": lambda: napi_gaps(analysis),
+        "poll_gaps": lambda: poll_gaps(analysis),
         "time_spent": lambda: time_spent(analysis),
     }
     with matplotlib.rc_context(STYLE):
@@ -106,7 +110,7 @@ def timeline(
     queues = queues[np.array(looked) | (queues["stalls"] > 0)] if any(looked) else queues
     short = len(queues) > 4
     # Inches: phases, queues, witness.
-    tall = [0.3] * (phases is not None) + [0.7 if short else 1.6] * max(len(queues), 1)
+    tall = [0.36] * (phases is not None) + [0.7 if short else 1.6] * max(len(queues), 1)
     tall += [0.45] * (witness is not None)
     figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
@@ -115,7 +119,7 @@ def timeline(
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     end = (analysis.scan.ended - analysis.scan.began) / 1e9
     if phases is not None:
-        _draw_phases(axes[0], phases, analysis.scan.began)
+        _draw_phases(axes[0], phases, analysis.scan.began, end)
     first = int(phases is not None)
     for axis, (index, queue) in zip(axes[first:], queues.iterrows(), strict=False):
         _draw_queue(axis, analysis, int(str(index)), queue, short=short)
@@ -140,7 +144,7 @@ def durations(analysis: Analysis) -> Figure:
     axis = figure.subplots()
     stalls = analysis.stalls[analysis.stalls["duration_ns"] > 0]
     axis.set_title(_title(analysis, f"Duration of the stalls ({len(analysis.stalls):,})"))
-    axis.set_xlabel("duration of the stall [s]")
+    axis.set_xlabel("duration of the stall")
     axis.set_ylabel("stalls")
     if stalls.empty:
         _say(axis, "no stall")
@@ -162,26 +166,25 @@ def durations(analysis: Analysis) -> Figure:
         axis.plot(length, np.zeros(len(length)), "|", color=_INK, ms=10, clip_on=False, label="one stall")
     axis.set_xscale("log")
     axis.set_xlim(edges[0] / 3, edges[-1] * 3)
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    _show_seconds(axis.xaxis)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
-def napi_gaps(analysis: Analysis) -> Figure:
+def poll_gaps(analysis: Analysis) -> Figure:
     """:return: for each queue, the share of the gaps between polls that are longer than a time."""
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
-    axis.set_title(_title(analysis, "Gaps between NAPI polls"))
-    axis.set_xlabel("gap from the end of a poll to the next poll [s]")
-    axis.set_ylabel("share of gaps at least so long")
+    axis.set_title(_title(analysis, f"Gaps between {_word(analysis, 'polls')}"))
+    axis.set_xlabel("gap from the end of one to the next")
+    axis.set_ylabel("share of gaps at least so long [%]")
     edges, drawn = gap_edges()[:-1] / 1e9, 0
     for index, queue in _worst_first(analysis).iterrows():
         counts = analysis.scan.gaps[int(str(index))]
         if not counts.sum():
             continue
-        share = counts[::-1].cumsum()[::-1] / counts.sum()
+        share = 100 * counts[::-1].cumsum()[::-1] / counts.sum()
         used = slice(max(int(np.flatnonzero(counts)[0]) - 1, 0), int(np.flatnonzero(counts)[-1]) + 1)
         axis.step(
             edges[used],
@@ -193,11 +196,11 @@ def napi_gaps(analysis: Analysis) -> Figure:
         )
         drawn += 1
     if not drawn:
-        _say(axis, "no two polls")
+        _say(axis, "there was none")
         return figure
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
+    _show_seconds(axis.xaxis)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.grid(color="#e5e5e5", linewidth=0.6)
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
@@ -205,36 +208,59 @@ def napi_gaps(analysis: Analysis) -> Figure:
 
 
 def time_spent(analysis: Analysis) -> Figure:
-    """:return: for each stall, its time in reclaim, in the rest of refills, and waiting."""
+    """:return: for each stall, the share of its time in reclaim, in the rest of refills, and waiting."""
     stalls = analysis.stalls.nlargest(BARS, "duration_ns").sort_values("start_ns", ascending=False)
-    figure = Figure(figsize=(9, 1.9 + 0.24 * max(len(stalls), 3)))
+    figure = Figure(figsize=(9, 1.7 + 0.24 * max(len(stalls), 1)))
     axis = figure.subplots()
     what = "What the time of each stall went into"
     if len(analysis.stalls) > BARS:
         what += f" (the {BARS} longest of {len(analysis.stalls):,})"
-    axis.set_title(_title(analysis, what))
-    axis.set_xlabel("time [s]")
+    figure.suptitle(_title(analysis, what), x=0.01, ha="left", fontsize=11)
+    axis.set_xlabel("share of the stall's time [%]")
     if stalls.empty:
         _say(axis, "no stall")
         return figure
     place, left = np.arange(len(stalls)), np.zeros(len(stalls))
-    names = {"reclaim": "direct reclaim", "refill": "refill, without reclaim", "waiting": "no refill running"}
+    names = {
+        "reclaim": "direct reclaim",
+        "refill": "rest of refills in process context",
+        "waiting": "no refill in process context",
+    }
+    # Shares, and no seconds: beside a stall of half a minute one of 10 ms would be no bar at all.
+    length = stalls["duration_ns"].clip(lower=1).to_numpy()
     for name, colour in SPENT.items():
-        part = stalls[f"{name}_ns"].to_numpy() / 1e9
+        part = 100 * stalls[f"{name}_ns"].to_numpy(np.float64, na_value=0) / length
         axis.barh(place, part, left=left, color=colour, label=names[name], height=0.75)
         left = left + part
+    if stalls["reclaim_ns"].isna().any():
+        unknown: dict[str, Any] = {"color": "white", "edgecolor": "#888888", "hatch": "////", "linewidth": 0}
+        axis.barh(place, 100 - left, left=left, label="not known", height=0.75, **unknown)
     start = (stalls["start_ns"] - analysis.scan.began) / 1e9
     labels = [
-        f"{device} {name}, at {at:.2f} s, {state}{', open' * still}"
-        for device, name, at, state, still in zip(
-            stalls["device"], stalls["name"], start, stalls["state"], stalls["open"], strict=True
+        f"{device} {name}, at {at:.2f} s: {seconds(lasted)} s {state}{', open' * still}"
+        for device, name, at, lasted, state, still in zip(
+            stalls["device"],
+            stalls["name"],
+            start,
+            stalls["duration_ns"],
+            stalls["state"],
+            stalls["open"],
+            strict=True,
         )
     ]
     axis.set_yticks(place, labels, fontsize=8)
-    axis.set_ylim(-0.75, max(len(stalls), 3) - 0.25)
-    axis.margins(x=0.02)
+    axis.set_ylim(-0.75, len(stalls) - 0.25)
+    axis.set_xlim(0, 100)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _show_seconds(axis: Axis) -> None:
+    """Labels a logarithmic axis of seconds; a short one between the powers of ten, too."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    axis.set_major_formatter(EngFormatter("s"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _worst_first(analysis: Analysis) -> pd.DataFrame:
@@ -333,22 +359,29 @@ def _mark(axis: Axes, ts: pd.Series, analysis: Analysis, height: float, marker: 
     axis.plot(time, np.full(len(time), height), marker, color=_INK, ms=3.5, mew=0.8, rasterized=many)
 
 
-def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int) -> None:
-    """Draws the phases of the scenario as labelled spans."""
+def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int, length: float) -> None:
+    """Draws the phases of the scenario as labelled boxes.
+
+    :param length: of the axis [s].
+    """
     spans = zip(phases["name"], phases["start"], phases["end"], strict=True)
     for number, (name, start, end) in enumerate(spans):
         first, last = (start - began) / 1e9, (end - began) / 1e9
-        axis.axvspan(first, last, color=("#dddddd", "#eeeeee")[number % 2], linewidth=0)
-        # In two rows: a short phase between two others would have its name run over by theirs.
+        # In two rows: the name of a phase that is too short for it has room beside its box.
+        low = 0.5 * (1 - number % 2)
+        axis.axvspan(first, last, low, low + 0.5, color=("#dddddd", "#eeeeee")[number % 2], linewidth=0)
+        fits = last - first > len(name) * _LETTER * length
+        after = last < length / 2
         axis.text(
-            (first + last) / 2,
-            0.72 - 0.44 * (number % 2),
-            name,
-            ha="center",
+            (first + last) / 2 if fits else last if after else first,
+            low + 0.23,
+            name if fits else f" {name} ",
+            ha="center" if fits else "left" if after else "right",
             va="center",
             fontsize=8,
             clip_on=True,
         )
+    axis.set_ylim(0, 1)
     axis.set_yticks([])
     axis.set_ylabel(phases.attrs.get("scenario", ""), rotation=0, ha="right", va="center", fontsize=8)
     axis.spines[:].set_visible(False)

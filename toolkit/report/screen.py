@@ -16,6 +16,7 @@ from textual.widgets import DataTable, Footer, Input, RichLog, Static
 from toolkit.capture.live import Queue
 from toolkit.capture.session import Progress
 from toolkit.drivers import Driver
+from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND, NOT_KNOWN
 from toolkit.stalls import gfp
@@ -40,6 +41,10 @@ _COLUMNS = (
     "now",
 )
 """What varies in width is the last, which a narrow terminal cuts off."""
+
+
+#: So many lines wait to be shown; what came before them would scroll by unread.
+LINES = 1000
 
 
 class Line(NamedTuple):
@@ -132,7 +137,7 @@ class Screen(App[None]):
         rate = (last.events - first.events) / max(last.at - first.at, REFRESH)
         words = f"{', '.join(self._drivers)}   {last.at - progress.started:.0f} s   "
         stalls = progress.live.stalls
-        words += f"{stalls:,} stall{'s' * (stalls != 1)}   {rate:,.0f} events/s, "
+        words += f"{count(stalls, 'stall')}   {rate:,.0f} events/s, "
         head = Text(words).append(f"{progress.dropped} dropped", "bold red" if progress.dropped else "")
         head.append("   PAUSED (the trace goes on)" * self._paused, "reverse")
         head.append(f"   only: {self._only}" if self._only else "", "bold")
@@ -217,14 +222,14 @@ class Screen(App[None]):
 
 
 def failures(events: Events, flags: Mapping[str, int]) -> list[Line]:
-    """:return: refills and allocations that failed, as far as they were sent one by one.
+    """:return: the last LINES refills and allocations that failed, as far as they were sent one by one.
 
     :param flags: name -> bits of each gfp flag.
     """
     kind = events["kind"]
     refills = (kind == KIND["refill"]) & (events["flags"] & FLAG["complete"] == 0)
     found = []
-    for row in events[refills | (kind == KIND["alloc_fail"])]:
+    for row in events[refills | (kind == KIND["alloc_fail"])][-LINES:]:
         names = gfp.names(int(row["gfp"]), flags)
         what = f"order-{row['order']} allocation failed ({names})"
         if row["kind"] == KIND["refill"]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from toolkit import drivers
+from toolkit.english import count
 from toolkit.stalls.analysis import Analysis
+from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
 from toolkit.trace.ledger import totals
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ LISTED = 20
 QUEUES = 200
 """As many queues are listed, those that stalled longest; the summary has more."""
 
-WORDS = ("device", "state", "cause", "metric", "finding")
+LOWER_BOUNDS = "Events were dropped: a number with ≥ is at least so high."
+"""What is said where tables have such numbers."""
+
+WORDS = ("device", "state", "class", "cause", "metric", "finding")
 """Columns of words, which are set to the left."""
 
 _LESS = (
@@ -33,9 +38,9 @@ _LESS = (
     "alloc failures",
     "witness [ms]",
     "polls",
-    "NAPI gap p99 [ms]",
+    "poll gap p99 [ms]",
     "failed",
-    "NAPI gap max [ms]",
+    "poll gap max [ms]",
     "open",
     "posted min",
     "ratio (95 %)",
@@ -44,25 +49,29 @@ _LESS = (
 """Columns that a narrow terminal can do without, the first ones first."""
 
 _CAUSE = 24
+_BRIEF = f"{BRIEF_NS / 1e6:g} ms"
 
 
 def verdict(analysis: Analysis) -> str:
     """Return a sentence for each device with stalls, the worst first; or one that says that none did.
 
-    Of a trace that is cut off or damaged it says that the rest is not known.
+    Of a trace that is cut off or damaged it first says that the rest is not known. Stalls that are told apart
+    (toolkit.stalls.classes) come last.
     """
     scan, stalls = analysis.scan, analysis.stalls
     length = (scan.ended - scan.began) / 1e9
-    if stalls.empty:
-        return _nothing(analysis, length)
-    longest = stalls.loc[stalls.groupby("device")["duration_ns"].idxmax()]
-    worst = longest.sort_values("duration_ns", ascending=False)
-    sentences = [
-        _stalled(stalls[stalls["device"] == row["device"]], row, length) for row in worst.to_dict("records")
-    ]
+    counted = stalls[stalls["class"] == STALL]
+    sentences = []
     if analysis.damage:
-        sentences.append(f"What happened later is not known: the trace breaks off after {length:.1f} s.")
-    return " ".join(sentences)
+        sentences.append(f"The trace breaks off after {length:.1f} s: what happened later is not known.")
+    if counted.empty:
+        sentences.append(_nothing(analysis, length))
+    longest = counted.loc[counted.groupby("device")["duration_ns"].idxmax()]
+    worst = longest.sort_values("duration_ns", ascending=False)
+    sentences += [
+        _stalled(counted[counted["device"] == row["device"]], row, length) for row in worst.to_dict("records")
+    ]
+    return " ".join([*sentences, *_apart(stalls)])
 
 
 def doubt(analysis: Analysis) -> str | None:
@@ -71,27 +80,26 @@ def doubt(analysis: Analysis) -> str | None:
         return "the trace breaks off"
     if analysis.scan.losses:
         return "events were dropped"
-    return None if analysis.queues["packets"].sum() else "there was no packet either"
+    return None if analysis.queues["packets"].sum() else "there was no packet"
 
 
 def _nothing(analysis: Analysis, length: float) -> str:
     queues, why = analysis.queues, doubt(analysis)
     who = ", ".join(dict.fromkeys(queues["device"])) or "no device"
-    deaf = drivers.word("deaf", queues["driver"])
-    packets = f"{queues['packets'].sum():,} packets on {len(queues)} queue(s)"
+    packets = f"{'at least ' * bool(analysis.scan.losses)}{count(int(queues['packets'].sum()), 'packet')}"
+    seen = f"{packets} on {count(len(queues), 'queue')}"
     if analysis.damage:
-        return (
-            f"Whether {who} went {deaf} is not known: {why} after {length:.1f} s, "
-            f"and no stall was seen until then ({packets})."
-        )
+        return f"Until then no stall was seen on {who} ({seen})."
     if why:
-        return f"No stall was seen on {who} in {length:.1f} s, but {why}: it proves nothing."
-    return f"No stall: {who} never went {deaf} in {length:.1f} s ({packets})."
+        return f"{why[0].upper()}{why[1:]}: that no stall was seen on {who} in {length:.1f} s proves nothing."
+    deaf = drivers.word("deaf", queues["driver"])
+    so_long = f" for {_BRIEF} or longer" if len(analysis.stalls) else ""
+    return f"No stall: {who} never went {deaf}{so_long} in {length:.1f} s ({seen})."
 
 
 def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) -> str:
-    count, queues = len(stalls), stalls["queue"].nunique()
-    times = "once" if count == 1 else f"{count:,} times"
+    number, queues = len(stalls), stalls["queue"].nunique()
+    times = "once" if number == 1 else f"{number:,} times"
     (one, *_) = _queues(stalls)
     where = f"{queues} queues" if queues > 1 else f"queue {one}" if one.isdecimal() else one
     much = seconds(longest["duration_ns"])
@@ -104,13 +112,31 @@ def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) ->
     deaf = drivers.word("deaf", [longest["driver"]])
     sentence = (
         f"{longest['device']} went {deaf} {times} in {length:.1f} s on {where}, "
-        f"{'for' if count == 1 else 'at most for'} {much} s ({state}): {longest['cause']}."
+        f"{'for' if number == 1 else 'at most for'} {much} s ({state}): {longest['cause']}."
     )
     if stalls["open"].any():
-        sentence += f" {stalls['open'].sum()} stall(s) had not ended when the trace did."
+        sentence += f" {count(int(stalls['open'].sum()), 'stall')} had not ended when the trace did."
     if stalls["uncertain"].any():
-        sentence += f" {stalls['uncertain'].sum()} of the stalls touch dropped events and are uncertain."
+        sentence += (
+            f" Uncertain, since events were dropped: {count(int(stalls['uncertain'].sum()), 'stall')}."
+        )
     return sentence
+
+
+def _apart(stalls: pd.DataFrame) -> list[str]:
+    """Say how many stalls were told apart, and how long they were."""
+    brief, caused = (stalls[stalls["class"] == which] for which in (BRIEF, RECONFIGURATION))
+    sentences = []
+    if len(brief):
+        sum_ = seconds(int(brief["duration_ns"].sum()))
+        sentences.append(f"Not counted: {count(len(brief), 'stall')} shorter than {_BRIEF}, {sum_} s in all.")
+    if len(caused):
+        most = seconds(caused["duration_ns"].max())
+        sentences.append(
+            f"Not counted: {count(len(caused), 'reconfiguration')}, at most {most} s long: "
+            f"{caused['cause'].iloc[0]}."
+        )
+    return sentences
 
 
 def _queues(frame: pd.DataFrame) -> list[str]:
@@ -125,8 +151,15 @@ def state_columns(stalls: pd.DataFrame) -> list[str]:
     return names[names.index("open") + 1 : names.index("uncertain")]
 
 
+def _bounds(sums: pd.Series, rows: pd.Series | bool) -> pd.Series:
+    """Return the numbers as strings; those of some rows are at least so high."""
+    return sums.astype("string").mask(pd.Series(rows, sums.index), "≥ " + sums.astype("string"))
+
+
 def seconds(nanoseconds: int) -> str:
-    """:return: the duration [s] to the microsecond below a millisecond, else to the millisecond."""
+    """Return a duration [s]: to the microsecond below a millisecond, else to the millisecond, or "-"."""
+    if pd.isna(nanoseconds):
+        return "-"
     return f"{nanoseconds / 1e9:.6f}" if 0 < nanoseconds < 1_000_000 else f"{nanoseconds / 1e9:.3f}"
 
 
@@ -139,11 +172,12 @@ def stall_table(analysis: Analysis) -> pd.DataFrame:
     table["start [s]"] = [f"{(start - analysis.scan.began) / 1e9:.3f}" for start in stalls["start_ns"]]
     table["duration [s]"] = stalls["duration_ns"].map(seconds)
     table["state"] = stalls["state"]
+    if (stalls["class"] != STALL).any():
+        table["class"] = stalls["class"]
     for name in ("reclaim", "refill", "waiting"):
         table[f"{name} [s]"] = stalls[f"{name}_ns"].map(seconds)
-    table["refills"] = stalls["refills"]
-    table["failed"] = stalls["failed"]
-    table["retries"] = stalls["retries"]
+    for name in ("refills", "failed", "retries"):
+        table[name] = _bounds(stalls[name], stalls["uncertain"])
     marks = {"open": stalls["open"], "uncertain": stalls["uncertain"]}
     table["cause"] = stalls["cause"]
     for mark, rows in marks.items():
@@ -167,22 +201,18 @@ def queue_table(analysis: Analysis) -> pd.DataFrame:
     if len(queues) > QUEUES:
         queues = queues.nlargest(QUEUES, ["stalled_ns", "packets"]).sort_values(["device", "queue"])
     table = queues[["device", "queue", "stalls"]].assign(queue=_queues(queues))
+    for name in ("brief", "reconfigurations"):
+        if queues[name].any():
+            table[name] = queues[name]
     table["stalled [s]"] = queues["stalled_ns"].map(seconds)
     table["longest [s]"] = queues["longest_ns"].map(seconds)
-    for name in (
-        "open",
-        "packets",
-        "polls",
-        "refills",
-        "failed",
-        "alloc_failures",
-        "fallbacks",
-        "posted_min",
-    ):
-        table[name.replace("_", " ")] = queues[name]
+    table["open"] = queues["open"]
+    for name in ("packets", "polls", "refills", "failed", "alloc_failures", "fallbacks"):
+        table[name.replace("_", " ")] = _bounds(queues[name], bool(analysis.scan.losses))
+    table["posted min"] = queues["posted_min"]
     for name in ("gap_p99", "gap_max"):
         gaps = queues[f"{name}_ns"]
-        table[f"NAPI {name.replace('_', ' ')} [ms]"] = [
+        table[f"poll {name.replace('_', ' ')} [ms]"] = [
             "-" if pd.isna(each) else f"{each / 1e6:.3f}" for each in gaps
         ]
     return table.astype("string").fillna("-")
@@ -194,14 +224,14 @@ def render(analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: b
     :param witness: the `witness` object of the summary.
     :param terminal: whether stdout is one: tables are drawn, else plain.
     """
-    print(verdict(analysis))
+    say(verdict(analysis), terminal=terminal)
     if len(analysis.stalls):
         more = len(analysis.stalls) - LISTED
         title = f"The {LISTED} longest stalls of {len(analysis.stalls):,}" if more > 0 else "Stalls"
         show(title, stall_table(analysis), terminal=terminal)
     show(queues_title(analysis), queue_table(analysis), terminal=terminal)
     for line in remarks(analysis, witness):
-        print(line)
+        say(line, terminal=terminal)
 
 
 def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
@@ -223,6 +253,7 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
     lines.append(
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
     )
+    lines += [LOWER_BOUNDS] if analysis.scan.losses else []
     return lines + ([witness["sentence"]] if witness else [])
 
 
@@ -231,7 +262,7 @@ def _flaps(analysis: Analysis) -> list[str]:
     flaps, began = analysis.flaps, analysis.scan.began
     early = flaps[flaps["deaf_ns"].fillna(0) > 0]
     return [
-        f"{driver} gave {device} its link back {len(rows)} time(s) in a stall (at "
+        f"{driver} gave {device} its link back {count(len(rows), 'time')} in a stall (at "
         f"{', '.join(f'{(at - began) / 1e9:.1f}' for at in rows['on_ns'])} s), which went on for "
         f"{', '.join(f'{left / 1e9:.1f}' for left in rows['deaf_ns'])} s."
         for (device, driver), rows in early.groupby(["device", "driver"])
@@ -241,19 +272,33 @@ def _flaps(analysis: Analysis) -> list[str]:
 def _requests(analysis: Analysis) -> list[str]:
     """:return: a sentence for each queue with block requests: how long they took, and what they met."""
     every = analysis.meta.get("options", {}).get("detail") == "full"
+    some = "at least " * bool(analysis.scan.losses)
     frame = analysis.requests.merge(analysis.queues, on=["device", "queue", "name", "driver"])
     return [
-        f"{row['device']} {row['name']}: {row['requests']:,} requests{'' if every else ' of 10 ms and more'}"
+        f"{row['device']} {row['name']}: {some}{count(row['requests'], 'request')}"
+        + ("" if every else " of 10 ms and more")
         + (
             f", half of them in {row['p50_ns'] / 1e6:.1f} ms, 99 % in {row['p99_ns'] / 1e6:.1f} ms, "
             f"the longest {row['max_ns'] / 1e6:.1f} ms"
             if row["requests"]
             else ""
         )
-        + f"; {row['retransmits']:,} frames sent again; the window was full {row['full_polls']:,} times, "
+        + f"; {some}{count(row['retransmits'], 'frame')} sent again; "
+        f"the window was full {some}{count(row['full_polls'], 'time')}, "
         "which is flow control and no stall."
         for row in frame.to_dict("records")
     ]
+
+
+def say(sentence: str, *, terminal: bool) -> None:
+    """Prints a sentence; on a terminal, in lines that break between words."""
+    if not terminal:
+        print(sentence)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console().print(Text(sentence))
 
 
 def show(title: str, table: pd.DataFrame, *, terminal: bool) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from toolkit import drivers
+from toolkit.english import count, cpus
 from toolkit.errors import already_there
 from toolkit.printable import printable
 from toolkit.reading import Trace
 from toolkit.report import page, plots, text
 from toolkit.stalls.analysis import Analysis
+from toolkit.stalls.classes import STALL
 from toolkit.trace.ledger import totals
 
 CAUSES = 50
@@ -47,7 +50,7 @@ def render(trace: Trace, file: Path | None = None) -> str:
         "timeline": lambda: plots.timeline(analysis, trace.witness, trace.phases),
         "time_spent": lambda: plots.time_spent(analysis),
         "durations": lambda: plots.durations(analysis),
-        "napi_gaps": lambda: plots.napi_gaps(analysis),
+        "poll_gaps": lambda: plots.poll_gaps(analysis),
     }
     stalls = analysis.stalls
     if stalls.empty:
@@ -66,6 +69,7 @@ def render(trace: Trace, file: Path | None = None) -> str:
         states={state: _STATES.get(state, "see the driver's README") for state in seen},
         causes=why[:CAUSES],
         more_causes=max(len(why) - CAUSES, 0),
+        polls=drivers.word("polls", (each["name"] for each in trace.meta["drivers"])),
         queues=text.queue_table(analysis),
         queues_title=text.queues_title(analysis),
         certainty=certainty(trace),
@@ -75,14 +79,17 @@ def render(trace: Trace, file: Path | None = None) -> str:
 
 
 def headline(analysis: Analysis) -> str:
-    """Say how many stalls there were, and how long the longest was."""
-    stalls = analysis.stalls
+    """Say how many stalls count, and how long the longest was; before that, if the trace breaks off."""
+    stalls = analysis.stalls[analysis.stalls["class"] == STALL]
     if stalls.empty:
         why = text.doubt(analysis)
         return f"Nothing is known: {why}" if why else "No stall"
     (longest,) = stalls.nlargest(1, "duration_ns").to_dict("records")
     much = f"{text.seconds(longest['duration_ns'])} s{', and not ended' if longest['open'] else ''}"
-    return f"One stall of {much}" if len(stalls) == 1 else f"{len(stalls):,} stalls, up to {much}"
+    until = "The trace breaks off; until then " if analysis.damage else ""
+    number = "one stall of" if len(stalls) == 1 else f"{len(stalls):,} stalls, up to"
+    # base.html makes the first letter a capital.
+    return f"{until}{number} {much}"
 
 
 def about(trace: Trace) -> list[str]:
@@ -96,7 +103,7 @@ def about(trace: Trace) -> list[str]:
         for each in meta["drivers"]
     ]
     lines.append(
-        f"Kernel {meta.get('kernel')}, {meta.get('arch')}, {meta.get('cpus')} CPUs; "
+        f"Kernel {meta.get('kernel')}, {meta.get('arch')}, {cpus(meta.get('cpus'))}; "
         f"traced for {trace.summary['duration_ns'] / 1e9:.1f} s from {began:%Y-%m-%d %H:%M:%S} UTC."
     )
     return lines
@@ -107,9 +114,14 @@ def causes(stalls: pd.DataFrame) -> pd.DataFrame:
     under headings with units."""
     times = ["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns"]
     groups = stalls.groupby("cause", sort=False)
-    found = groups[times].sum().assign(stalls=groups.size(), longest=groups["duration_ns"].max())
+    found = groups[times].sum(min_count=1).assign(stalls=groups.size(), longest=groups["duration_ns"].max())
     found = found.sort_values("duration_ns", ascending=False)
-    headings = ["in all [s]", "in reclaim [s]", "in refills, without reclaim [s]", "no refill running [s]"]
+    headings = [
+        "in all [s]",
+        "in reclaim [s]",
+        "in refills, without reclaim [s]",
+        "no refill in process context [s]",
+    ]
     table = pd.DataFrame({"cause": found.index, "stalls": found["stalls"].map("{:,}".format)})
     table["longest [s]"] = found["longest"].map(text.seconds)
     for heading, time in zip(headings, times, strict=True):
@@ -130,7 +142,8 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
         (
             not ledger["dropped"],
             "Ledger",
-            f"{events}{f', all within {text.seconds(lost)} s' if lost else ''}.",
+            f"{events}{f', all within {text.seconds(lost)} s' if lost else ''}."
+            f"{' ' + text.LOWER_BOUNDS if scan.losses else ''}",
         ),
         (
             not missing,
@@ -139,9 +152,11 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
         ),
     ]
     if still:
-        rows.append((False, "Open", f"{still} stall(s) had not ended when the trace did: they were longer."))
+        rows.append(
+            (False, "Open", f"{count(still, 'stall')} had not ended when the trace did, and lasted longer.")
+        )
     if uncertain:
-        rows.append((False, "Uncertain", f"{uncertain} stall(s) touch an interval with dropped events."))
+        rows.append((False, "Uncertain", f"events were dropped in or at {count(uncertain, 'stall')}."))
     if trace.agreement:
         good = trace.agreement["agrees"] and trace.agreement["mostly_in_stalls"]
         rows.append((good, "Witness", trace.agreement["sentence"]))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit import drivers
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
+from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL, classify
 from toolkit.stalls.flaps import flaps
 from toolkit.stalls.marks import queue_table, spread
 from toolkit.stalls.requests import requests
@@ -59,7 +60,7 @@ def analyze(path: Path | str) -> Analysis:
     known = [drivers.load(each["name"]) for each in reader.meta["drivers"]]
     found = scan(reader, known)
     states = intervals(reader, known, found)
-    table = stalls(reader, known, found, states)
+    table = classify(stalls(reader, known, found, states), found)
     names = _names(reader.meta, known, found)
     return Analysis(
         path=Path(path),
@@ -67,8 +68,8 @@ def analyze(path: Path | str) -> Analysis:
         damage=reader.damage,
         scan=found,
         intervals=_named(states, names),
-        stalls=_named(table, names),
-        queues=_queues(found, table, names),
+        stalls=_without(_named(table, names), reader.meta, known),
+        queues=_without(_queues(found, table, names), reader.meta, known),
         flaps=_named(flaps(found, table), names).drop(columns=["queue", "name"]),
         requests=_named(requests(found), names),
     )
@@ -119,6 +120,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "duration_ns": scan.ended - scan.began,
         "events": int(scan.batches[:, 2].sum()),
         "ledger": totals(scan.ledger),
+        "lower_bounds": bool(scan.losses),
         **{name: records(largest(table, by)) for name, (table, by) in tables.items()},
         "left_out": {name: len(table) - LISTED for name, (table, _) in tables.items() if len(table) > LISTED},
     }
@@ -168,16 +170,33 @@ def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     return columns.join(frame.drop(columns="queue"))
 
 
+def _without(frame: pd.DataFrame, meta: Mapping[str, Any], known: Sequence[Driver]) -> pd.DataFrame:
+    """:return: the frame; null is in it what only a hook could have told that was not attached."""
+    core, _ = drivers.core()
+    for driver, traced in zip(known, meta["drivers"], strict=True):
+        missing = {hook["program"] for hook in traced.get("hooks", []) if not hook.get("attached")}
+        hooks = (hook for hook in (*core, *driver.hooks) if hook.program in missing)
+        for name in {name for hook in hooks for name in hook.tells} & set(frame):
+            frame[name] = frame[name].astype("Int64").mask(frame["driver"] == driver.name)
+    return frame
+
+
 def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """:return: the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name."""
-    by_queue = stalls.groupby("queue").agg(
-        stalls=("start_ns", "size"),
-        stalled_ns=("duration_ns", "sum"),
-        longest_ns=("duration_ns", "max"),
-        open=("open", "sum"),
-        uncertain=("uncertain", "sum"),
+    classes = {STALL: "stalls", BRIEF: "brief", RECONFIGURATION: "reconfigurations"}
+    classed = pd.crosstab(stalls["queue"], stalls["class"]).reindex(columns=list(classes), fill_value=0)
+    times = (
+        stalls[stalls["class"] != RECONFIGURATION]
+        .groupby("queue")
+        .agg(
+            stalled_ns=("duration_ns", "sum"),
+            longest_ns=("duration_ns", "max"),
+            open=("open", "sum"),
+            uncertain=("uncertain", "sum"),
+        )
     )
-    frame = names.join(by_queue.reindex(names.index, fill_value=0).astype(np.int64))
+    by_queue = classed.rename(columns=classes).join(times)
+    frame = names.join(by_queue.reindex(names.index).fillna(0).astype(np.int64))
     frame[list(SUMS)] = scan.sums
     rare, table = scan.rare, queue_table(scan.queues)
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):

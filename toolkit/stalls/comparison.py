@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Two sets of runs of one driver, compared: did a patch cure the stall, by how much, how sure?"""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 import toolkit
+from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import records
 from toolkit.stalls.metrics import Metric, of_driver
@@ -25,7 +27,8 @@ class Comparison:
 
     Attributes: `driver`, `kernel`, `scenario` of all runs; `base`, `candidate`; `verdict` and `sentence`;
     `metrics`, by name (statistics.measure); `runs`, all of both sets as runs.read_runs has them, with `set`,
-    "base" or "candidate", and `set_aside`, why a run was not compared; `remarks`, sentences.
+    "base" or "candidate", and `set_aside`, why a run was not compared; `caveats`, sentences on what differs
+    between the runs besides the build; `remarks`, other sentences.
     """
 
     driver: str
@@ -37,6 +40,7 @@ class Comparison:
     sentence: str
     metrics: pd.DataFrame
     runs: pd.DataFrame
+    caveats: list[str]
     remarks: list[str]
 
 
@@ -71,6 +75,7 @@ def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
         sentence=sentence,
         metrics=metrics,
         runs=runs,
+        caveats=_caveats(kept, sides),
         remarks=_remarks(kept, sides, known),
     )
 
@@ -109,6 +114,7 @@ def summary(found: Comparison) -> dict[str, Any]:
         "candidate": asdict(found.candidate),
         "verdict": found.verdict,
         "sentence": found.sentence,
+        "caveats": found.caveats,
         "remarks": found.remarks,
         "metrics": records(found.metrics.reset_index()),
         "set_aside": records(aside[["set", "trace", "set_aside"]].rename(columns={"set_aside": "reason"})),
@@ -173,6 +179,48 @@ def _side(runs: pd.DataFrame, name: str, path: str | None) -> Side:
     )
 
 
+def _caveats(kept: pd.DataFrame, sides: Sequence[Side]) -> list[str]:
+    """Say in what the runs differ besides the build: in their load, or in the scenario's parameters."""
+    caveats = []
+    for what, each in (("load", _load), ("scenario's parameters", _parameters(kept))):
+        words = kept.apply(each, axis="columns") if len(kept) else pd.Series(dtype="str")
+        if words.nunique() < 2:
+            continue
+        said = [
+            f"{' and '.join(sorted(words[kept['set'] == name].unique()))} in {side.name}"
+            for name, side in zip(("base", "candidate"), sides, strict=True)
+            if side.runs
+        ]
+        caveats.append(
+            f"The runs differ in more than the build: the {what}: {'; '.join(said)}. "
+            "A difference of the stalls may come of that."
+        )
+    return caveats
+
+
+def _load(run: pd.Series) -> str:
+    """Return what was offered to the device, in words."""
+    if pd.isna(run["rate"]):
+        return "not known"
+    size = "" if pd.isna(run["size"]) else f" of {run['size']:,.0f} bytes"
+    return f"{run['rate']:,.0f} a second{size}"
+
+
+def _parameters(kept: pd.DataFrame) -> Callable[[pd.Series], str]:
+    """Return what says, of a run, those parameters in which any two runs differ."""
+    known = [json.loads(each) for each in kept["parameters"].dropna()]
+    names = sorted({name for each in known for name in each})
+    differ = [name for name in names if len({json.dumps(each.get(name)) for each in known}) > 1]
+
+    def words(run: pd.Series) -> str:
+        if pd.isna(run["parameters"]):
+            return "not known"
+        own = json.loads(run["parameters"])
+        return ", ".join(f"{name} {own.get(name)}" for name in differ) or "known"
+
+    return words
+
+
 def _remarks(kept: pd.DataFrame, sides: Sequence[Side], known: Sequence[Metric]) -> list[str]:
     """:return: what a reader should know besides."""
     unknown = [each.title for each in known if kept[each.name].isna().any()]
@@ -188,6 +236,6 @@ def _remarks(kept: pd.DataFrame, sides: Sequence[Side], known: Sequence[Metric])
     open_ones = int(kept["open"].sum())
     if open_ones:
         remarks.append(
-            f"{open_ones} stall(s) had not ended when their trace did: their length is a lower bound."
+            f"{count(open_ones, 'stall')} had not ended with the trace: such a length is a lower bound."
         )
     return remarks

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From traces, and what lies beside them, to one row of numbers for each run."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from toolkit.errors import UserError
 from toolkit.reading import Trace, read
 from toolkit.stalls.analysis import Analysis, summary
+from toolkit.stalls.classes import STALL
 
 COLUMNS = {
     "trace": "string",
@@ -20,6 +22,9 @@ COLUMNS = {
     "variant": "string",
     "srcversion": "string",
     "scenario": "string",
+    "parameters": "string",
+    "rate": "Float64",
+    "size": "Float64",
     "duration_ns": "int64",
     "packets": "int64",
     "refills": "int64",
@@ -29,6 +34,7 @@ COLUMNS = {
     "witness": "string",
     "witness_agrees": "boolean",
     "stalls": "int64",
+    "brief": "int64",
     "stalled_ns": "int64",
     "longest_ns": "int64",
     "open": "int64",
@@ -127,14 +133,17 @@ def find_traces(path: Path) -> list[Path]:
 
 def _run(trace: Trace) -> dict[str, Any]:
     """:return: the row of one run, by COLUMNS."""
-    found: dict[str, Any] = {"scenario": None, "recovery_ns": None, "refused": None, "witness": None}
+    found: dict[str, Any] = dict.fromkeys(COLUMNS)
     if trace.phases is not None:
         found["scenario"] = trace.phases.attrs["scenario"] or None
-        found["recovery_ns"] = recovery(trace.stalls, trace.phases)
+        if (parameters := trace.phases.attrs["parameters"]) is not None:
+            found["parameters"] = json.dumps(parameters, sort_keys=True)
+        found["recovery_ns"] = recovery(trace.stalls[trace.stalls["class"] == STALL], trace.phases)
     if trace.witness and trace.agreement:
         found |= {"witness": trace.agreement["sentence"], "witness_agrees": trace.agreement["agrees"]}
         found["refused"] = _share(trace.witness.sent, trace.witness.refused)
-    return {"trace": str(trace.path), **_said(trace.analysis), **_counted(trace.analysis), **found}
+        found |= {"rate": trace.witness.rate, "size": trace.witness.size}
+    return found | {"trace": str(trace.path)} | _said(trace.analysis) | _counted(trace.analysis)
 
 
 def _said(analysis: Analysis) -> dict[str, Any]:
@@ -152,13 +161,11 @@ def _said(analysis: Analysis) -> dict[str, Any]:
 def _counted(analysis: Analysis) -> dict[str, int]:
     """:return: the metrics that a trace has by itself."""
     stalls, queues = analysis.stalls, analysis.queues
+    sums = ("stalls", "brief", "stalled_ns", "open", "packets", "refills", "failed")
     return {
-        "stalls": len(stalls),
-        "stalled_ns": int(stalls["duration_ns"].sum()),
-        "longest_ns": int(stalls["duration_ns"].max()) if len(stalls) else 0,
-        "open": int(stalls["open"].sum()),
+        **{name: int(queues[name].sum()) for name in sums},
+        "longest_ns": int(queues["longest_ns"].max()) if len(queues) else 0,
         "spin_ns": int(stalls["spin_ns"].sum()),
-        **{name: int(queues[name].sum()) for name in ("packets", "refills", "failed")},
     }
 
 

@@ -24,7 +24,7 @@ BINS = 4096
 """Steps of the timeline, however long the trace is: its step doubles when they do not suffice."""
 
 GAP_BINS = 64 * 8
-"""Bins of the distribution of NAPI gaps, 8 in each octave."""
+"""Bins of the distribution of gaps between polls, 8 in each octave."""
 
 NEVER = np.iinfo(np.int64).max
 
@@ -120,9 +120,10 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         )
         gaps, longest, polled = (_grown(array, len(queues), 0) for array in (gaps, longest, polled))
         _count_gaps(gaps, longest, polled, columns, queue)
-    sums, gaps, longest = (_grown(array, len(queues), 0) for array in (sums, gaps, longest))
+    sums, gaps, longest, polled = (_grown(array, len(queues), 0) for array in (sums, gaps, longest, polled))
     posted = _grown(posted, len(queues), NOT_KNOWN)
     ended = max([began, *(now for now, _ in drains), *(last for _, last, _ in batches)])
+    _count_last_gaps(gaps, longest, polled, ended)
     none: Columns = {"queue": np.empty(0, np.intp), "moment": np.empty(0, np.int64)}
     return Scan(
         queues=[Queue(code >> 48, code >> 16 & 0xFFFFFFFF, code & 0xFFFF) for code in queues],
@@ -144,7 +145,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
 
 
 def gap_edges() -> NDArray[np.float64]:
-    """:return: [ns] the GAP_BINS + 1 edges of the bins of NAPI gaps."""
+    """:return: [ns] the GAP_BINS + 1 edges of the bins of gaps between polls."""
     bits = np.arange(GAP_BINS + 1, dtype=np.int32) + (127 << 3)
     return (bits << 20).view(np.float32).astype(np.float64)
 
@@ -309,6 +310,19 @@ def _count_gaps(
         mean = (end[many] - start[many]) // inside
         np.maximum.at(longest, queue, mean)
         _add_gaps(gaps, queue, mean, inside)
+
+
+def _count_last_gaps(
+    gaps: NDArray[np.int64], longest: NDArray[np.int64], polled: NDArray[np.int64], ended: int
+) -> None:
+    """Adds the interval from each queue's last poll to the end of the trace [ns], which is at least so long.
+
+    What was before its first poll is no gap: the queue may not have been up.
+    """
+    queue = np.flatnonzero(polled)
+    gap = ended - polled[queue]
+    longest[queue] = np.maximum(longest[queue], gap)
+    _add_gaps(gaps, queue, gap)
 
 
 def _add_gaps(

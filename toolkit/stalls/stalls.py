@@ -88,7 +88,10 @@ def _cause(
     names = {mask: gfp.names(int(mask), flags) for mask in cause["gfp"].dropna().unique()}
     cause["gfp_names"] = cause["gfp"].map(names)
     other = cause["queue"].mask(cause["queue"] == frame["queue"])
-    reasons = cause[["context", "order", "gfp_names"]].assign(seen=cause["queue"].notna(), other=other)
+    earlier = cause["ts"] < frame["start_ns"]
+    reasons = cause[["context", "order", "gfp_names"]].assign(
+        seen=cause["queue"].notna(), other=other, earlier=earlier
+    )
     cause["cause"] = _words(reasons, lambda reason: _sentence(reason, scan, drivers))
     cause["posted"] = cause["posted_after"].where(
         (cause["posted_after"] != NOT_KNOWN) & (cause["queue"] == frame["queue"])
@@ -181,18 +184,20 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
 def _sentence(refill: Mapping[Any, Any], scan: Scan, drivers: Sequence[Driver]) -> str:
     """:return: the cause in words.
 
-    :param refill: whether one was `seen`; its context, order and gfp_names; and the `other` queue that it
-        was of, if it was of another.
+    :param refill: whether one was `seen`; its context, order and gfp_names; the `other` queue that it was of,
+        if it was of another; and whether it ended `earlier` than the stall began.
     """
     if not refill["seen"]:
         return "no failed refill was seen"
-    where = f"{refill['context']} refill"
+    # The counts of the stall do not have a refill that ended before it.
+    article, earlier = ("an", "earlier ") if refill["earlier"] else ("a", "")
+    where = f"{earlier}{refill['context']} refill"
     if pd.notna(refill["other"]):
         other = scan.queues[int(refill["other"])]
         where += f" of {drivers[other.driver].queue_label(other.queue)}"
     if pd.isna(refill["order"]):
         return f"{where} failed ({refill['gfp_names']})"
-    return f"order-{int(refill['order'])} allocation failed in a {where} ({refill['gfp_names']})"
+    return f"order-{int(refill['order'])} allocation failed in {article} {where} ({refill['gfp_names']})"
 
 
 def _spent(frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
@@ -276,9 +281,10 @@ def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan, table: QueueTab
         at = at[row]
         moment = rules.moments(columns)[at]
         stall = last_until(stalls, Marks(queue, moment))
-        # The poll that ends a stall is not in it; the refill that ends it is.
+        # The poll that ends a stall is not in it; the refill that ends it is. Of a window that lasts
+        # longer than the stall it is not known what was in the stall.
         limit = end[stall] - np.isin(columns["kind"][at], _HOT)
-        inside = (stall >= 0) & (stalls.queue[stall] == queue) & (moment <= limit)
+        inside = (stall >= 0) & (stalls.queue[stall] == queue) & (columns["ts"][at].view(np.int64) <= limit)
         found, number = np.unique(stall[inside], return_inverse=True)
         for place, name in enumerate(_COUNTED):
             counts[order[found], place] += np.bincount(number, counted[name][at[inside]], len(found)).astype(

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from toolkit.english import count
 from toolkit.stalls.metrics import amount, change
 from toolkit.stalls.statistics import enough, needed
 
@@ -19,6 +20,10 @@ CANNOT_SAY = "cannot say"
 LOST = 0.25
 """If more than this share of a set is set aside, what is left may be a selection: the runs with the worst
 stalls are those that lose events. Up to here, the median that is left lies between 3/8 and 5/8 of all."""
+
+
+MUCH = 2
+"""A metric that only informs and rose by this factor is worth a sentence, whatever the verdict."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,10 @@ def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]
     if _too_few_to_tell(metrics, base.runs, candidate.runs):
         return verdict, _too_few(metrics, base, candidate)
     if verdict == CANNOT_SAY:
-        return verdict, _traded(metrics, base, candidate)
-    if verdict == NO_DIFFERENCE:
-        return verdict, f"{_not_excluded(metrics, base, candidate)} {_stalled(base, candidate)}"
-    return verdict, f"{_changed(metrics, base, candidate)} {_stalled(base, candidate)}"
+        return verdict, f"{_traded(metrics, base, candidate)}{_much_worse(metrics)}"
+    say = _not_excluded if verdict == NO_DIFFERENCE else _changed
+    first = f"{say(metrics, base, candidate)}{_much_worse(metrics)}"
+    return verdict, f"{first} {_stalled(base, candidate)}"
 
 
 def _too_few_to_tell(metrics: pd.DataFrame, base: int, candidate: int) -> bool:
@@ -111,7 +116,7 @@ def _lost(side: Side) -> float:
 
 def _selected(sides: list[Side]) -> str:
     counts = " and ".join(
-        f"{each.set_aside} of {each.runs + each.set_aside} run(s) of {each.name}" for each in sides
+        f"{each.set_aside} of {count(each.runs + each.set_aside, 'run')} of {each.name}" for each in sides
     )
     return (
         f"{counts} had to be set aside, more than {LOST:.0%}: what is left may be a selection. "
@@ -124,8 +129,8 @@ def _too_few(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
     first = metrics.iloc[0].to_dict()
     seen = f" Seen so far: {first['title']} {_middles(first)}." if base.runs and candidate.runs else ""
     return (
-        f"{base.runs} run(s) of {base.name} and {candidate.runs} of {candidate.name} are too few: a metric "
-        f"that sets them wholly apart could still be chance. Record at least {number} of each.{seen}"
+        f"{count(base.runs, 'run')} of {base.name} and {candidate.runs} of {candidate.name} are too few: "
+        f"a metric that sets them wholly apart could still be chance. Record at least {number} of each.{seen}"
     )
 
 
@@ -154,6 +159,16 @@ def _changes(found: pd.DataFrame) -> str:
     sure += [f"adjusted p = {first['p_adjusted']:.2g}"]
     also = f", and so did {', '.join(each['title'] for each in others)}" if others else ""
     return f"{first['title']} {word} {_middles(first)} ({'; '.join(sure)}){also}"
+
+
+def _much_worse(metrics: pd.DataFrame) -> str:
+    """:return: which metrics that do not rule the verdict rose by much."""
+    rose = metrics["significant"] & (metrics["role"] == "informs") & (metrics["direction"] == "higher")
+    found = metrics[rose & (metrics["candidate_median"] >= MUCH * metrics["base_median"])]
+    if found.empty:
+        return ""
+    words = [f"{row['title']} rose {_middles(row)}" for row in found.to_dict("records")]
+    return f" But {', and '.join(words)}."
 
 
 def _not_excluded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
 from toolkit.printable import printable_json
@@ -51,7 +52,8 @@ _PHASES = Members(
 class Witness:
     """What a frame sender saw: its `device`; `gaps`, start and end [ns] in trace time and refused frames,
     sorted; `error_ns`, of its clock; `sent` and `refused` frames. If it says so, when it `started` and
-    `ended` [ns] in trace time, and its `rate` [frames/s]. `path` is the file that it was read from."""
+    `ended` [ns] in trace time, its `rate` [frames/s], and the `size` of a frame [bytes]. `path` is the file
+    that it was read from."""
 
     device: str
     gaps: pd.DataFrame
@@ -61,6 +63,7 @@ class Witness:
     started: int | None = None
     ended: int | None = None
     rate: float | None = None
+    size: float | None = None
     path: Path | None = None
 
 
@@ -93,15 +96,16 @@ def read_witness(path: Path) -> Witness:
         found.get("refused"),
         started,
         ended,
-        _rate(found.get("rate")),
+        _positive(found.get("rate")),
+        _positive(found.get("size")),
         path,
     )
 
 
-def _rate(rate: object) -> float | None:
-    """Return the rate, if it is one."""
-    if isinstance(rate, int | float) and 0 < rate < LONGEST_NS:
-        return float(rate)
+def _positive(number: object) -> float | None:
+    """Return the number, if it is one of frames or bytes."""
+    if isinstance(number, int | float) and 0 < number < LONGEST_NS:
+        return float(number)
     return None
 
 
@@ -110,7 +114,7 @@ def read_phases(path: Path) -> pd.DataFrame:
 
     :param path: the file.
     :return: columns name, start, end [ns] in trace time, and shortage: memory was kept short in it; attrs
-        has the `scenario`.
+        has the `scenario` and its `parameters`, None if the file does not say.
     :raises UserError: if it is not such a file.
     """
     found = _read_json(path)
@@ -123,7 +127,9 @@ def read_phases(path: Path) -> pd.DataFrame:
         for phase in found["phases"]
     ]
     phases = pd.DataFrame(rows, columns=["name", "start", "end", "shortage"]).astype({"shortage": "bool"})
+    parameters = found.get("parameters")
     phases.attrs["scenario"] = found.get("scenario") or ""
+    phases.attrs["parameters"] = parameters if isinstance(parameters, dict) else None
     return phases
 
 
@@ -315,11 +321,14 @@ def _sentence(found: Mapping[str, Any]) -> str:
         parts = []
         if unseen:
             parts.append(
-                f"{unseen} stall(s) were not seen as long as they were: up to "
+                f"{count(unseen, 'stall')} {'was' if unseen == 1 else 'were'} not seen in full: up to "
                 f"{found['largest_difference_ns'] / 1e9:.3f} s of one is in no gap"
             )
         if unexplained:
-            parts.append(f"{unexplained} gap(s) of {BACKGROUND_NS / 1e9:g} s or more are in no stall")
+            parts.append(
+                f"{count(unexplained, 'gap')} of {BACKGROUND_NS / 1e9:g} s or more "
+                f"{'is' if unexplained == 1 else 'are'} in no stall"
+            )
         verdict = f"The witness disagrees: {', and '.join(parts)}."
     elif found["stalls_compared"]:
         verdict = (

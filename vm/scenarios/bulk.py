@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--sender", type=int, help="the guest that sends, which runs already; else dom0 does")
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
-    log = testbed.begin("bulk")
+    log = testbed.begin("bulk", arguments)
     try:
         with echo.witness(arguments) as account:
             with log.phase("before"):

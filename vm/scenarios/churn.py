@@ -29,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device: str = arguments.device
 
-    log = testbed.begin("churn")
+    log = testbed.begin("churn", arguments)
     # Compiled before memory gets short.
     from bcc import BPF  # type: ignore[import-not-found,unused-ignore]
 

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--before", type=float, default=5.0, help="seconds before")
     parser.add_argument("--after", type=float, default=10.0, help="seconds to go on after")
     arguments = parser.parse_args()
-    log = testbed.begin("held")
+    log = testbed.begin("held", arguments)
     try:
         with progress.witness(arguments.output) as account:
             job = ["--rw", arguments.rw, "--bs", f"{arguments.size}k", "--numjobs", str(arguments.threads)]

@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=40.0, help="seconds for which it is paused")
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
-    log = testbed.begin("paused")
+    log = testbed.begin("paused", arguments)
     try:
         with echo.witness(arguments) as account:
             with log.phase("before"):

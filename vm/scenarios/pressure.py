@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--after", type=float, default=5.0, help="seconds to go on when memory is free again")
     arguments = parser.parse_args()
 
-    log = testbed.begin("pressure")
+    log = testbed.begin("pressure", arguments)
     try:
         with ExitStack() as stack:
             with log.phase("prepare"):

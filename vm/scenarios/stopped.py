@@ -32,7 +32,7 @@ def main() -> None:
     if arguments.send:
         _send(arguments.send, arguments.ports)
 
-    log = testbed.begin("stopped")
+    log = testbed.begin("stopped", arguments)
     try:
         with ExitStack() as stack:
             with log.phase("prepare"):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -69,9 +69,10 @@ def only_here(what: str) -> None:
         raise UserError(f"this is no testbed machine ({MARKER} is missing): its {what} are left alone.")
 
 
-def begin(scenario: str) -> Phases:
+def begin(scenario: str, arguments: argparse.Namespace) -> Phases:
     """Makes sure that this is a machine made to be starved, and that a signal still puts everything back.
 
+    :param arguments: of the scenario: they stay in the log, for who compares runs.
     :return: an empty log of phases.
     """
     if not MARKER.exists():
@@ -82,14 +83,20 @@ def begin(scenario: str) -> Phases:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # The scenario must outlive the shortage that it makes.
     Path("/proc/self/oom_score_adj").write_text("-1000")
-    return Phases(scenario)
+    parameters = {
+        name: value if isinstance(value, int | float | str | None) else str(value)
+        for name, value in sorted(vars(arguments).items())
+        if name != "output"
+    }
+    return Phases(scenario, parameters)
 
 
 class Phases:
     """What the scenario did when, on the clock of the traces (CLOCK_MONOTONIC, ns)."""
 
-    def __init__(self, scenario: str) -> None:
+    def __init__(self, scenario: str, parameters: Mapping[str, int | float | str | None]) -> None:
         self.scenario = scenario
+        self.parameters = parameters
         self.done: list[dict[str, str | int | bool]] = []
 
     @contextmanager
@@ -107,11 +114,12 @@ class Phases:
             self.done.append({"name": name, "start_ns": start, "end_ns": end, "shortage": shortage})
 
     def write(self, output: Path | None) -> None:
-        """Writes {scenario, phases: [{name, start_ns, end_ns, shortage}]}.
+        """Writes {scenario, parameters: {option: value}, phases: [{name, start_ns, end_ns, shortage}]}.
 
         :param output: a file; None: standard output.
         """
-        text = json.dumps({"scenario": self.scenario, "phases": self.done}, indent=1)
+        found = {"scenario": self.scenario, "parameters": self.parameters, "phases": self.done}
+        text = json.dumps(found, indent=1)
         if output:
             output.write_text(text + "\n")
         else:
@@ -176,14 +184,16 @@ def address(device: str, network: str) -> Iterator[None]:
 
 
 @contextmanager
-def unread(ports: range, size: int) -> Iterator[None]:
+def unread(ports: range, size: int) -> Iterator[list[socket.socket]]:
     """UDP sockets that take `size` bytes each, and that nobody reads, for the length of the block."""
+    sockets = []
     with ExitStack() as stack:
         for port in ports:
             found = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
             found.bind(("", port))
-        yield
+            sockets.append(found)
+        yield sockets
 
 
 def meminfo(name: str) -> int:

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="fill the memory, instead of keeping it back")
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
-    log = testbed.begin("unfilled")
+    log = testbed.begin("unfilled", arguments)
     try:
         with (
             echo.witness(arguments) as account,

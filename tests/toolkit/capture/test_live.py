@@ -43,7 +43,10 @@ def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
     numbers = [number for _, number in live.queues]
     assert numbers == trace.queues["queue"].tolist()
     found = list(live.queues.values())
-    for name in ("stalls", "failed", "packets"):
+    # While it lasts nobody knows that a stall will be brief.
+    classes = trace.queues[["stalls", "brief", "reconfigurations"]].sum(axis="columns")
+    assert [queue.stalls for queue in found] == classes.tolist()
+    for name in ("failed", "packets"):
         assert [getattr(queue, name) for queue in found] == trace.queues[name].tolist()
     stalled = [queue.stalled_ns(trace.analysis.scan.ended) for queue in found]
     assert stalled == trace.queues["stalled_ns"].tolist()
@@ -90,3 +93,19 @@ def test_queue_of_no_known_device_is_added() -> None:
     live = _live()
     live.take(window(1, ifindex=9, queue=4))
     assert live.queues[9, 4].packets == 40
+
+
+def test_what_is_said_again_and_again_is_a_turn_once() -> None:
+    live = _live()
+    often = [failed(2 + each / 1000) for each in range(500)]
+    live.take(_together(*often, window(3), *(window(3 + each) for each in range(3)), failed(7)))
+    queue = live.queues[3, 0]
+    assert (queue.stalls, queue.failed) == (2, 501)
+    assert queue.stalled_ns(BEGAN + 8 * S) == 1_992_000_000
+
+
+def test_thousands_of_failures_are_not_looked_at_one_by_one() -> None:
+    live = _live()
+    events = _together(*(failed(2 + each / 1000) for each in range(500)))
+    columns = {name: events[name] for name in EVENT.names or ()}
+    assert len(list(live._moves(load("virtio_net"), columns))) == 2

@@ -46,6 +46,28 @@ def test_what_exists_is_kept_without_force(run: Run, make_trace: Trace, tmp_path
     assert json.loads((tmp_path / "summary.json").read_text())["stalls"] == []
 
 
+@pytest.mark.parametrize(("limit", "code"), [("3.9s", 4), ("3900ms", 4), ("3.9", 4), ("4s", 0), ("1h", 2)])
+def test_a_stall_that_is_longer_than_the_limit_fails(
+    run: Run, make_trace: Trace, limit: str, code: int
+) -> None:
+    trace = make_trace([window(1), *worker_stall(2, 6)])
+    found, out, err = run("analyze", trace, "--fail-over", limit)
+    assert found == code
+    assert out.startswith("eth1 went deaf once") == (code != 2)
+    if code == 4:
+        assert err == f"toolkit: error: {trace}: a stall of 4 s is longer than 3.9 s.\n"
+
+
+def test_no_stall_in_a_trace_without_packets_is_no_success(run: Run, make_trace: Trace) -> None:
+    code, _, err = run("analyze", make_trace(), "--fail-over", "1s")
+    assert code == 3
+    assert err.endswith("whether a stall was longer than 1 s is not known: there was no packet.\n")
+    assert (
+        run("analyze", make_trace([window(1), *worker_stall(2, 5)[2:]], name="b.rxt"), "--fail-over", "1s")[0]
+        == 0
+    )
+
+
 @pytest.mark.usefixtures("no_plots")
 def test_a_damaged_trace_gives_files_a_sentence_and_3(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace([window(1)], worker_stall(2, 4), [window(5)])

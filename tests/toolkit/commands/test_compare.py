@@ -58,6 +58,11 @@ def test_swapped_sets_are_worse(run: Run, sets: tuple[Path, Path]) -> None:
     code, out, _ = run("compare", *reversed(sets), "--json")
     assert code == 0
     assert json.loads(out)["verdict"] == "worse"
+    code, out, err = run("compare", *reversed(sets), "--fail-on", "worse")
+    assert (code, err) == (4, "")
+    assert out.startswith("worse: ")
+    assert run("compare", *sets, "--fail-on", "worse")[0] == 0
+    assert run("compare", *sets, "--fail-on", "better")[0] == 2
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -83,7 +88,7 @@ def test_two_traces_cannot_say_and_exit_with_3(run: Run, sets: tuple[Path, Path]
     traces = [each / "0" / "trace.rxt" for each in sets]
     code, out, err = run("compare", *traces, "-o", tmp_path / "out")
     assert (code, err) == (3, "")
-    assert out.startswith("cannot say: 1 run(s) of stock and 1 of patched are too few")
+    assert out.startswith("cannot say: 1 run of stock and 1 of patched are too few")
     assert (tmp_path / "out" / "report.html").exists()
 
 

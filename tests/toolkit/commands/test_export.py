@@ -70,4 +70,4 @@ def test_a_missing_extra_is_named(run: Run, make_trace: Trace, monkeypatch: pyte
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     code, _, err = run("export", make_trace(), "--perfetto", "-o", "/dev/null")
     assert code == 1
-    assert "pip install 'rx-stall-toolkit[perfetto]'" in err
+    assert "pip install '.[perfetto]'" in err

@@ -15,7 +15,7 @@ def test_what_a_trace_is(run: Run, make_trace: Trace) -> None:
         "Kernel: 6.1.0-test, x86_64, 2 CPUs",
         "Driver: virtio_net, stock, srcversion 0",
         "Regime: delayed work, NAPI off",
-        "Device: eth1 (virtio_net), 2 queue(s)",
+        "Device: eth1 (virtio_net), 2 queues",
         "Events: 1 (1 attempted, 1 delivered, 0 dropped), detail normal",
         "Format: 2, by toolkit 0.1.0",
     ]

@@ -22,7 +22,7 @@ def test_watch_without_textual_names_the_extra(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     code, _, err = run("watch", "virtio_net")
     assert code == 1
-    assert "pip install 'rx-stall-toolkit[watch]'" in err
+    assert "pip install '.[watch]'" in err
 
 
 def test_watch_without_a_loaded_driver_names_the_modules(

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import runs_of
 from toolkit.report import comparison as report
-from toolkit.report import distributions
+from toolkit.report import distributions, page
 from toolkit.stalls.comparison import Comparison, compare, summary
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
@@ -33,6 +33,16 @@ def test_files_of_a_comparison_say_the_same(tmp_path: Path, monkeypatch: pytest.
     assert runs["set"].value_counts().to_dict() == {"candidate": 6, "base": 5}
     assert runs["set_aside"].dropna().tolist() == ["events were dropped"]
     assert "improved" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_caveat_comes_before_the_numbers(terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare(runs_of(HIGH, rate=600.0, size=60.0), runs_of(LOW, "patched", rate=6000.0, size=1500.0))
+    report.render(found, terminal=terminal)
+    out = " ".join(capsys.readouterr().out.split())
+    assert 0 < out.index("The runs differ in more than the build: the load") < out.index("Metrics, medians")
+    html = page.render(found, report.metric_table(found), "<svg></svg>")
+    assert '<p class="care">The runs differ in more than the build: the load' in html
 
 
 def test_the_table_has_units_and_intervals() -> None:
@@ -64,5 +74,6 @@ def test_rendered_comparison_begins_with_the_verdict(
     report.render(_found(), terminal=terminal)
     out = capsys.readouterr().out
     assert out.startswith("improved: From stock to patched (5 and 5 runs) stalled time fell")
+    assert not terminal or max(map(len, out.splitlines())) <= 80
     assert "Set aside: patched/5/trace.rxt: events were dropped." in out
-    assert out.endswith("virtio_net, kernel 6.1.0-test, scenario pressure.\n")
+    assert " ".join(out.split()).endswith("virtio_net, kernel 6.1.0-test, scenario pressure.")

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import itertools
 import warnings
 from pathlib import Path
 
@@ -38,7 +39,19 @@ def test_every_run_is_a_mark_in_every_panel() -> None:
             assert line.get_markevery() == slice(1, -1)
             assert at == pytest.approx([each * scale for each in values])
             assert share == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
-        assert axis.get_xlim()[0] <= 0
+        assert axis.get_xlim()[0] == 0
+
+
+def test_numbers_of_five_digits_stand_apart() -> None:
+    """The labels of the axis do not run into each other."""
+    many = runs_of(LOW, "paced", failed=[4750, 8300, 9190, 12000, 14856])
+    figure = distributions.distributions(compare(runs_of(HIGH, failed=6), many))
+    figure.draw_without_rendering()
+    (axis,) = (axis for axis in figure.axes if axis.get_xlabel() == "failed refills of a run")
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+    assert len(boxes) >= 3
+    for left, right in itertools.pairwise(boxes):
+        assert left.x1 + 3 < right.x0
 
 
 def test_a_set_aside_run_is_no_mark() -> None:

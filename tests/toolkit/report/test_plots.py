@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import functools
+import itertools
 import re
 import warnings
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -28,33 +30,33 @@ CASES: dict[str, list[Events]] = {
 TITLE = "virtio_net stock, kernel 6.1.0-test"
 AXES = {
     "timeline": {"time since the trace began [s]", "buffers"},
-    "durations": {"duration of the stall [s]", "stalls"},
-    "napi_gaps": {"gap from the end of a poll to the next poll [s]", "share of gaps at least so long"},
-    "time_spent": {"time [s]"},
+    "durations": {"duration of the stall", "stalls"},
+    "poll_gaps": {"gap from the end of one to the next", "share of gaps at least so long [%]"},
+    "time_spent": {"share of the stall's time [%]"},
 }
 TEXTS: dict[str, dict[str, set[str]]] = {
     "no events": {
         "timeline": {"eth1 rx-0", "eth1 rx-1"},
         "durations": {"Duration of the stalls (0)", "no stall"},
-        "napi_gaps": {"no two polls"},
+        "poll_gaps": {"there was none"},
         "time_spent": {"no stall"},
     },
     "one stall": {
         "timeline": {"eth1 rx-0", "starved", "napi-off", "refill failed", "allocation failed"},
         "durations": {"Duration of the stalls (1)", "starved (1)", "one stall"},
-        "napi_gaps": {"eth1 rx-0"},
-        "time_spent": {"eth1 rx-0, at 2.00 s, starved", "direct reclaim"},
+        "poll_gaps": {"eth1 rx-0"},
+        "time_spent": {"eth1 rx-0, at 2.00 s: 4.000 s starved", "direct reclaim"},
     },
     "many": {
         "timeline": {"Posted receive buffers and stalls", "eth1 rx-0", "eth1 rx-1"},
         "durations": {"Duration of the stalls (99)", "starved (99)"},
-        "napi_gaps": {"no two polls"},
+        "poll_gaps": {"there was none"},
         "time_spent": {"What the time of each stall went into (the 40 longest of 99)"},
     },
     "16 queues": {
         "timeline": {f"eth1 rx-{queue}" for queue in range(16)},
         "durations": {"no stall"},
-        "napi_gaps": {f"eth1 rx-{queue}" for queue in range(16)},
+        "poll_gaps": {f"eth1 rx-{queue}" for queue in range(16)},
         "time_spent": {"no stall"},
     },
 }
@@ -99,9 +101,12 @@ def _one(make_trace: Trace) -> Analysis:
 
 def test_axes_have_units(make_trace: Trace) -> None:
     analysis = _one(make_trace)
-    for draw in (plots.timeline, plots.durations, plots.napi_gaps, plots.time_spent):
+    for draw in (plots.timeline, plots.durations, plots.poll_gaps, plots.time_spent):
         figure = draw(analysis)
-        assert "[s]" in figure.axes[-1].get_xlabel()
+        figure.draw_without_rendering()
+        axis = figure.axes[-1]
+        ticks = [each.get_text() for each in axis.get_xticklabels()]
+        assert re.search(r"\[(s|%)\]", axis.get_xlabel()) or all(each.endswith("s") for each in ticks)
         title = (
             figure.get_suptitle()
             or figure.axes[0].get_title(loc="center")
@@ -146,9 +151,48 @@ def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
     assert figure.axes[0].texts[0].get_text() == "hold"
 
 
-def test_the_bars_are_as_long_as_the_stalls(make_trace: Trace) -> None:
-    axis = plots.time_spent(_one(make_trace)).axes[0]
-    assert [round(bar.get_width(), 6) for bar in axis.patches] == [1.0, 1.0, 2.0]  # type: ignore[attr-defined]
+def test_the_bars_are_shares_of_the_stalls(make_trace: Trace) -> None:
+    events = [*worker_stall(2, 6), *worker_stall(7, 7.002)]
+    axis = plots.time_spent(analyze(make_trace(events))).axes[0]
+    widths = [round(bar.get_width(), 6) for bar in axis.patches]  # type: ignore[attr-defined]
+    # A stall of 2 ms beside one of 4 s can be seen as well.
+    assert widths == [25, 25, 25, 25, 50, 50]
+    assert axis.get_xlim() == (0, 100)
+
+
+def _ticks(axis: Axis) -> list[str]:
+    """:return: the labels of those ticks of an axis that are in view."""
+    low, high = axis.get_view_interval()
+    axis.figure.draw_without_rendering()  # type: ignore[union-attr]
+    places = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
+    return [label.get_text() for place, label in places if low <= place <= high]
+
+
+def test_the_axis_of_one_stall_can_be_read(make_trace: Trace) -> None:
+    assert _ticks(plots.durations(_one(make_trace)).axes[0].xaxis) == ["2 s", "5 s", "10 s"]
+
+
+def test_the_axis_of_many_durations_has_powers_of_ten(make_trace: Trace) -> None:
+    events = [*worker_stall(1, 1.0015), *worker_stall(2, 9)]
+    ticks = _ticks(plots.durations(analyze(make_trace(events))).axes[0].xaxis)
+    assert ticks == ["1 ms", "10 ms", "100 ms", "1 s", "10 s"]
+
+
+def test_phases_that_follow_each_other_have_boxes_in_two_rows(make_trace: Trace) -> None:
+    names, ends = ["prepare", "pressure", "recover"], [0.1, 6, 10]
+    phases = pd.DataFrame({"name": names, "end": ends, "start": [0, 0.1, 6]})
+    phases[["start", "end"]] = BEGAN + phases[["start", "end"]] * S
+    phases.attrs["scenario"] = "pressure"
+    figure = plots.timeline(_one(make_trace), None, phases)
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    boxes = [patch.get_window_extent() for patch in axis.patches]
+    texts = [text.get_window_extent() for text in axis.texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(texts, 2))
+    # The first is too short for its name, which lies in its row beside it.
+    assert texts[0].x0 >= boxes[0].x1 - 1 and not texts[0].overlaps(boxes[1])
+    for text, box in list(zip(texts, boxes, strict=True))[1:]:
+        assert box.x0 < text.x0 < text.x1 < box.x1 and box.y0 <= text.y0 < text.y1 <= box.y1
 
 
 def test_intervals_that_no_screen_tells_apart_are_drawn_as_one(make_trace: Trace) -> None:

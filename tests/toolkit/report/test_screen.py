@@ -58,6 +58,17 @@ class Shown:
             rows.setdefault(float(y), []).append((float(x), unescape(words).replace("\xa0", " ")))
         return "\n".join("".join(word for _, word in sorted(row)) for _, row in sorted(rows.items()))
 
+    async def until(self, pilot: Pilot[None], *patterns: str) -> str:
+        """Wait until the screen matches all of some patterns: its parts are drawn one after the other.
+
+        :return: the lines of the screen.
+        """
+        deadline = time.monotonic() + 30
+        while missing := [each for each in patterns if not re.search(each, text := self.text())]:
+            assert time.monotonic() < deadline, f"{missing}: {text}"
+            await pilot.pause(0.02)
+        return text
+
     def run(self, script: Callable[[Pilot[None]], Awaitable[None]], columns: int = 120) -> None:
         async def inside() -> None:
             async with self.app.run_test(size=(columns, 24)) as pilot:
@@ -76,15 +87,13 @@ def test_screen_shows_each_queue(shown: Shown) -> None:
     shown.progress.dropped = 3
 
     async def script(pilot: Pilot[None]) -> None:
-        await pilot.pause()
-        text = shown.text()
+        text = await shown.until(pilot, "8.000 s  eth1 rx-0  is deaf: starved", "eth1 rx-1 .*quiet")
         assert "virtio_net   10 s" in text and "1 stall " in text and "3 dropped" in text
         assert "[buffers]" in text and "per s" in text and "[s]" in text
         (deaf,) = [line for line in text.splitlines() if "eth1 rx-0" in line and " of " in line]
         assert "0 of 256" in deaf and "2.0 s starved, napi-off" in deaf and "2.000" in deaf
         (calm,) = [line for line in text.splitlines() if "eth1 rx-1" in line]
         assert "not seen yet" in calm and "quiet" in calm
-        assert "8.000 s  eth1 rx-0  is deaf: starved" in text
 
     shown.run(script)
 
@@ -93,8 +102,7 @@ def test_screen_fits_a_narrow_terminal(shown: Shown) -> None:
     shown.progress.live.take(np.concatenate(worker_stall(9, 12)[1:-2]))
 
     async def script(pilot: Pilot[None]) -> None:
-        await pilot.pause()
-        assert re.search(r"eth1 rx-0 +0 of 256 +0 +1 +1 +1\.000 +1\.0 s starved", shown.text())
+        await shown.until(pilot, r"eth1 rx-0 +0 of 256 +0 +1 +1 +1\.000 +1\.0 s starved")
 
     shown.run(script, columns=80)
 
@@ -108,11 +116,9 @@ def test_a_stall_as_it_comes_and_goes(shown: Shown) -> None:
             shown.progress.live.take(events)
             shown.at = BEGAN + at * S
             shown.app.look()
-        await pilot.pause()
-        text = shown.text()
+        text = await shown.until(pilot, "receives again", "256 of 256")
         assert re.search(r"refill failed .*\s+11.000 s  eth1 rx-0  is deaf: starved", text)
         assert "13.000 s  eth1 rx-0  receives again after 2.000 s" in text
-        assert "256 of 256" in text
 
     shown.run(script)
 
@@ -123,9 +129,8 @@ def test_a_driver_that_sends_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     shown.progress.live.take(np.concatenate([event("blocked", 8), event("unblocked", 9)]))
 
     async def script(pilot: Pilot[None]) -> None:
-        await pilot.pause()
-        assert "8.000 s  eth1 target-0  is silent: blocked" in shown.text()
-        assert "9.000 s  eth1 target-0  sends again after 1.000 s" in shown.text()
+        silent = "8.000 s  eth1 target-0  is silent: blocked"
+        await shown.until(pilot, silent, "9.000 s  eth1 target-0  sends again after 1.000 s")
 
     shown.run(script)
 
@@ -135,8 +140,7 @@ def test_failures_are_written_down_and_a_flood_is_cut(shown: Shown) -> None:
 
     async def script(pilot: Pilot[None]) -> None:
         shown.app.look()
-        await pilot.pause()
-        text = shown.text()
+        text = await shown.until(pilot, "refill failed 29")
         assert "0.290 s  eth1 rx-1  refill failed 29" in text
         assert "refill failed 9\n" not in text
         assert "(10 lines before these are left out)" in text
@@ -151,9 +155,8 @@ def test_a_flood_does_not_wash_away_what_became_of_a_queue(shown: Shown) -> None
     async def script(pilot: Pilot[None]) -> None:
         await pilot.resize_terminal(120, 40)
         shown.app.look()
-        await pilot.pause()
-        text = shown.text()
-        assert "refill failed 29" in text and "refill failed 11\n" not in text
+        text = await shown.until(pilot, "refill failed 29", "lines before these are left out")
+        assert "refill failed 11\n" not in text
         assert "13.000 s  eth1 rx-0  receives again after 2.000 s" in text
         assert "(12 lines before these are left out)" in text
 
@@ -168,8 +171,7 @@ def test_the_last_lines_are_seen_in_a_window_of_any_size(shown: Shown) -> None:
         for rows in (30, 12, 24):
             await pilot.resize_terminal(100, rows)
             shown.app.look()
-            await pilot.pause()
-            assert "refill failed 19" in shown.text()
+            await shown.until(pilot, "refill failed 19")
 
     shown.run(script)
 
@@ -177,20 +179,16 @@ def test_the_last_lines_are_seen_in_a_window_of_any_size(shown: Shown) -> None:
 def test_keys_filter_pause_and_save(shown: Shown) -> None:
     async def script(pilot: Pilot[None]) -> None:
         await pilot.press("f", *"rx-1", "enter")
-        await pilot.pause()
-        assert "eth1 rx-1" in shown.text() and "eth1 rx-0" not in shown.text()
-        assert "only: rx-1" in shown.text()
+        text = await shown.until(pilot, "eth1 rx-1", "only: rx-1")
+        assert "eth1 rx-0" not in text
         await pilot.press("f", *["backspace"] * 4, "enter")
         await pilot.press("space")
         shown.progress.live.take(failed(10, queue=1))
         shown.app.look()
-        await pilot.pause()
-        assert "PAUSED" in shown.text() and "is deaf" not in shown.text()
+        assert "is deaf" not in await shown.until(pilot, "PAUSED")
         await pilot.press("space", "s")
         shown.app.look()
-        await pilot.pause()
-        assert "PAUSED" not in shown.text() and "is deaf: starved" in shown.text()
-        assert "saved watch.rxt" in shown.text()
+        assert "PAUSED" not in await shown.until(pilot, "is deaf: starved", "saved watch.rxt")
 
     shown.run(script)
 
@@ -200,8 +198,7 @@ def test_failed_save_is_one_sentence_on_the_screen(monkeypatch: pytest.MonkeyPat
 
     async def script(pilot: Pilot[None]) -> None:
         await pilot.press("s")
-        await pilot.pause()
-        assert "no space left." in shown.text()
+        await shown.until(pilot, "no space left.")
 
     shown.run(script)
 

@@ -1,26 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from tests.conftest import META, Trace, event, failed, window, worker_stall
+from tests.conftest import META, Trace, event, failed, note, window, worker_stall
 from toolkit.report import text
-from toolkit.stalls.analysis import analyze
+from toolkit.stalls.analysis import analyze, summary
+from toolkit.trace.writer import TraceWriter
 
 
 def test_verdict_without_a_stall_says_for_how_long(make_trace: Trace) -> None:
     verdict = text.verdict(analyze(make_trace([window(1)])))
-    assert verdict == "No stall: eth1 never went deaf in 10.0 s (40 packets on 2 queue(s))."
+    assert verdict == "No stall: eth1 never went deaf in 10.0 s (40 packets on 2 queues)."
 
 
 def test_verdict_without_a_packet_proves_nothing(make_trace: Trace) -> None:
-    assert "but there was no packet either: it proves nothing" in text.verdict(analyze(make_trace()))
+    assert text.verdict(analyze(make_trace())) == (
+        "There was no packet: that no stall was seen on eth1 in 10.0 s proves nothing."
+    )
 
 
 def test_a_trace_that_breaks_off_proves_no_absence(make_trace: Trace) -> None:
     path = make_trace([window(1)], [window(2)])
     path.write_bytes(path.read_bytes()[:-1500])
     assert text.verdict(analyze(path)) == (
-        "Whether eth1 went deaf is not known: the trace breaks off after 3.3 s, "
-        "and no stall was seen until then (40 packets on 2 queue(s))."
+        "The trace breaks off after 3.3 s: what happened later is not known. "
+        "Until then no stall was seen on eth1 (40 packets on 2 queues)."
     )
 
 
@@ -28,8 +34,9 @@ def test_what_follows_in_a_trace_that_breaks_off_is_not_known(make_trace: Trace)
     path = make_trace(worker_stall(1, 2), [window(4)])
     path.write_bytes(path.read_bytes()[:-100])
     verdict = text.verdict(analyze(path))
-    assert verdict.startswith("eth1 went deaf once in 6.7 s")
-    assert verdict.endswith("What happened later is not known: the trace breaks off after 6.7 s.")
+    assert verdict.startswith(
+        "The trace breaks off after 6.7 s: what happened later is not known. eth1 went deaf once in 6.7 s"
+    )
 
 
 def test_verdict_of_one_stall_says_why_it_began(make_trace: Trace) -> None:
@@ -47,7 +54,9 @@ def test_a_queue_has_its_name_where_a_ring_has_several(make_trace: Trace) -> Non
     assert text.stall_table(analysis)["queue"].tolist() == ["rx-0 sbq", "rx-1 lbq"]
     assert text.queue_table(analysis)["queue"].tolist() == ["rx-0 sbq", "rx-1 lbq"]
     alone = analyze(make_trace([failed(2, posted_after=3, queue=3), *napi], meta=meta))
-    assert "on rx-0 sbq, for 0.500 s (napi-off): softirq refill of rx-1 lbq failed" in text.verdict(alone)
+    assert "on rx-0 sbq, for 0.500 s (napi-off): earlier softirq refill of rx-1 lbq failed" in text.verdict(
+        alone
+    )
 
 
 def test_a_driver_that_sends_goes_silent(make_trace: Trace) -> None:
@@ -63,7 +72,58 @@ def test_a_driver_that_sends_goes_silent(make_trace: Trace) -> None:
 def test_verdict_counts_stalls_and_says_which_is_open(make_trace: Trace) -> None:
     verdict = text.verdict(analyze(make_trace([*worker_stall(2, 3), failed(4, queue=1)])))
     assert verdict.startswith("eth1 went deaf 2 times in 10.0 s on 2 queues, at most for 6.000 s (starved)")
-    assert verdict.endswith("1 stall(s) had not ended when the trace did.")
+    assert verdict.endswith("1 stall had not ended when the trace did.")
+
+
+def test_what_is_brief_is_told_apart(make_trace: Trace) -> None:
+    brief = [*worker_stall(2, 2.004), *worker_stall(4, 4.002)]
+    analysis = analyze(make_trace([window(1), *brief]))
+    assert text.verdict(analysis) == (
+        "No stall: eth1 never went deaf for 10 ms or longer in 10.0 s (40 packets on 2 queues). "
+        "Not counted: 2 stalls shorter than 10 ms, 0.006 s in all."
+    )
+    verdict = text.verdict(analyze(make_trace([window(1), *brief, *worker_stall(5, 6)])))
+    assert verdict.startswith("eth1 went deaf once in 10.0 s on queue 0, for 1.000 s")
+    assert verdict.endswith("Not counted: 2 stalls shorter than 10 ms, 0.006 s in all.")
+    assert text.stall_table(analysis)["class"].tolist() == ["brief", "brief"]
+    assert text.queue_table(analysis)["brief"].tolist() == ["2", "0"]
+
+
+def test_a_reconfiguration_is_told_apart(make_trace: Trace) -> None:
+    called = worker_stall(2, 2.5)[2:]
+    verdict = text.verdict(analyze(make_trace([window(1), *called])))
+    assert verdict.startswith("No stall: eth1 never went deaf for 10 ms or longer")
+    assert verdict.endswith(
+        "Not counted: 1 reconfiguration, at most 0.499 s long: "
+        "the refill worker ran though no refill had failed, as after ethtool -L."
+    )
+
+
+def test_sums_of_a_trace_with_dropped_events_are_marked(make_trace: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "lossy.rxt"
+    events = [window(1), *worker_stall(2, 4)]
+    with TraceWriter(path, META) as writer:
+        writer.write(np.concatenate(events), note(5, 3, *events))
+        writer.close(note(9, 3, *events, end={"reason": "duration"}))
+    analysis = analyze(path)
+    (queue, _), (stall,) = (
+        table.to_dict("records") for table in (text.queue_table(analysis), text.stall_table(analysis))
+    )
+    assert (queue["packets"], queue["failed"], queue["stalls"]) == ("≥ 40", "≥ 1", "1")
+    assert (stall["refills"], stall["failed"]) == ("≥ 2", "≥ 1")
+    assert text.LOWER_BOUNDS in text.remarks(analysis, None)
+    assert summary(analysis)["lower_bounds"] is True
+    whole = analyze(make_trace(events))
+    assert summary(whole)["lower_bounds"] is False
+    assert text.queue_table(whole)["packets"].tolist() == ["40", "0"]
+    assert text.LOWER_BOUNDS not in text.remarks(whole, None)
+
+
+def test_a_number_of_packets_without_a_stall_is_at_least_so_high(tmp_path: Path) -> None:
+    path = tmp_path / "lossy.rxt"
+    with TraceWriter(path, META) as writer:
+        writer.write(window(1), note(5, 3, window(1)))
+    assert "(at least 40 packets on 2 queues)" in text.verdict(analyze(path))
 
 
 def test_the_worst_device_comes_first(make_trace: Trace) -> None:
@@ -78,7 +138,7 @@ def test_tables_have_units(make_trace: Trace) -> None:
     stalls, queues = text.stall_table(analysis), text.queue_table(analysis)
     row = stalls.to_dict("records")[0]
     assert (row["start [s]"], row["duration [s]"], row["reclaim [s]"]) == ("2.000", "4.000", "1.000")
-    assert queues["NAPI gap max [ms]"].tolist() == ["-", "-"]
+    assert queues["poll gap max [ms]"].tolist() == ["-", "-"]
 
 
 def test_only_the_queues_that_stalled_longest_are_listed(
@@ -121,5 +181,5 @@ def test_a_terminal_shows_whole_numbers_with_units_or_none(
     out = capsys.readouterr().out
     assert "…" not in out
     assert "duration" in out and "[s]" in out and "4.000" in out
-    assert max(map(len, out.splitlines()[2:])) <= width
+    assert max(map(len, out.splitlines())) <= width
     assert ("A wider terminal shows also: waiting [s]" in out) == (width < 200)

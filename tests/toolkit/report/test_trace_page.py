@@ -70,8 +70,11 @@ def test_page_of_a_trace_says_how_sure_it_is(make_trace: Trace, tmp_path: Path) 
     found = {what: (good, said) for good, what, said in trace_page.certainty(toolkit.read(path))}
     assert not any(good for good, _ in found.values())
     assert "is cut off" in found["File"][1]
-    assert found["Ledger"][1] == "5 of 9 events were delivered, 4 dropped, all within 4.000 s."
-    assert found["Open"][1].startswith("1 stall(s)") and found["Uncertain"][1].startswith("1 stall(s)")
+    assert found["Ledger"][1] == (
+        "5 of 9 events were delivered, 4 dropped, all within 4.000 s. "
+        "Events were dropped: a number with ≥ is at least so high."
+    )
+    assert found["Open"][1].startswith("1 stall had not") and found["Uncertain"][1].endswith("at 1 stall.")
 
 
 def test_an_open_stall_is_in_the_headline(make_trace: Trace) -> None:
@@ -81,10 +84,19 @@ def test_an_open_stall_is_in_the_headline(make_trace: Trace) -> None:
 
 def test_no_stall_is_no_headline_where_it_is_not_known(make_trace: Trace) -> None:
     empty = toolkit.read(make_trace())
-    assert trace_page.headline(empty.analysis) == "Nothing is known: there was no packet either"
+    assert trace_page.headline(empty.analysis) == "Nothing is known: there was no packet"
     path = make_trace([window(1)], [window(2)])
     path.write_bytes(path.read_bytes()[:-1500])
     assert trace_page.headline(toolkit.read(path).analysis) == "Nothing is known: the trace breaks off"
+
+
+def test_a_headline_begins_with_the_damage_and_counts_no_brief_stall(make_trace: Trace) -> None:
+    path = make_trace([*worker_stall(1, 1.002), *worker_stall(2, 3)], [window(4)])
+    assert trace_page.headline(toolkit.read(path).analysis) == "one stall of 1.000 s"
+    path.write_bytes(path.read_bytes()[:-1500])
+    assert trace_page.headline(toolkit.read(path).analysis) == (
+        "The trace breaks off; until then one stall of 1.000 s"
+    )
 
 
 def test_a_witness_of_refusals_elsewhere_is_no_good_mark(make_trace: Trace, tmp_path: Path) -> None:

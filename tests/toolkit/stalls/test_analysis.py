@@ -6,6 +6,9 @@ import pytest
 
 from tests.conftest import META, S, Trace, failed, window, worker_stall
 from toolkit.errors import UserError
+from toolkit.report.plots import time_spent
+from toolkit.report.text import render
+from toolkit.report.trace_page import causes
 from toolkit.stalls import analysis
 from toolkit.stalls.analysis import analyze, records, summary
 
@@ -24,8 +27,31 @@ def test_table_of_queues_adds_up_events_and_stalls(make_trace: Trace) -> None:
 
 
 def test_percentiles_do_not_exceed_the_longest_gap(make_trace: Trace) -> None:
-    row = analyze(make_trace([window(each / 100, dur=0, polls=1) for each in range(1, 200)])).queues.iloc[0]
+    polls = [window(each / 100, dur=0, polls=1) for each in range(1, 200)]
+    row = analyze(make_trace(polls, end=2)).queues.iloc[0]
     assert 9e6 <= row["gap_p50_ns"] <= row["gap_p99_ns"] <= row["gap_max_ns"] == 10_000_000
+
+
+def test_queues_count_their_stalls_by_class(make_trace: Trace) -> None:
+    called = worker_stall(6, 6.5)[2:]
+    row = analyze(make_trace([*worker_stall(2, 4), *worker_stall(5, 5.004), *called])).queues.iloc[0]
+    assert (row["stalls"], row["brief"], row["reconfigurations"]) == (1, 1, 1)
+    # What is brief is time all the same.
+    assert (row["stalled_ns"], row["longest_ns"]) == (2 * S + S // 250, 2 * S)
+
+
+def test_what_a_missing_hook_would_have_told_is_not_known(make_trace: Trace) -> None:
+    missing = ("virtnet_recv_irq", "rxt_alloc_failed", "rxt_reclaim_in")
+    driver = META["drivers"][0] | {"hooks": [{"program": each, "attached": None} for each in missing]}
+    found = analyze(make_trace([window(1), *worker_stall(2, 4)], meta=META | {"drivers": [driver]}))
+    (stall,), (queue, _) = records(found.stalls), records(found.queues)
+    assert [stall[name] for name in ("reclaim_ns", "refill_ns", "fallbacks", "irqs")] == [None] * 4
+    assert [queue[name] for name in ("alloc_failures", "fallbacks", "irqs")] == [None] * 3
+    assert (stall["waiting_ns"], stall["failed"], queue["packets"]) == (S, 1, 40)
+    assert json.loads(json.dumps(summary(found)))["stalls"][0]["reclaim_ns"] is None
+    assert causes(found.stalls).iloc[0]["in reclaim [s]"] == "-"
+    time_spent(found)
+    render(found, None, terminal=False)
 
 
 def test_summary_is_json_with_all_there_is(make_trace: Trace) -> None:

@@ -122,7 +122,31 @@ def test_remarks_say_what_differs_besides() -> None:
     unknown, longer, lower_bound = compare(runs_of(HIGH), candidate).remarks
     assert "refused frames" in unknown
     assert "60.0 s, of patched 90.0 s" in longer
-    assert lower_bound.startswith("1 stall(s) had not ended")
+    assert lower_bound.startswith("1 stall had not ended")
+
+
+def test_another_load_is_a_caveat() -> None:
+    base = runs_of(HIGH, rate=600.0, size=60.0)
+    found = compare(base, runs_of(LOW, "patched", rate=6000.0, size=1500.0))
+    assert found.caveats == [
+        "The runs differ in more than the build: the load: 600 a second of 60 bytes in stock; "
+        "6,000 a second of 1,500 bytes in patched. A difference of the stalls may come of that."
+    ]
+    assert summary(found)["caveats"] == found.caveats
+    assert compare(base, runs_of(LOW, "patched", rate=600.0, size=60.0)).caveats == []
+    (unknown,) = compare(base, runs_of(LOW, "patched")).caveats
+    assert "the load: 600 a second of 60 bytes in stock; not known in patched." in unknown
+    (mixed,) = compare(base, runs_of(LOW, "patched", rate=[600.0] * 4 + [60.0], size=60.0)).caveats
+    assert "60 a second of 60 bytes and 600 a second of 60 bytes in patched" in mixed
+
+
+def test_other_parameters_of_the_scenario_are_a_caveat() -> None:
+    base = runs_of(HIGH, parameters='{"dirty": 750, "hold": 2}')
+    (caveat,) = compare(base, runs_of(LOW, "patched", parameters='{"dirty": 900, "hold": 2}')).caveats
+    assert "the scenario's parameters: dirty 750 in stock; dirty 900 in patched." in caveat
+    assert compare(base, runs_of(LOW, "patched", parameters='{"hold": 2, "dirty": 750}')).caveats == []
+    (unknown,) = compare(base, runs_of(LOW, "patched")).caveats
+    assert "the scenario's parameters: known in stock; not known in patched." in unknown
 
 
 def test_the_frames_given_are_left_alone() -> None:

@@ -54,7 +54,7 @@ def test_a_driver_that_says_ready_ends_no_stall(make_trace: Trace) -> None:
     assert set(found.flaps["device"]) == {"vif-guest1"}
     (sentence,) = text._flaps(found)
     assert sentence == (
-        "xen_netback gave vif-guest1 its link back 1 time(s) in a stall (at 4.0 s), which went on for 2.0 s."
+        "xen_netback gave vif-guest1 its link back 1 time in a stall (at 4.0 s), which went on for 2.0 s."
     )
     assert [flap["deaf_ns"] for flap in summary(found)["flaps"]] == [2 * S, 0]
 

@@ -82,7 +82,7 @@ def test_how_long_requests_took(make_trace: Trace) -> None:
     assert told["requests"] == 3
     (line,) = (line for line in text.remarks(found, None) if "requests" in line)
     assert line.startswith("eth1 target-0: 3 requests of 10 ms and more, half of them in 20.0 ms")
-    assert "1 frames sent again" in line
+    assert "1 frame sent again" in line
 
 
 def test_frames_sent_again_without_a_request_that_ended(make_trace: Trace) -> None:

@@ -16,9 +16,12 @@ def _beside(folder: Path, *, sent: int = 75, refused: int = 25, shortage: bool =
     gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 25}
     clock = {"offset_ns": BEGAN, "error_ns": 0}
     witness = {"device": "eth1", "sent": sent, "refused": refused, "gaps": [gap], "clock": clock}
+    witness |= {"rate": 600.0, "size": 60}
     (folder / "witness.json").write_text(json.dumps(witness))
     phase = {"name": "hold", "start_ns": BEGAN + S, "end_ns": BEGAN + 5 * S, "shortage": shortage}
-    (folder / "phases.json").write_text(json.dumps({"scenario": "knob", "phases": [phase]}))
+    (folder / "phases.json").write_text(
+        json.dumps({"scenario": "knob", "parameters": {"hold": 4}, "phases": [phase]})
+    )
 
 
 def _only(path: Path) -> Any:
@@ -38,7 +41,17 @@ def test_run_of_a_trace_alone_knows_no_witness(make_trace: Trace) -> None:
     )
     assert (run.stalls, run.stalled_ns, run.longest_ns, run.open, run.failed) == (3, 6 * S, 4 * S, 1, 3)
     assert (run.duration_ns, run.dropped, run.uncertain, run.packets) == (10 * S, 0, 0, 40)
-    for unknown in (run.damage, run.scenario, run.witness, run.witness_agrees, run.recovery_ns, run.refused):
+    for unknown in (
+        run.damage,
+        run.scenario,
+        run.parameters,
+        run.rate,
+        run.size,
+        run.witness,
+        run.witness_agrees,
+        run.recovery_ns,
+        run.refused,
+    ):
         assert unknown is pd.NA
 
 
@@ -47,6 +60,7 @@ def test_run_takes_witness_and_phases_beside_its_trace(make_trace: Trace, tmp_pa
     _beside(tmp_path)
     run = _only(tmp_path)
     assert (run.scenario, run.refused, run.witness_agrees) == ("knob", 0.25, True)
+    assert (run.parameters, run.rate, run.size) == ('{"hold": 4}', 600, 60)
     assert run.recovery_ns == S
 
 

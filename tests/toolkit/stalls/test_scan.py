@@ -57,17 +57,23 @@ def test_gaps_between_polls_over_batches_and_queues(make_trace: Trace) -> None:
     polls = [event("poll", each, polls=1, dur=MS) for each in (1, 1.5, 4)]
     other = event("poll", 1.2, polls=1, queue=1)
     found = _scan(make_trace([polls[0], other], [polls[1]], [polls[2]]))
-    assert found.longest_gap.tolist() == [round(2.499 * S), 0]
-    assert sum(_gaps(found).values()) == 2
-    assert found.gaps[1].sum() == 0
+    assert sum(_gaps(found).values()) == 3
+    assert found.gaps[0, np.searchsorted(gap_edges(), 2.499 * S, "right") - 1] == 1
+
+
+def test_the_gap_to_the_end_of_the_trace_counts(make_trace: Trace) -> None:
+    found = _scan(make_trace([event("poll", 1, polls=1)], [event("poll", 1.2, polls=1, queue=1)]))
+    assert found.longest_gap.tolist() == [9 * S, round(8.8 * S)]
+    assert found.gaps.sum(axis=1).tolist() == [1, 1]
+    assert not _scan(make_trace([failed(1)])).gaps.any()
 
 
 def test_gaps_inside_a_window_are_equal(make_trace: Trace) -> None:
     found = _scan(make_trace([window(1, polls=5, dur=8 * MS), window(1.5, polls=1, dur=0)]))
     gaps = _gaps(found)
-    assert sum(gaps.values()) == 5
+    assert sum(gaps.values()) == 5 + 1
     assert 4 in gaps.values()
-    assert found.longest_gap[0] == S // 2
+    assert found.longest_gap[0] == 8.5 * S
 
 
 def test_gap_edges_are_an_eighth_of_an_octave() -> None:

@@ -81,7 +81,7 @@ def test_a_worker_that_another_queue_called(make_trace: Trace) -> None:
     other = failed(2, posted_after=5, queue=1)
     off, on = event("napi_off", 3, flags="in_worker"), event("napi_on", 4)
     stall = _only(make_trace([other, off, on]))
-    assert stall["cause"] == "softirq refill of queue 1 failed (GFP_ATOMIC)"
+    assert stall["cause"] == "earlier softirq refill of queue 1 failed (GFP_ATOMIC)"
     assert pd.isna(stall["posted"])
 
 
@@ -146,6 +146,15 @@ def test_what_happened_in_it(make_trace: Trace) -> None:
     assert (stall["refills"], stall["failed"], stall["retries"]) == (7, 6, 1)
     assert (stall["polls"], stall["full_polls"], stall["packets"]) == (5, 5, 0)
     assert stall["spin_ns"] == 8 * MS
+
+
+def test_a_window_that_outlasts_a_stall_is_not_counted_in_it(make_trace: Trace) -> None:
+    empty = {"posted_before": 0, "posted_after": 0}
+    inside = window(2.5, packets=0, refills=3, failed=3, **empty)
+    beyond = window(3.02, dur=30 * MS, refills=99, **empty)
+    filled = event("refill", 3, refills=1, posted_after=64, flags="complete")
+    stall = _only(make_trace([failed(2), inside, filled, beyond]))
+    assert (stall["end_ns"], stall["refills"], stall["packets"]) == (BEGAN + 3 * S, 5, 0)
 
 
 def test_polls_one_by_one_until_the_one_that_ends_it(make_trace: Trace) -> None:

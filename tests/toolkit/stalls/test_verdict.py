@@ -27,6 +27,16 @@ def test_shorter_stalls_are_an_improvement() -> None:
     assert sentence.endswith("5 of 5 runs of stock stalled, 5 of 5 of patched.")
 
 
+def test_what_became_much_worse_is_said_whatever_the_verdict() -> None:
+    many = runs_of(LOW, stalls=[154, 160, 150, 140, 170], failed=[3] * 5)
+    verdict, sentence = _judge(runs_of(HIGH, stalls=[4, 5, 3, 4, 6], failed=[2] * 5), many)
+    assert verdict == IMPROVED
+    # Half as much again is not much.
+    assert " But stalls rose from a median of 4 to 154. 5 of 5 runs of stock stalled" in sentence
+    fewer = _judge(runs_of(HIGH, stalls=[4, 5, 3, 4, 6]), runs_of(LOW, stalls=1))[1]
+    assert "But" not in fewer
+
+
 def test_improvement_says_how_often_a_stall_may_still_be() -> None:
     verdict, sentence = _judge(runs_of(HIGH), runs_of([0] * 5))
     assert verdict == IMPROVED
@@ -70,7 +80,7 @@ def test_few_runs_cannot_exclude_that_a_cure_spins() -> None:
 def test_too_few_runs_say_how_many_would_do() -> None:
     verdict, sentence = _judge(runs_of(HIGH[:3]), runs_of(LOW[:3]))
     assert verdict == CANNOT_SAY
-    assert sentence.startswith("3 run(s) of stock and 3 of patched are too few")
+    assert sentence.startswith("3 runs of stock and 3 of patched are too few")
     assert "at least 5 of each. Seen so far: stalled time from a median of 12.000 s to 2.000 s." in sentence
 
 
@@ -82,7 +92,7 @@ def test_set_without_usable_runs_has_too_few() -> None:
 def test_too_many_set_aside(aside: int, verdict: str) -> None:
     found, sentence = _judge(runs_of(HIGH), runs_of(LOW), aside)
     assert found == verdict
-    assert ("2 of 7 run(s) of patched had to be set aside" in sentence) == (aside == 2)
+    assert ("2 of 7 runs of patched had to be set aside" in sentence) == (aside == 2)
 
 
 def test_a_spin_in_the_place_of_a_stall_is_no_cure() -> None:

@@ -106,7 +106,7 @@ def test_a_moment_within_a_long_stall_is_no_agreement(make_trace: Trace, tmp_pat
     assert found["stalls_without_gap"] == [
         {"queue": 0, "start_ns": BEGAN + 2 * S, "duration_ns": 4 * S, "seen_ns": MS}
     ]
-    assert "1 stall(s) were not seen as long as they were: up to 3.999 s of one" in found["sentence"]
+    assert "1 stall was not seen in full: up to 3.999 s of one" in found["sentence"]
 
 
 def test_a_moment_of_stall_does_not_explain_a_long_gap(make_trace: Trace, tmp_path: Path) -> None:

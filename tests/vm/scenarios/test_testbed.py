@@ -41,10 +41,28 @@ def test_only_a_testbed_machine_is_touched(tmp_path: Path, monkeypatch: pytest.M
     testbed.only_here("disks")
 
 
+def test_a_scenario_logs_its_parameters_but_not_where_the_log_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testbed, "MARKER", tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(Path, "write_text", lambda *_: 0)
+    parser = testbed.options("what it does")
+    parser.add_argument("--hold", type=float, default=2)
+    testbed.receiver_options(parser)
+    arguments = parser.parse_args(["-o", "x.json", "--ports", "7-8"])
+    assert testbed.begin("knob", arguments).parameters == {
+        "address": "192.0.2.1/24",
+        "device": "eth1",
+        "hold": 2,
+        "ports": "range(7, 9)",
+    }
+
+
 def test_phases_are_logged_on_the_clock_of_the_traces(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = testbed.Phases("knob")
+    log = testbed.Phases("knob", {"hold": 2.0})
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     with log.phase("rest"):
         time.sleep(0.01)
@@ -54,7 +72,7 @@ def test_phases_are_logged_on_the_clock_of_the_traces(
     assert capsys.readouterr().err == "knob: rest\nknob: hold\n"
     log.write(tmp_path / "phases.json")
     found = json.loads((tmp_path / "phases.json").read_text())
-    assert found["scenario"] == "knob"
+    assert (found["scenario"], found["parameters"]) == ("knob", {"hold": 2.0})
     rest, hold = found["phases"]
     assert [(each["name"], each["shortage"]) for each in (rest, hold)] == [("rest", False), ("hold", True)]
     assert before <= rest["start_ns"] <= rest["end_ns"] - 10_000_000
@@ -62,7 +80,7 @@ def test_phases_are_logged_on_the_clock_of_the_traces(
 
 
 def test_phase_that_is_cut_short_is_logged_too(capsys: pytest.CaptureFixture[str]) -> None:
-    log = testbed.Phases("knob")
+    log = testbed.Phases("knob", {})
     with pytest.raises(SystemExit), log.phase("hold", shortage=True):
         sys.exit(143)
     log.write(None)

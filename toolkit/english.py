@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How sentences count."""
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 stall", "2 stalls"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def cpus(number: int | None) -> str:
+    """Return how many CPUs a machine has, as far as that is known."""
+    return "an unknown number of CPUs" if number is None else count(number, "CPU")

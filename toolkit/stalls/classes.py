@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which stalls are what a person would call one: others are told apart, and no headline counts them."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from toolkit.event import KIND, WINDOW_NS
+from toolkit.stalls.scan import Scan
+
+STALL = "stall"
+BRIEF = "brief"
+RECONFIGURATION = "reconfiguration"
+
+BRIEF_NS = 10_000_000
+"""A stall that is shorter is brief. On a healthy machine, too, a queue waits so long for its CPU: softirqs go
+on for up to two ticks (netdev_budget_usecs, 8 ms at 250 Hz) before another's turn comes. In the recordings
+flow control is below 9 ms."""
+
+CALLED_NS = 1_000_000_000
+"""A refill worker runs at the latest so long after the refill that failed: drivers ask for up to 0.5 s."""
+
+_WORDS = {
+    "cause": "the refill worker ran though no refill had failed, as after ethtool -L",
+    **dict.fromkeys(("order", "gfp", "gfp_names", "context", "posted"), pd.NA),
+}
+
+
+def classify(stalls: pd.DataFrame, scan: Scan) -> pd.DataFrame:
+    """Tell apart the stalls that a headline does not count.
+
+    One that is open or uncertain may be longer than it looks, and is always counted.
+
+    :param stalls: as stalls.stalls gives them.
+    :return: the same with a column `class`: STALL, BRIEF or RECONFIGURATION, whose cause is that.
+    """
+    known = ~(stalls["open"] | stalls["uncertain"])
+    brief = known & (stalls["duration_ns"] < BRIEF_NS)
+    called = known & _called_without_failure(stalls, scan)
+    found = stalls.assign(**{name: stalls[name].mask(called, word) for name, word in _WORDS.items()})
+    words = np.select([called, brief], [RECONFIGURATION, BRIEF], STALL)
+    found.insert(list(found).index("uncertain") + 1, "class", pd.Series(words, found.index, dtype="string"))
+    return found
+
+
+def _called_without_failure(stalls: pd.DataFrame, scan: Scan) -> NDArray[np.bool_]:
+    """Tell the stalls in which a worker held NAPI off, and no refill had failed since it ran last."""
+    found = np.zeros(len(stalls), np.bool_)
+    if "napi_off_ns" not in stalls:
+        return found
+    device = np.array([queue.driver << 32 | queue.ifindex for queue in scan.queues], np.int64)
+    rare = scan.rare
+    failures = (rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)
+    failures |= rare["kind"] == KIND["alloc_fail"]
+    own = device[rare["queue"]]
+    held = np.flatnonzero(stalls["napi_off_ns"] == stalls["duration_ns"])
+    of = device[stalls["queue"].to_numpy()[held]]
+    for each in np.unique(of):
+        mine = held[of == each]
+        start, end = (stalls[name].to_numpy(np.int64)[mine] for name in ("start_ns", "end_ns"))
+        failed, began, ended = (
+            np.sort(rare["ts"].to_numpy(np.int64)[rows & (own == each)])
+            for rows in (failures, rare["kind"] == KIND["worker_in"], rare["kind"] == KIND["worker_out"])
+        )
+        run = np.searchsorted(began, start, "right") - 1
+        first, known = run == 0, run >= 0
+        last = np.append(began, scan.began)[np.where(run > 0, run - 1, len(began))]
+        over = np.maximum(last, np.append(ended, scan.began)[np.searchsorted(ended, start, "right") - 1])
+        # One that failed just before the last invocation began may have called for this one, too.
+        soon = start - over <= CALLED_NS
+        since = last - np.where(soon, WINDOW_NS, 0)
+        none = np.searchsorted(failed, since) == np.searchsorted(failed, end, "right")
+        # Before the trace, too, a refill may have failed.
+        found[mine] = known & none & ~(first & soon)
+    return found
