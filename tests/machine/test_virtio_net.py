@@ -161,7 +161,7 @@ def test_devices_of_one_index_in_two_namespaces_are_two(
             packets = analyze(files.trace).queues.set_index("device")["packets"].to_dict()
             assert set(packets) == set(names)
             assert packets["eth1"] == 0
-            assert packets.get("blue/eth2", 9999) > 1000
+            assert packets.get("blue/eth2", 9999) > 100
     finally:
         lab.end_trace(machine)
         machine.ssh("sudo ip netns del blue; sleep 1; sudo rx-stall-nic eth2", check=True)
@@ -182,9 +182,10 @@ def test_a_device_that_comes_back_is_known_by_name(lab: Lab, machine: guest.Gues
     analysis = analyze(lab.trial(machine, tmp_path, seconds=1, then=rebind).trace)
     assert set(analysis.queues["device"]) == {"eth1"}
     queue = analysis.queues.sort_values("packets").iloc[-1]
-    assert queue["packets"] > 1000
+    assert queue["packets"] > 100
     assert queue["size"] == 256
-    assert queue["posted_min"] > 0
+    # Its ring was empty when it came.
+    assert queue["posted_min"] == 0
 
 
 @pytest.mark.machine("virtio-net-mq")
