@@ -73,6 +73,7 @@ man: .venv/stamp ## make the manual pages in docs/man from the commands
 	$(PYTHON) -m toolkit.manual docs/man
 
 bench: setup ## the performance claims, each with its ratio
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PYTHON) -m bench.drain
 	$(PYTHON) -m bench.analyze
 	$(PYTHON) -m bench.overhead

@@ -17,7 +17,7 @@ from toolkit import cli, reading
 from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.runs import COLUMNS
-from toolkit.trace.schema import EVENT, Events
+from toolkit.trace.schema import EVENT, FORMAT, Events
 from toolkit.trace.writer import TraceWriter
 
 # A host that runs machines besides may be slow at any moment.
@@ -32,7 +32,7 @@ MS = 1_000_000
 BEGAN = 1000 * S
 
 META: dict[str, Any] = {
-    "format": 1,
+    "format": FORMAT,
     "toolkit": "0.1.0",
     "kernel": "6.1.0-test",
     "arch": "x86_64",

@@ -40,7 +40,7 @@ from toolkit.event import ALL_QUEUES, KIND
 from toolkit.report import events as events_report
 from toolkit.report import perfetto, plots, text, trace_page
 from toolkit.trace.reader import TraceReader
-from toolkit.trace.schema import CHECK_KEY, EVENT, META_KEY, SCHEMA, Events, checksum
+from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
 
 LONGEST_S = 5
 """Of the CPU's time, since other processes may keep this one waiting; and sixty of the clock's."""
@@ -48,6 +48,9 @@ LONGEST_S = 5
 MOST_MIB = 1024
 DRAWN = 25
 """The plots of one page in so many are drawn, which takes a second."""
+
+CHAINED = "the checksum of the batch before"
+"""Stands for it, in an input that is not yet written."""
 
 HOSTILE = "\x1b]0;pwned\x07<script>$\\frac{\u202e\udcff\n"
 _NUMBERS = (
@@ -116,25 +119,34 @@ def _seeds() -> list[Input]:
         phase = {"name": "hold", "start_ns": BEGAN + S, "end_ns": BEGAN + 5 * S, "shortage": True}
         end = (np.empty(0, EVENT), {"now_ns": BEGAN + 10 * S, "end": {"reason": "duration"}})
         whole = [*zip(written, notes, strict=True), end]
-        found.append(Input(meta, _counted(whole), witness, {"scenario": "knob", "phases": [phase]}))
+        for version in (1, FORMAT):
+            meta = {**meta, "format": version}
+            batches_of = _counted(meta, whole)
+            found.append(Input(meta, batches_of, witness, {"scenario": "knob", "phases": [phase]}))
     return found
 
 
-def _counted(batches: list[tuple[Events, Any]]) -> list[tuple[Events, Any]]:
-    """Return the batches with the ledger that goes with their events in this order."""
+def _version(meta: Any) -> int:
+    """Return the format of an input; one that is odd is written like the newest."""
+    return 1 if isinstance(meta, dict) and meta.get("format") == 1 else FORMAT
+
+
+def _counted(meta: Any, batches: list[tuple[Events, Any]]) -> list[tuple[Events, Any]]:
+    """Return the batches with the ledger that goes with their events in this order, and a chain."""
     read = np.zeros(256, np.int64)
     found = []
     for events, note in batches:
-        read += np.bincount(events["kind"], minlength=256)
-        ledger = {
-            name: {
-                "attempted": [int(read[number]), 0],
-                "delivered": [int(read[number]), 0],
-                "dropped": [0, 0],
-            }
-            for name, number in KIND.items()
-        }
-        found.append((events, {**note, "ledger": ledger} if isinstance(note, dict) else note))
+        kinds = np.bincount(events["kind"], minlength=256)
+        read += kinds
+        more: dict[str, Any] = {}
+        for name, number in KIND.items():
+            if _version(meta) == 1:
+                total = int(read[number])
+                more[name] = {"attempted": [total, 0], "delivered": [total, 0], "dropped": [0, 0]}
+            elif count := int(kinds[number]):
+                more[name] = {"cpu": [0], "attempted": [count], "delivered": [count], "dropped": [0]}
+        chain = {} if _version(meta) == 1 else {"before": CHAINED}
+        found.append((events, {**note, **chain, "ledger": more} if isinstance(note, dict) else note))
     return found
 
 
@@ -161,7 +173,7 @@ def make(chance: random.Random, seeds: list[Input]) -> Input:
             found = found._replace(phases=_changed(chance, found.phases))
     # Most would be refused for their ledger, and nothing behind it would be reached.
     if chance.random() < 0.8:
-        found = found._replace(batches=_counted(found.batches))
+        found = found._replace(batches=_counted(found.meta, found.batches))
     return found
 
 
@@ -271,6 +283,7 @@ def save(found: Input, folder: Path, chance: random.Random) -> Path:
     schema = pa.schema(columns, {META_KEY: meta, CHECK_KEY: check})
     out = io.BytesIO()
     with pa.ipc.new_stream(out, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
+        check = checksum(meta, [])
         for events, note in found.batches:
             arrays = [
                 pa.array(events[field.name])
@@ -280,10 +293,13 @@ def save(found: Input, folder: Path, chance: random.Random) -> Path:
             ]
             if chance.random() < 0.01 and len(events):
                 arrays[0] = pa.array([None] * len(events), columns[0].type)
+            if isinstance(note, dict) and note.get("before") == CHAINED:
+                note = {**note, "before": check.decode()}
             written = _encoded(note)
-            sums = checksum(written, [np.ascontiguousarray(events[name]) for name in SCHEMA.names])
+            contiguous = [np.ascontiguousarray(events[name]) for name in SCHEMA.names]
+            check = checksum(written, contiguous, _version(found.meta))
             batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-            stream.write_batch(batch, custom_metadata={META_KEY: written, CHECK_KEY: sums})
+            stream.write_batch(batch, custom_metadata={META_KEY: written, CHECK_KEY: check})
     data = bytearray(out.getvalue())
     if chance.random() < 0.1:
         del data[chance.randrange(len(data)) :]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.witness import Witness, compare, read_phases, read_witness
-from toolkit.trace.ledger import COUNTS
+from toolkit.trace.ledger import COUNTS, widened
 from toolkit.trace.reader import TraceReader
 
 
@@ -58,10 +58,12 @@ class Trace:
     @cached_property
     def ledger(self) -> pd.DataFrame:
         """What was counted while events were sent: kind, cpu; attempted, delivered, dropped [events]."""
+        ledger = self.analysis.scan.ledger
+        cpus = max([self.meta.get("cpus", 1), *(counts.shape[1] for counts in ledger.values())])
         rows = [
             (kind, cpu, *numbers)
-            for kind, counts in self.analysis.scan.ledger.items()
-            for cpu, numbers in enumerate(zip(*(counts[count] for count in COUNTS), strict=True))
+            for kind, counts in ledger.items()
+            for cpu, numbers in enumerate(widened(counts, cpus).T.tolist())
         ]
         return pd.DataFrame(rows, columns=["kind", "cpu", *COUNTS])
 

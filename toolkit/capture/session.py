@@ -28,7 +28,7 @@ from toolkit.capture.start import Options, Start
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
-from toolkit.trace.schema import EVENT, FORMAT, Events
+from toolkit.trace.schema import EVENT, Events
 
 #: Room for events that wait for the disk: as much as the kernel's ring, and so much at least.
 POOL_BYTES = 32 << 20
@@ -187,7 +187,6 @@ def _meta(
         )
     uname = os.uname()
     return {
-        "format": FORMAT,
         "toolkit": __version__,
         "kernel": uname.release,
         "arch": uname.machine,

@@ -23,12 +23,16 @@ from toolkit.report.files import PLOTS
 from toolkit.report.text import seconds
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
+from toolkit.stalls.spans import union
 from toolkit.stalls.witness import Witness
 
 # The palette of Okabe and Ito, told apart with any kind of colour vision.
 STATES = {"starved": "#0072b2", "napi-off": "#d55e00", "blocked": "#e69f00", "spinning": "#cc79a7"}
 SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
 _STEPS = 500
+_MOST_SPANS = 4000
+"""Intervals that are closer than such a part of the time are drawn as one: a screen shows no more."""
+_DPI = 150
 _INK = "#333333"
 _LANE = 0.07
 _LETTER = 0.007
@@ -83,15 +87,16 @@ def write(figure: Figure, folder: Path, name: str) -> None:
     figure.draw_without_rendering()
     # Laid out once is enough.
     figure.set_layout_engine("none")
-    figure.savefig(folder / f"{name}.png", dpi=150)
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{name}.png", dpi=_DPI)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, dpi=_DPI)
 
 
 def svg(draw: Callable[[], Figure]) -> str:
     """:return: what `draw` makes, as the text of an SVG file."""
     file = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        draw().savefig(file, format="svg", metadata={"Date": None})
+        # What is drawn as pixels, of which there would be too many lines.
+        draw().savefig(file, format="svg", metadata={"Date": None}, dpi=_DPI)
     return file.getvalue()
 
 
@@ -308,9 +313,10 @@ def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *,
             (states[states["state"] == state], (low, _LANE), 1.0),
         ):
             axis.broken_barh(
-                _spans(frame, scan.began),
+                spans := _spans(frame["start"], frame["end"], analysis),
                 heights,
                 transform=axis.get_xaxis_transform(),
+                rasterized=len(spans) > _STEPS,
                 facecolor=(colour, alpha),
                 edgecolor=(colour, alpha),
                 linewidth=0.8,
@@ -333,10 +339,15 @@ def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *,
     )
 
 
-def _spans(frame: pd.DataFrame, began: int) -> list[tuple[float, float]]:
-    """:return: [s] start since the trace began, and length, of each row's interval."""
-    start, length = frame["start"] - began, frame["end"] - frame["start"]
-    return list(zip(start / 1e9, length / 1e9, strict=True))
+def _spans(start: pd.Series, end: pd.Series, analysis: Analysis) -> list[tuple[float, float]]:
+    """:return: [s] start since the trace began, and length, of each interval; those that are too close to be
+    told apart are one."""
+    scan = analysis.scan
+    least = max((scan.ended - scan.began) // _MOST_SPANS, 1)
+    edges = union(start.to_numpy(np.int64) - scan.began, end.to_numpy(np.int64) - scan.began + least)
+    # An interval without length is drawn, too.
+    edges[:, 1] -= least
+    return [(first / 1e9, (last - first) / 1e9) for first, last in edges.tolist()]
 
 
 def _mark(axis: Axes, ts: pd.Series, analysis: Analysis, height: float, marker: str) -> None:
@@ -344,7 +355,8 @@ def _mark(axis: Axes, ts: pd.Series, analysis: Analysis, height: float, marker: 
     scan = analysis.scan
     steps = np.unique((ts.to_numpy(np.int64) - scan.began) >> max(scan.shift - 1, 0))
     time = steps * (1 << max(scan.shift - 1, 0)) / 1e9
-    axis.plot(time, np.full(len(time), height), marker, color=_INK, ms=3.5, mew=0.8)
+    many = len(time) > _STEPS
+    axis.plot(time, np.full(len(time), height), marker, color=_INK, ms=3.5, mew=0.8, rasterized=many)
 
 
 def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int, length: float) -> None:
@@ -394,10 +406,11 @@ def _draw_witness(axis: Axes, witness: Witness, began: int, ended: int) -> None:
 
 def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
     """Hatches the intervals in which events were dropped."""
-    for start, end in analysis.scan.losses:
+    losses = pd.DataFrame(analysis.scan.losses, columns=["start", "end"], dtype=np.int64)
+    for start, length in _spans(losses["start"], losses["end"], analysis):
         axis.axvspan(
-            (start - analysis.scan.began) / 1e9,
-            (end - analysis.scan.began) / 1e9,
+            start,
+            start + length,
             facecolor="none",
             edgecolor="#888888",
             hatch="////",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LISTED = 20
 """As many stalls are listed; the files have all."""
 
+QUEUES = 200
+"""As many queues are listed, those that stalled longest; the summary has more."""
+
 LOWER_BOUNDS = "Events were dropped: a number with ≥ is at least so high."
 """What is said where tables have such numbers."""
 
@@ -186,9 +189,17 @@ def stall_table(analysis: Analysis) -> pd.DataFrame:
     return table.astype("string")
 
 
+def queues_title(analysis: Analysis) -> str:
+    """:return: the title of the table of queues, which says whether these are all."""
+    count = len(analysis.queues)
+    return f"The {QUEUES} queues of {count:,} that stalled longest" if count > QUEUES else "Queues"
+
+
 def queue_table(analysis: Analysis) -> pd.DataFrame:
-    """:return: the queues, as strings under headings with units."""
+    """:return: the QUEUES queues that stalled longest, as strings under headings with units."""
     queues = analysis.queues
+    if len(queues) > QUEUES:
+        queues = queues.nlargest(QUEUES, ["stalled_ns", "packets"]).sort_values(["device", "queue"])
     table = queues[["device", "queue", "stalls"]].assign(queue=_queues(queues))
     for name in ("brief", "reconfigurations"):
         if queues[name].any():
@@ -218,7 +229,7 @@ def render(analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: b
         more = len(analysis.stalls) - LISTED
         title = f"The {LISTED} longest stalls of {len(analysis.stalls):,}" if more > 0 else "Stalls"
         show(title, stall_table(analysis), terminal=terminal)
-    show("Queues", queue_table(analysis), terminal=terminal)
+    show(queues_title(analysis), queue_table(analysis), terminal=terminal)
     for line in remarks(analysis, witness):
         say(line, terminal=terminal)
 

@@ -19,6 +19,9 @@ from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import STALL
 from toolkit.trace.ledger import totals
 
+CAUSES = 50
+"""As many causes are listed, the costliest."""
+
 _STATES = {
     "starved": "nothing is posted, so the device has no place for a frame",
     "napi-off": "the refill worker holds NAPI off, so nobody takes frames, posted or not",
@@ -53,6 +56,7 @@ def render(trace: Trace, file: Path | None = None) -> str:
     if stalls.empty:
         del figures["time_spent"], figures["durations"]
     seen = dict.fromkeys(analysis.intervals["state"])
+    why = causes(stalls)
     return page.fill(
         "trace.html",
         name=printable(trace.path.name),
@@ -63,9 +67,11 @@ def render(trace: Trace, file: Path | None = None) -> str:
         stalls=text.stall_table(analysis),
         more=max(len(stalls) - text.LISTED, 0),
         states={state: _STATES.get(state, "see the driver's README") for state in seen},
-        causes=causes(stalls),
+        causes=why[:CAUSES],
+        more_causes=max(len(why) - CAUSES, 0),
         polls=drivers.word("polls", (each["name"] for each in trace.meta["drivers"])),
         queues=text.queue_table(analysis),
+        queues_title=text.queues_title(analysis),
         certainty=certainty(trace),
         recorded=recorded(trace.meta),
         command=_command(trace, file),

@@ -15,12 +15,16 @@ from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL, classify
 from toolkit.stalls.flaps import flaps
+from toolkit.stalls.marks import queue_table, spread
 from toolkit.stalls.requests import requests
-from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
+from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
-from toolkit.stalls.states import intervals, same_device
+from toolkit.stalls.states import intervals
 from toolkit.trace.ledger import totals
 from toolkit.trace.reader import TraceReader
+
+LISTED = 1000
+"""As many rows of each table are in a summary, which is read as a whole: a megabyte at most."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def analyze(path: Path | str) -> Analysis:
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
-    """:return: the JSON object of summary.json (docs/stalls.md), without verdict, witness and phases."""
+    """:return: the JSON object of summary.json (docs/stalls.md), without what toolkit.report adds to it."""
     meta, scan = analysis.meta, analysis.scan
     traced = [
         {
@@ -89,6 +93,15 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         }
         for each in meta["drivers"]
     ]
+    losses = pd.DataFrame(scan.losses, columns=["start_ns", "duration_ns"])
+    losses["duration_ns"] -= losses["start_ns"]
+    tables = {
+        "loss_windows": (losses, "duration_ns"),
+        "stalls": (analysis.stalls, "duration_ns"),
+        "queues": (analysis.queues, "stalled_ns"),
+        "flaps": (analysis.flaps, "deaf_ns"),
+        "requests": (analysis.requests, "requests"),
+    }
     return {
         "format": 1,
         "trace": analysis.path.name,
@@ -108,12 +121,17 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "events": int(scan.batches[:, 2].sum()),
         "ledger": totals(scan.ledger),
         "lower_bounds": bool(scan.losses),
-        "loss_windows": [{"start_ns": start, "duration_ns": end - start} for start, end in scan.losses],
-        "stalls": records(analysis.stalls),
-        "queues": records(analysis.queues),
-        "flaps": records(analysis.flaps),
-        "requests": records(analysis.requests),
+        **{name: records(largest(table, by)) for name, (table, by) in tables.items()},
+        "left_out": {name: len(table) - LISTED for name, (table, _) in tables.items() if len(table) > LISTED},
     }
+
+
+def largest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """:return: the LISTED rows that have most of a column, in the order of the frame."""
+    if len(frame) <= LISTED:
+        return frame
+    most = np.argsort(-frame[by].to_numpy(np.float64, na_value=0), kind="stable")[:LISTED]
+    return frame.iloc[np.sort(most)]
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -130,27 +148,20 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.DataFrame:
     """:return: device, queue, name, driver and size of each of scan.queues."""
     devices = {device["ifindex"]: device for device in [*meta.get("devices", []), *scan.devices]}
-    return pd.DataFrame(
-        [_name(queue, devices, known) for queue in scan.queues],
-        columns=["device", "queue", "name", "driver", "size"],
-    ).astype({"size": "Int64"})
-
-
-def _name(
-    queue: Queue, devices: Mapping[int, Mapping[str, Any]], traced: Sequence[Driver]
-) -> tuple[str, int, str, str | None, int | None]:
-    device = devices.get(queue.ifindex, {})
-    known: Mapping[str, Any] = next(
-        (each for each in device.get("queues", []) if each["queue"] == queue.queue), {}
-    )
-    driver = traced[queue.driver] if queue.driver < len(traced) else None
-    return (
-        device.get("name", f"if{queue.ifindex}"),
-        queue.queue,
-        known.get("name", driver.queue_name(queue.queue) if driver else f"rx-{queue.queue}"),
-        driver.name if driver else None,
-        known.get("size"),
-    )
+    queues = {
+        (ifindex, queue["queue"]): queue
+        for ifindex, device in devices.items()
+        for queue in reversed(device.get("queues", []))
+    }
+    rows = []
+    for number, ifindex, queue in scan.queues:
+        driver = known[number]
+        said = queues.get((ifindex, queue), {})
+        name = said.get("name", driver.queue_name(queue))
+        device = devices.get(ifindex, {}).get("name", f"if{ifindex}")
+        rows.append((device, queue, name, driver.name, said.get("size")))
+    columns = ["device", "queue", "name", "driver", "size"]
+    return pd.DataFrame(rows, columns=columns).astype({"size": "Int64"})
 
 
 def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
@@ -187,12 +198,12 @@ def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFra
     by_queue = classed.rename(columns=classes).join(times)
     frame = names.join(by_queue.reindex(names.index).fillna(0).astype(np.int64))
     frame[list(SUMS)] = scan.sums
-    rare = scan.rare
+    rare, table = scan.rare, queue_table(scan.queues)
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):
         counts = np.bincount(rare["queue"][rare["kind"] == KIND[kind]], minlength=len(frame))
-        frame[name] = 0
-        for queue in np.flatnonzero(counts):
-            frame.loc[same_device(scan.queues, int(queue)), name] += counts[queue]
+        seen = np.flatnonzero(counts)
+        row, queue = spread(seen, table)
+        frame[name] = np.bincount(queue, counts[seen][row], len(frame)).astype(np.int64)
     # Of a worker that is called again and again most runs are in windows, with a refill each.
     runs = rare[rare["kind"] == KIND["window"]]
     frame["workers"] += np.bincount(runs["queue"], runs["refills"], len(frame)).astype(np.int64)

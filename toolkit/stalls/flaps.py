@@ -19,20 +19,22 @@ def flaps(scan: Scan, stalls: pd.DataFrame) -> pd.DataFrame:
     """
     moves = scan.rare[scan.rare["kind"].isin([KIND["carrier_off"], KIND["carrier_on"]])]
     parts = [pd.DataFrame(columns=list(COLUMNS))]
+    devices = np.array([queue.driver << 32 | queue.ifindex for queue in scan.queues], np.int64)
     for queue, mine in moves.sort_values("ts").groupby("queue"):
         off = mine["ts"][mine["kind"] == KIND["carrier_off"]].to_numpy()
         on = pd.Series(mine["ts"][mine["kind"] == KIND["carrier_on"]].to_numpy(), dtype="Int64")
         found = pd.DataFrame({"queue": queue, "off_ns": off})
         found["on_ns"] = on.reindex(np.searchsorted(on, off)).to_numpy()
-        device = scan.queues[int(str(queue))][:2]
-        own = stalls[stalls["queue"].map(lambda each, of=device: scan.queues[each][:2] == of).astype(bool)]
-        found["deaf_ns"] = [pd.NA if pd.isna(at) else _left(own, int(at)) for at in found["on_ns"]]
+        own = stalls[devices[stalls["queue"]] == devices[int(str(queue))]]
+        found["deaf_ns"] = _left(own, found["on_ns"])
         parts.append(found)
     joined = pd.concat([part for part in parts if len(part)] or parts).astype(COLUMNS)
     return joined.sort_values("off_ns", ignore_index=True)
 
 
-def _left(stalls: pd.DataFrame, at: int) -> int:
-    """:return: [ns] from then to the end of the stall of that time; 0 if there was none."""
-    ends = stalls["end_ns"][stalls["start_ns"] <= at]
-    return max(int(ends.max()) - at, 0) if len(ends) else 0
+def _left(stalls: pd.DataFrame, moments: pd.Series) -> pd.Series:
+    """:return: [ns] from each moment to the end of the stall of that time; 0 if there was none."""
+    ordered = stalls.sort_values("start_ns")
+    ends = np.append(0, np.maximum.accumulate(ordered["end_ns"]))
+    begun = np.searchsorted(ordered["start_ns"], moments.fillna(0), "right")
+    return (pd.Series(ends[begun], moments.index) - moments).clip(lower=0)

@@ -53,8 +53,8 @@ class Scan:
     as booleans, of the events that are sent one by one also without --detail full, and of the worker's
     windows; `sums` by queue and column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from
     `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`);
-    `longest_gap` [ns] by queue; `losses`, `ledger`, `reason` and `devices` as in the notes; `began`,
-    `ended` [ns].
+    `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each interval in which events were dropped;
+    `ledger`, what was counted in all; `reason` and `devices` as in the notes; `began`, `ended` [ns].
     """
 
     queues: list[Queue]
@@ -84,7 +84,8 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     began = int(reader.meta["clock"]["monotonic_ns"])
     queues: dict[int, int] = {}
     known: dict[int, NDArray[np.int32]] = {}
-    notes: list[dict[str, Any]] = []
+    drains: list[tuple[int, int]] = []
+    reason: str | None = None
     batches: list[tuple[int, int, int]] = []
     begins: dict[tuple[int, str], list[Columns]] = {
         (number, state.name): [] for number, driver in enumerate(drivers) for state in driver.states
@@ -97,7 +98,8 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     devices: list[dict[str, Any]] = reader.meta.get("devices", [])
     _add_devices(devices, drivers, queues)
     for columns, note in _read_ahead(reader):
-        notes.append(note)
+        drains.append((int(note["now_ns"]), note["dropped"]))
+        reason = note.get("end", {}).get("reason", reason)
         if "devices" in note:
             devices = note["devices"]
             _add_devices(devices, drivers, queues)
@@ -120,7 +122,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         _count_gaps(gaps, longest, polled, columns, queue)
     sums, gaps, longest, polled = (_grown(array, len(queues), 0) for array in (sums, gaps, longest, polled))
     posted = _grown(posted, len(queues), NOT_KNOWN)
-    ended = max([began, *(int(note["now_ns"]) for note in notes), *(last for _, last, _ in batches)])
+    ended = max([began, *(now for now, _ in drains), *(last for _, last, _ in batches)])
     _count_last_gaps(gaps, longest, polled, ended)
     none: Columns = {"queue": np.empty(0, np.intp), "moment": np.empty(0, np.int64)}
     return Scan(
@@ -133,9 +135,9 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         shift=shift,
         gaps=gaps,
         longest_gap=longest,
-        losses=loss_windows(began, notes),
-        ledger=next((note["ledger"] for note in reversed(notes) if "ledger" in note), {}),
-        reason=next((note["end"].get("reason") for note in notes if "end" in note), None),
+        losses=loss_windows(began, drains),
+        ledger=reader.ledger,
+        reason=reason,
         devices=devices,
         began=began,
         ended=ended,
@@ -272,23 +274,31 @@ def _count_gaps(
     Inside a window of n polls, n - 1 equal intervals are assumed. `polled` [ns] is when each queue's last
     poll before these events ended, 0 for none.
     """
-    end, busy, polls = columns["ts"].view(np.int64), columns["dur"].view(np.int64), columns["polls"]
+    end, polls = columns["ts"].view(np.int64), columns["polls"]
+    start = end - columns["dur"].view(np.int64)
     if not polls.min():
         at = np.flatnonzero(polls)
-        end, busy, polls, queue = end[at], busy[at], polls[at], queue[at]
+        end, start, polls, queue = end[at], start[at], polls[at], queue[at]
     if not len(polls):
         return
     if len(gaps) > 1:
         # NumPy sorts small numbers by radix.
-        order = np.argsort(queue.astype(np.min_scalar_type(len(gaps))), kind="stable")
-        end, busy, polls, queue = end[order], busy[order], polls[order], queue[order]
-    start = end - busy
+        small = queue.astype(np.min_scalar_type(len(gaps)))
+        order = np.argsort(small, kind="stable")
+        end, start, queue = end[order], start[order], small[order].astype(np.intp)
+        polls = polls[order] if polls.max() > 1 else polls
     first = np.concatenate([[0], np.flatnonzero(queue[1:] != queue[:-1]) + 1])
     mine = queue[first]
-    before = np.empty_like(end)
-    before[1:] = end[:-1]
+    latest = np.append(end, 0)
+    back = end[1:] < end[:-1]
+    back[first[1:] - 1] = False
+    if back.any() or (end[first] < polled[mine]).any():
+        # An event that came later than it happened counts the same, whatever batch it is in.
+        latest[first] = np.maximum(end[first], polled[mine])
+        latest[:-1] = pd.Series(latest[:-1]).groupby(queue).cummax()
+    before = np.roll(latest, 1)[:-1]
     before[first] = np.where(polled[mine] > 0, polled[mine], NEVER)
-    # Events in another order than that of time give a gap below zero, which is none.
+    # Its gap is below zero, which is none.
     gap = start - before
     polled[mine] = np.maximum(polled[mine], np.maximum.reduceat(end, first))
     longest[mine] = np.maximum(longest[mine], np.maximum.reduceat(gap, first))
@@ -327,4 +337,7 @@ def _add_gaps(
     cell = queue * GAP_BINS
     cell += top
     cell -= 127 << 3
-    gaps += np.bincount(cell, times, gaps.size).astype(np.int64).reshape(gaps.shape)
+    if gaps.size > len(cell):
+        np.add.at(gaps.reshape(-1), cell, 1 if times is None else times)
+    else:
+        gaps += np.bincount(cell, times, gaps.size).astype(np.int64).reshape(gaps.shape)

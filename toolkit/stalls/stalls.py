@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From the states of a queue to its stalls: how long, why, and what the time went into."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from toolkit.drivers import Driver
 from toolkit.event import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 from toolkit.stalls import gfp, rules
+from toolkit.stalls.marks import Marks, QueueTable, last_until, look_up, queue_table, spread
 from toolkit.stalls.scan import SUMS, Scan
-from toolkit.stalls.states import belonging, same_device
-from toolkit.trace.reader import TraceReader
+from toolkit.trace.reader import Columns, TraceReader
 
 _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]
 _COUNTED = [*SUMS, "spin_ns", "retries"]
+_WHOSE = ("driver", "ifindex", "queue")
 
 
 def stalls(
@@ -33,7 +34,8 @@ def stalls(
     cause = _cause(frame, scan, drivers, reader.meta.get("gfp_flags", {}))
     cause.update(_blocked(frame, scan))
     frame = frame.join(cause)
-    frame = frame.join(_spent(frame, scan)).join(_count(reader, frame, scan))
+    table = queue_table(scan.queues)
+    frame = frame.join(_spent(frame, scan, table)).join(_count(reader, frame, scan, table))
     frame.insert(4, "duration_ns", frame["end_ns"] - frame["start_ns"])
     return frame
 
@@ -85,10 +87,12 @@ def _cause(
     cause["context"] = cause["process"].map({True: "process", False: "softirq"})
     names = {mask: gfp.names(int(mask), flags) for mask in cause["gfp"].dropna().unique()}
     cause["gfp_names"] = cause["gfp"].map(names)
-    cause["cause"] = [
-        _sentence(row, scan, drivers, int(queue), int(start))
-        for row, queue, start in zip(cause.to_dict("records"), frame["queue"], frame["start_ns"], strict=True)
-    ]
+    other = cause["queue"].mask(cause["queue"] == frame["queue"])
+    earlier = cause["ts"] < frame["start_ns"]
+    reasons = cause[["context", "order", "gfp_names"]].assign(
+        seen=cause["queue"].notna(), other=other, earlier=earlier
+    )
+    cause["cause"] = _words(reasons, lambda reason: _sentence(reason, scan, drivers))
     cause["posted"] = cause["posted_after"].where(
         (cause["posted_after"] != NOT_KNOWN) & (cause["queue"] == frame["queue"])
     )
@@ -121,8 +125,15 @@ def _blocked(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
         freed=(freed.where(freed.to_numpy() <= frame["end_ns"].to_numpy()) - starts["ts"].to_numpy()) / 1e9,
     ).set_axis(frame.index)
     found = found[found["posted_after"].notna()]
-    cause = [_why_blocked(row) for row in found.to_dict("records")]
-    return pd.DataFrame({"cause": cause, "posted": found["posted_after"]}, found.index)
+    reasons = found[["posted_after", "stopped", "held", "some_free", "later", "freed"]]
+    return pd.DataFrame({"cause": _words(reasons, _why_blocked), "posted": found["posted_after"]})
+
+
+def _words(rows: pd.DataFrame, say: Callable[[Mapping[Any, Any]], str]) -> pd.Series:
+    """Put each row into words; rows that are the same are asked about once."""
+    number = rows.groupby(list(rows), dropna=False, sort=False).ngroup()
+    words = np.array([say(row) for row in rows.drop_duplicates().to_dict("records")], object)
+    return pd.Series(words[number], rows.index, dtype="str")
 
 
 def _why_blocked(blocked: Mapping[Any, Any]) -> str:
@@ -170,109 +181,125 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
     )
 
 
-def _sentence(
-    refill: Mapping[Any, Any], scan: Scan, drivers: Sequence[Driver], queue: int, start: int
-) -> str:
-    """:return: the cause in words; `queue` and `start` [ns] are the stall's."""
-    if pd.isna(refill["queue"]):
+def _sentence(refill: Mapping[Any, Any], scan: Scan, drivers: Sequence[Driver]) -> str:
+    """:return: the cause in words.
+
+    :param refill: whether one was `seen`; its context, order and gfp_names; the `other` queue that it was of,
+        if it was of another; and whether it ended `earlier` than the stall began.
+    """
+    if not refill["seen"]:
         return "no failed refill was seen"
     # The counts of the stall do not have a refill that ended before it.
-    article, earlier = ("an", "earlier ") if refill["ts"] < start else ("a", "")
+    article, earlier = ("an", "earlier ") if refill["earlier"] else ("a", "")
     where = f"{earlier}{refill['context']} refill"
-    if int(refill["queue"]) != queue:
-        other = scan.queues[int(refill["queue"])]
+    if pd.notna(refill["other"]):
+        other = scan.queues[int(refill["other"])]
         where += f" of {drivers[other.driver].queue_label(other.queue)}"
     if pd.isna(refill["order"]):
         return f"{where} failed ({refill['gfp_names']})"
     return f"order-{int(refill['order'])} allocation failed in {article} {where} ({refill['gfp_names']})"
 
 
-def _spent(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
+def _spent(frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
     """Splits each stall's time: reclaim, the rest of refills in process context, and waiting for one.
 
     :return: reclaim_ns, refill_ns, waiting_ns [ns]; their sum is the duration.
     """
-    spent = pd.DataFrame(0, frame.index, ["reclaim_ns", "refill_ns", "waiting_ns"], np.int64)
     rare = scan.rare
-    refills = rare[(rare["kind"] == KIND["refill"]) & rare["process"].astype(bool)]
-    reclaims = rare[rare["kind"] == KIND["reclaim"]]
-    for queue, mine in frame.groupby("queue"):
-        start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-        own = [
-            index for index in range(len(scan.queues)) if int(str(queue)) in same_device(scan.queues, index)
-        ]
-        refill, reclaim = (_disjoint(rows[rows["queue"].isin(own)]) for rows in (refills, reclaims))
-        # Of a refill that was still running when the trace ended there is only its reclaim.
-        inside = np.searchsorted(refill["ts"], reclaim["ts"])
-        reclaim = reclaim[np.append(refill["start"], np.inf)[inside] > reclaim["start"]]
-        in_reclaim = (refill["ts"] - refill["start"]).clip(upper=refill["reclaim"].astype(np.int64))
-        alone = _within(reclaim, reclaim["ts"] - reclaim["start"], start, end)
-        reclaiming = _within(refill, in_reclaim, start, end) + alone
-        busy = _within(refill, refill["ts"] - refill["start"], start, end) + alone
-        spent.loc[mine.index, "reclaim_ns"] = reclaiming
-        spent.loc[mine.index, "refill_ns"] = busy - reclaiming
-        spent.loc[mine.index, "waiting_ns"] = end - start - busy
-    return spent
+    stalled = np.zeros(len(scan.queues), np.bool_)
+    stalled[frame["queue"]] = True
+    refill, reclaim = (
+        _disjoint(rare.loc[rows, ["queue", "start", "ts", "reclaim"]], stalled, table)
+        for rows in ((rare["kind"] == KIND["refill"]) & rare["process"], rare["kind"] == KIND["reclaim"])
+    )
+    # Of a refill that was still running when the trace ended there is only its reclaim.
+    inside = last_until(_marks(refill), _marks(reclaim, before=1)) + 1
+    of_queue = np.append(refill["queue"], -1)[inside] == reclaim["queue"]
+    reclaim = reclaim[~of_queue | (np.append(refill["start"], 0)[inside] > reclaim["start"])]
+    in_reclaim = (refill["ts"] - refill["start"]).clip(upper=refill["reclaim"].astype(np.int64))
+    alone = _within(reclaim, reclaim["ts"] - reclaim["start"], frame)
+    reclaiming = _within(refill, in_reclaim, frame) + alone
+    busy = _within(refill, refill["ts"] - refill["start"], frame) + alone
+    waiting = frame["end_ns"] - frame["start_ns"] - busy
+    return pd.DataFrame(
+        {"reclaim_ns": reclaiming, "refill_ns": busy - reclaiming, "waiting_ns": waiting}, frame.index
+    )
 
 
-def _disjoint(rows: pd.DataFrame) -> pd.DataFrame:
-    """:return: the rows by ts, each cut to begin no earlier than the one before it ended."""
-    rows = rows.sort_values("ts", kind="stable")
-    return rows.assign(start=np.maximum(rows["start"], rows["ts"].shift(fill_value=0)))
+def _marks(rows: pd.DataFrame, column: str = "ts", before: int = 0) -> Marks:
+    """:return: the queue of each row, and so many ns before one of its moments."""
+    return Marks(rows["queue"].to_numpy(), rows[column].to_numpy() - before)
 
 
-def _within(
-    rows: pd.DataFrame, amount: pd.Series, start: NDArray[np.int64], end: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """:return: the part of an amount, spread evenly over each row, that lies between start and end."""
+def _disjoint(rows: pd.DataFrame, stalled: NDArray[np.bool_], table: QueueTable) -> pd.DataFrame:
+    """:return: the rows about each queue that stalled, by ts; each is cut to begin no earlier than the one
+    before it ended."""
+    row, queue = spread(rows["queue"].to_numpy(), table)
+    rows = rows.iloc[row[stalled[queue]]].assign(queue=queue[stalled[queue]])
+    rows = rows.iloc[np.lexsort((rows["ts"], rows["queue"]))]
+    before = rows.groupby("queue")["ts"].shift(fill_value=0)
+    return rows.assign(start=np.maximum(rows["start"], before))
+
+
+def _within(rows: pd.DataFrame, amount: pd.Series, frame: pd.DataFrame) -> NDArray[np.int64]:
+    """:return: the part of an amount, spread evenly over each row, that lies in each stall."""
     if rows.empty:
-        return np.zeros(len(start), np.int64)
-    origin = int(rows["start"].iloc[0])
-    times = rows[["start", "ts"]].to_numpy().reshape(-1) - origin
-    done = np.cumsum(amount.to_numpy(np.float64))
-    sums = np.column_stack([done - amount.to_numpy(), done]).reshape(-1)
-    both = np.interp(end - origin, times, sums) - np.interp(start - origin, times, sums)
-    return np.asarray(np.rint(both), np.int64)
+        return np.zeros(len(frame), np.int64)
+    queue, start, ts = (rows[name].to_numpy() for name in ("queue", "start", "ts"))
+    amounts = amount.to_numpy(np.float64)
+    done = np.append(0, np.cumsum(amount.to_numpy()))
+    sums = []
+    for column in ("start_ns", "end_ns"):
+        asked = _marks(frame, column)
+        running = last_until(_marks(rows), asked) + 1
+        at = np.minimum(running, len(rows) - 1)
+        began = (running < len(rows)) & (queue[at] == asked.queue) & (start[at] < asked.moment)
+        slope = np.divide(amounts[at], ts[at] - start[at], where=began, out=np.zeros(len(frame)))
+        sums.append((done[running], slope * np.where(began, asked.moment - start[at], 0)))
+    (whole, part), (whole_end, part_end) = sums
+    return np.asarray(np.rint(whole_end - whole + (part_end - part)), np.int64)
 
 
-def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
+def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
     """Adds up what happened from the start of each stall to its end; reads only those batches again.
 
     :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet and in runs of the
         refill worker that failed and followed each other at once, and retries, the refills by the worker.
     """
-    counts = np.zeros((len(frame), len(_COUNTED)))
-    groups = {
-        int(str(queue)): (mine.index.to_numpy(), mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
-        for queue, mine in frame.groupby("queue")
-    }
+    order = np.lexsort((frame["start_ns"], frame["queue"]))
+    stalls = _marks(frame.iloc[order], "start_ns")
+    end = frame["end_ns"].to_numpy()[order]
+    counts = np.zeros((len(frame), len(_COUNTED)), np.int64)
+    starts, ends = np.sort(stalls.moment), np.sort(end)
     for index, (first, until, events) in enumerate(scan.batches):
-        asked = [
-            queue
-            for queue, (_, start, end) in groups.items()
-            if events and np.searchsorted(end, first) < np.searchsorted(start, until, "right")
-        ]
-        if not asked:
+        if not events or np.searchsorted(ends, first) == np.searchsorted(starts, until, "right"):
             continue
         columns = reader.columns(index)
-        for queue in asked:
-            rows, start, end = groups[queue]
-            at = belonging(scan.queues[queue], columns)
-            mine = {name: column[at] for name, column in columns.items()}
-            moment = rules.moments(mine)
-            stall = np.searchsorted(start, moment, "right") - 1
-            # The poll that ends a stall is not in it; the refill that ends it is. Of a window that lasts
-            # longer than the stall it is not known what was in the stall.
-            limit = end[stall] - np.isin(mine["kind"], _HOT)
-            inside = (stall >= 0) & (mine["ts"].view(np.int64) <= limit)
-            in_worker = rules.column("in_worker", mine)
-            retries = np.where(in_worker, mine["refills"], 0)
-            spins = (mine["packets"] == 0) & (mine["full_polls"] > 0)
-            # The worker has a window only when it is called again and again.
-            spins |= (mine["kind"] == KIND["window"]) & in_worker & (mine["failed"] > 0)
-            spin = np.where(spins, mine["dur"], 0)
-            columns_of = {**mine, "spin_ns": spin, "retries": retries}
-            for place, name in enumerate(_COUNTED):
-                sums = np.bincount(stall[inside], columns_of[name][inside], len(rows))
-                counts[rows, place] += sums
-    return pd.DataFrame(counts.astype(np.int64), frame.index, _COUNTED)
+        counted = _counted(columns)
+        at = np.flatnonzero(np.any(list(counted.values()), axis=0))
+        row, queue = spread(look_up({name: columns[name][at] for name in _WHOSE}, table), table)
+        at = at[row]
+        moment = rules.moments(columns)[at]
+        stall = last_until(stalls, Marks(queue, moment))
+        # The poll that ends a stall is not in it; the refill that ends it is. Of a window that lasts
+        # longer than the stall it is not known what was in the stall.
+        limit = end[stall] - np.isin(columns["kind"][at], _HOT)
+        inside = (stall >= 0) & (stalls.queue[stall] == queue) & (columns["ts"][at].view(np.int64) <= limit)
+        found, number = np.unique(stall[inside], return_inverse=True)
+        for place, name in enumerate(_COUNTED):
+            counts[order[found], place] += np.bincount(number, counted[name][at[inside]], len(found)).astype(
+                np.int64
+            )
+    return pd.DataFrame(counts, frame.index, _COUNTED)
+
+
+def _counted(columns: Columns) -> Columns:
+    """:return: _COUNTED, of each event."""
+    in_worker = rules.column("in_worker", columns)
+    spins = (columns["packets"] == 0) & (columns["full_polls"] > 0)
+    # The worker has a window only when it is called again and again.
+    spins |= (columns["kind"] == KIND["window"]) & in_worker & (columns["failed"] > 0)
+    return {name: columns[name] for name in SUMS} | {
+        "spin_ns": np.where(spins, columns["dur"], 0),
+        "retries": np.where(in_worker, columns["refills"], 0),
+    }

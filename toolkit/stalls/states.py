@@ -1,19 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From events to the intervals in which a queue is in a state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver, State
-from toolkit.event import ALL_QUEUES
 from toolkit.stalls import rules
-from toolkit.stalls.scan import Queue, Scan
-from toolkit.trace.reader import Columns, TraceReader
+from toolkit.stalls.marks import Marks, QueueTable, look_up, queue_table, spread, turns
+from toolkit.stalls.scan import Scan
+from toolkit.trace.reader import TraceReader
 
 COLUMNS = {"queue": np.intp, "state": "str", "start": np.int64, "end": np.int64, "open": np.bool_}
+
+
+@dataclass
+class _Search:
+    """A state of a driver, and how far the search for its ends has come.
+
+    Attributes: `begins`, sorted by moment; by queue, `begun`, whether it has any; `passed`, how many of
+    them are before the batch; by queue, `began`, the last of those, and `ended`, the last end that was
+    found [ns], -1 for none; `ends`, all that were found.
+    """
+
+    driver: int
+    state: State
+    begins: Marks
+    begun: NDArray[np.bool_]
+    began: NDArray[np.int64]
+    ended: NDArray[np.int64]
+    passed: int = 0
+    ends: list[Marks] = field(default_factory=list)
 
 
 def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> pd.DataFrame:
@@ -27,103 +47,83 @@ def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> pd.
     :return: columns queue (index in scan.queues), state, start, end [ns], open; sorted by start. An open one
         ends with the trace.
     """
+    table = queue_table(scan.queues)
+    searches = [
+        _search(scan, number, state, table)
+        for number, driver in enumerate(drivers)
+        for state in driver.states
+        if len(scan.begins[number, state.name])
+    ]
+    _find_ends(reader, scan, searches, table)
     parts = [pd.DataFrame({name: np.empty(0, dtype) for name, dtype in COLUMNS.items()})]
-    for number, driver in enumerate(drivers):
-        begins = {state.name: _by_queue(scan, number, state.name) for state in driver.states}
-        ends = _ends(reader, driver, scan, begins)
-        for state in driver.states:
-            for queue, moments in begins[state.name].items():
-                part = _pair(moments, ends[state.name][queue], scan.ended)
-                parts.append(part.assign(queue=queue, state=state.name))
+    for search in searches:
+        part = _pair(search.begins, _joined(search.ends), scan.ended)
+        parts.append(part.assign(state=pd.Series(search.state.name, part.index, dtype="str")))
     found = pd.concat([part for part in parts if len(part)] or parts)
     return found.sort_values(["start", "queue"], kind="stable", ignore_index=True)[list(COLUMNS)]
 
 
-def same_device(queues: Sequence[Queue], queue: int) -> list[int]:
-    """:return: the queues that an event of a queue is about: itself or, for ALL_QUEUES, all of the device."""
-    asked = queues[queue]
-    if asked.queue != ALL_QUEUES:
-        return [queue]
-    return [index for index, each in enumerate(queues) if each[:2] == asked[:2] and each.queue != ALL_QUEUES]
+def _search(scan: Scan, driver: int, state: State, table: QueueTable) -> _Search:
+    """Begin a search with the events that begin a state, once for each queue that they are about."""
+    found = scan.begins[driver, state.name].sort_values("moment", kind="stable")
+    row, queue = spread(found["queue"].to_numpy(), table)
+    begun = np.zeros(len(scan.queues), np.bool_)
+    begun[queue] = True
+    began, ended = np.full((2, len(scan.queues)), -1, np.int64)
+    return _Search(driver, state, Marks(queue, found["moment"].to_numpy()[row]), begun, began, ended)
 
 
-def belonging(queue: Queue, columns: Columns) -> NDArray[np.intp]:
-    """:return: the rows of the events that are about a queue."""
-    number = columns["queue"]
-    mine = (number == queue.queue) | (number == ALL_QUEUES)
-    mine &= columns["ifindex"] == queue.ifindex
-    mine &= columns["driver"] == queue.driver
-    return np.flatnonzero(mine)
+def _joined(parts: Sequence[Marks]) -> Marks:
+    queues, moments = zip(Marks(np.empty(0, np.intp), np.empty(0, np.int64)), *parts, strict=True)
+    return Marks(np.concatenate(queues), np.concatenate(moments))
 
 
-def _by_queue(scan: Scan, number: int, state: str) -> dict[int, NDArray[np.int64]]:
-    """:return: queue -> [ns] the moments of the events that begin a state, ascending, without repetition."""
-    begins = scan.begins[number, state]
-    found: dict[int, list[NDArray[np.int64]]] = {}
-    for queue, moments in begins.groupby("queue")["moment"]:
-        for each in same_device(scan.queues, int(str(queue))):
-            found.setdefault(each, []).append(moments.to_numpy())
-    return {queue: np.unique(np.concatenate(moments)) for queue, moments in found.items()}
-
-
-def _ends(
-    reader: TraceReader, driver: Driver, scan: Scan, begins: dict[str, dict[int, NDArray[np.int64]]]
-) -> dict[str, dict[int, NDArray[np.int64]]]:
-    """:return: state -> queue -> [ns] moments that end it, ascending: at least the first after each begin."""
-    ends = {state: {queue: [np.empty(0, np.int64)] for queue in found} for state, found in begins.items()}
-    last = {state: dict.fromkeys(found, -1) for state, found in begins.items()}
+def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], table: QueueTable) -> None:
+    """Add to each search the moments that end its state: at least the first after each begin."""
     for index in np.argsort(scan.batches[:, 0], kind="stable"):
         first, until, events = map(int, scan.batches[index])
-        asked = [
-            (state, queue)
-            for state in driver.states
-            for queue, moments in begins[state.name].items()
-            if events and _may_end(moments, last[state.name][queue], first, until)
-        ]
+        asked = [search for search in searches if events and _may_end(search, first, until)]
         if not asked:
             continue
         columns = reader.columns(int(index))
-        for state, queue, moments in _matching(asked, scan.queues, columns):
-            known = begins[state.name][queue]
-            within = known[np.searchsorted(known, first) : np.searchsorted(known, until, "right")]
+        moments, queues = rules.moments(columns), look_up(columns, table)
+        for search in asked:
+            at = rules.rows(search.state.end, columns)
+            at = at[columns["driver"][at] == search.driver]
+            row, queue = spread(queues[at], table)
+            begun = search.begun[queue]
+            ends = Marks(queue[begun], moments[at][row][begun])
+            low, high = search.passed, np.searchsorted(search.begins.moment, until, "right")
+            within = Marks(search.begins.queue[low:high], search.begins.moment[low:high])
             # The first of the batch, and the first after each begin within.
-            keep = np.unique(np.concatenate([[0], np.searchsorted(moments, within, "right")]))
-            kept = moments[keep[keep < len(moments)]]
-            ends[state.name][queue].append(kept)
-            if len(kept):
-                last[state.name][queue] = max(last[state.name][queue], int(kept[-1]))
-    return {
-        state: {queue: np.unique(np.concatenate(parts)) for queue, parts in found.items()}
-        for state, found in ends.items()
-    }
+            (queue, moment), begin = turns(within, ends)
+            kept = Marks(queue[~begin], moment[~begin])
+            search.ends.append(kept)
+            np.maximum.at(search.ended, kept.queue, kept.moment)
 
 
-def _may_end(begins: NDArray[np.int64], last: int, first: int, until: int) -> bool:
-    """:return: whether the state may have to end between `first` and `until`, when it ended at `last`."""
-    before = np.searchsorted(begins, first)
-    open_at_first = before > 0 and not (begins[before - 1] < last <= first)
-    return bool(open_at_first or (before < len(begins) and begins[before] <= until))
+def _may_end(search: _Search, first: int, until: int) -> bool:
+    """Tell whether the state of any queue may have to end between `first` and `until`.
+
+    Goes over the batches by their first moment.
+    """
+    begins, before = search.begins, search.passed
+    search.passed = int(np.searchsorted(begins.moment, first))
+    search.began[begins.queue[before : search.passed]] = begins.moment[before : search.passed]
+    if search.passed < len(begins.moment) and begins.moment[search.passed] <= until:
+        return True
+    ended = (search.began < search.ended) & (search.ended <= first)
+    return bool(((search.began >= 0) & ~ended).any())
 
 
-def _matching(
-    asked: Sequence[tuple[State, int]], queues: Sequence[Queue], columns: Columns
-) -> Iterator[tuple[State, int, NDArray[np.int64]]]:
-    """:return: for each state and queue, [ns] the moments of the events that end it, ascending."""
-    mine = {queue: belonging(queues[queue], columns) for _, queue in asked}
-    for state, queue in asked:
-        at = mine[queue]
-        some = {name: column[at] for name, column in columns.items()}
-        yield state, queue, np.sort(rules.moments(some)[rules.rows(state.end, some)])
-
-
-def _pair(begins: NDArray[np.int64], ends: NDArray[np.int64], ended: int) -> pd.DataFrame:
+def _pair(begins: Marks, ends: Marks, ended: int) -> pd.DataFrame:
     """Pairs each begin with the first end after it; begins in between repeat the first.
 
-    :return: columns start, end [ns], open.
+    :return: columns queue, start, end [ns], open.
     """
-    following = np.searchsorted(ends, begins, "right")
-    # Begins that share their end are one interval, from the first of them on.
-    end, first = np.unique(following, return_index=True)
-    still = end == len(ends)
-    moment = np.append(ends, max(ended, int(begins[-1])))[end]
-    return pd.DataFrame({"start": begins[first], "end": moment, "open": still})
+    (queue, moment), begin = turns(begins, ends)
+    start = np.flatnonzero(begin)
+    # What follows a begin is its end, unless it is of another queue.
+    still = np.append(queue, -1)[start + 1] != queue[start]
+    end = np.where(still, ended, np.append(moment, 0)[start + 1])
+    return pd.DataFrame({"queue": queue[start], "start": moment[start], "end": end, "open": still})

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from toolkit.english import count
 from toolkit.errors import UserError
-from toolkit.event import NOT_KNOWN
+from toolkit.event import ALL_QUEUES, NOT_KNOWN
 from toolkit.printable import printable_json
 from toolkit.stalls import spans
 from toolkit.stalls.analysis import Analysis, records
-from toolkit.stalls.states import belonging
-from toolkit.trace.reader import TraceReader
+from toolkit.stalls.scan import Queue
+from toolkit.trace.reader import Columns, TraceReader
 from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text, check
 
 STALL_NOTICED_NS = 100_000_000
@@ -300,9 +300,18 @@ def _poll_ends(analysis: Analysis, queues: Iterable[int]) -> dict[int, NDArray[n
     found = {queue: [np.empty(0, np.int64)] for queue in queues}
     for columns, _ in TraceReader(analysis.path):
         for queue, ends in found.items():
-            at = belonging(analysis.scan.queues[queue], columns)
+            at = _belonging(analysis.scan.queues[queue], columns)
             ends.append(columns["ts"][at[columns["polls"][at] > 0]].astype(np.int64))
     return {queue: np.sort(np.concatenate(ends)) for queue, ends in found.items()}
+
+
+def _belonging(queue: Queue, columns: Columns) -> NDArray[np.intp]:
+    """Return the rows of the events that are about a queue."""
+    number = columns["queue"]
+    mine = (number == queue.queue) | (number == ALL_QUEUES)
+    mine &= columns["ifindex"] == queue.ifindex
+    mine &= columns["driver"] == queue.driver
+    return np.flatnonzero(mine)
 
 
 def _sentence(found: Mapping[str, Any]) -> str:

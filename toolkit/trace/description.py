@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from toolkit.trace.ledger import Ledger, totals
+from toolkit.trace.ledger import totals
 from toolkit.trace.reader import TraceReader
 
 
@@ -17,11 +17,9 @@ def describe(reader: TraceReader) -> dict[str, Any]:
     began = now = int(meta["clock"]["monotonic_ns"])
     devices = {device["ifindex"]: device for device in meta.get("devices", [])}
     events, reason = 0, None
-    ledger: Ledger = {}
     for columns, note in reader:
         events += len(columns["ts"])
         now = int(note["now_ns"])
-        ledger = note.get("ledger", ledger)
         reason = note.get("end", {}).get("reason", reason)
         devices |= {device["ifindex"]: device for device in note.get("devices", [])}
     return {
@@ -43,5 +41,5 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "realtime_ns": meta["clock"]["realtime_ns"],
         "duration_ns": now - began,
         "events": events,
-        "ledger": totals(ledger),
+        "ledger": totals(reader.ledger),
     }

@@ -1,39 +1,100 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What was counted while events were sent: the proof that none is missing, or when some are."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.event import KIND
 
-Ledger: TypeAlias = Mapping[str, Mapping[str, list[int]]]
-"""Kind of event -> attempted, delivered, dropped -> a count for each CPU, since the trace began."""
-
-_WHY = "a batch is missing, repeated or out of order"
-
 COUNTS = ("attempted", "delivered", "dropped")
+
+Ledger: TypeAlias = Mapping[str, NDArray[np.int64]]
+"""Kind of event -> a row for each of COUNTS, with a number for each CPU, since the trace began."""
+
+Changes: TypeAlias = Mapping[str, Mapping[str, Sequence[int]]]
+"""Kind of event -> `cpu`, the CPUs that counted since the batch before, and by how much: each of COUNTS."""
+
+MOST_KINDS = 256
+MOST = 1 << 62
+
+_NONE = np.zeros((len(COUNTS), 0), np.int64)
+_WHY = "a batch is missing, repeated or out of order"
 
 
 def totals(ledger: Ledger) -> dict[str, int]:
     """:return: attempted, delivered and dropped events, of all kinds and CPUs."""
-    return {count: sum(sum(kind.get(count, [])) for kind in ledger.values()) for count in COUNTS}
+    sums = sum((counts.sum(axis=1) for counts in ledger.values()), np.zeros(len(COUNTS), np.int64))
+    return dict(zip(COUNTS, sums.tolist(), strict=True))
 
 
-def loss_windows(began: int, notes: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
+def whole(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> Ledger:
+    """Return the ledger of a batch that has all of it, as in format 1: COUNTS of each kind, by CPU.
+
+    :raises ValueError: if they have not one number for each CPU.
+    """
+    return {kind: _rows(kind, lists) for kind, lists in counts.items()}
+
+
+def changes(ledger: Ledger, before: Ledger) -> Changes:
+    """Return what a ledger has counted since another one, which has no more CPUs."""
+    found = {}
+    for kind, counts in ledger.items():
+        more = counts - widened(before.get(kind, _NONE), counts.shape[1])
+        if len(cpus := np.flatnonzero(more.any(axis=0))):
+            columns = zip(COUNTS, more[:, cpus].tolist(), strict=True)
+            found[kind] = {"cpu": cpus.tolist(), **dict(columns)}
+    return found
+
+
+def changed(ledger: Ledger, changes: Changes) -> Ledger:
+    """Return a ledger after the changes of the next batch.
+
+    :raises ValueError: if they cannot be changes of this ledger.
+    """
+    found = dict(ledger)
+    for kind, lists in changes.items():
+        cpus, more = np.array(lists["cpu"], np.intp), _rows(kind, lists)
+        if more.shape[1] != len(cpus) or (np.diff(cpus) <= 0).any():
+            raise ValueError(f"the ledger of {kind} has not one number for each CPU")
+        before = found.get(kind, _NONE)
+        now = widened(before, max(before.shape[1], int(cpus.max(initial=-1)) + 1))
+        now[:, cpus] += more
+        if now.min(initial=0) < 0 or now.max(initial=0) > MOST:
+            raise ValueError(f"the ledger of {kind} counts down below 0, or too far")
+        found[kind] = now
+    if len(found) > MOST_KINDS:
+        raise ValueError(f"the ledger has more than {MOST_KINDS} kinds of events")
+    return found
+
+
+def widened(counts: NDArray[np.int64], cpus: int) -> NDArray[np.int64]:
+    """Return a copy of the counts of a kind for so many CPUs; those that it lacks have counted nothing."""
+    found = np.zeros((len(COUNTS), cpus), np.int64)
+    found[:, : counts.shape[1]] = counts
+    return found
+
+
+def _rows(kind: str, lists: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
+    if len({len(lists[count]) for count in COUNTS}) > 1:
+        raise ValueError(f"the ledger of {kind} has not one number for each CPU")
+    return np.array([lists[count] for count in COUNTS], np.int64)
+
+
+def loss_windows(began: int, drains: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Finds when events were dropped.
 
     :param began: [ns] when the trace began.
-    :param notes: the notes of the batches, in order.
+    :param drains: of each batch, in order: when the ring was drained [ns], and how many events were dropped
+        until then since the trace began.
     :return: begin and end [ns] of each interval between two drains in which drops grew; those that
         touch are joined.
     """
     windows: list[tuple[int, int]] = []
     before, dropped = began, 0
-    for note in notes:
-        now, total = int(note["now_ns"]), totals(note["ledger"])["dropped"] if "ledger" in note else dropped
+    for now, total in drains:
         if total > dropped:
             if windows and windows[-1][1] == before:
                 windows[-1] = (windows[-1][0], now)
@@ -49,17 +110,15 @@ def contradiction(ledger: Ledger, read: NDArray[np.int64]) -> str | None:
     :param read: how many events were read since the trace began, by number of their kind.
     :return: None if they are the same, else the first difference in words.
     """
-    for name, counts in ledger.items():
-        if len({len(counts[count]) for count in COUNTS}) > 1:
-            return f"the ledger of {name} has not one number for each CPU"
+    sums = {name: int(counts[COUNTS.index("delivered")].sum()) for name, counts in ledger.items()}
     # A newer toolkit may know more kinds: theirs are compared together.
     unnamed = int(read.sum())
     for name, number in KIND.items():
-        delivered = sum(ledger[name]["delivered"]) if name in ledger else 0
+        delivered = sums.pop(name, 0)
         if delivered != read[number]:
             return f"the ledger has {delivered:,} {name} events, but there are {read[number]:,}: {_WHY}"
         unnamed -= delivered
-    delivered = sum(sum(counts["delivered"]) for name, counts in ledger.items() if name not in KIND)
+    delivered = sum(sums.values())
     if delivered != unnamed:
         return f"the ledger has {delivered:,} events of other kinds, but there are {unnamed:,}: {_WHY}"
     return None

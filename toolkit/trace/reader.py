@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from toolkit.errors import UserError
 from toolkit.printable import printable, printable_json
-from toolkit.trace.ledger import Ledger, contradiction
+from toolkit.trace.ledger import Ledger, changed, contradiction, totals, whole
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, checksum
-from toolkit.trace.shape import FORMAT_SHAPE, LONGEST_NS, META, NOTE, Shape, check
+from toolkit.trace.shape import FORMAT_SHAPE, LONGEST_NS, META, NOTES, Shape, check
 
 Columns = dict[str, NDArray[Any]]
 """Column name -> values, one for each event; read-only."""
@@ -39,7 +39,11 @@ class _WrongBatchError(ValueError):
 
 
 class Batch(NamedTuple):
-    """Events that were written together, and the note that came with them."""
+    """Events that were written together, and the note that came with them.
+
+    The note has the members of docs/trace-file.md but, in the place of `ledger`, `dropped`: how many events
+    were dropped since the trace began.
+    """
 
     columns: Columns
     note: dict[str, Any]
@@ -51,19 +55,21 @@ class TraceReader:
     :param path: the file.
     :raises UserError: if it cannot be opened, is not a trace, or one of a newer format.
 
-    Attributes: `meta`, the JSON object of the whole trace; `damage`, after the iteration, None for
-    a whole trace, else a sentence that says where it stops and why. Both objects have the shape of
-    toolkit.trace.shape, and their strings are printable.
+    Attributes: `meta`, the JSON object of the whole trace, with the shape of toolkit.trace.shape and
+    printable strings; after the iteration, `ledger`, what was counted in all, and `damage`, None for a
+    whole trace, else a sentence that says where it stops and why.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.damage: str | None = None
+        self.ledger: Ledger = {}
         self._offsets: list[int] = []
         try:
             _require_file(self.path)
             self._file, self._again = pa.OSFile(str(path)), pa.OSFile(str(path))
-            self._stream = pa.ipc.open_stream(self._file)
+            # What Arrow wins by threads for each column is less than what they cost; scan reads ahead.
+            self._stream = pa.ipc.open_stream(self._file, options=pa.ipc.IpcReadOptions(use_threads=False))
             schema = self._stream.schema
             text = (schema.metadata or {})[META_KEY]
         except FileNotFoundError:
@@ -75,11 +81,12 @@ class TraceReader:
         except _DAMAGE as error:
             raise UserError(_not_a_trace(path)) from error
         self.meta = _beginning(self.path, schema, text)
+        # Of the beginning, then of the last batch.
+        self._check = schema.metadata[CHECK_KEY]
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches in the order of the file; `damage` is known after the last."""
         began = now = int(self.meta["clock"]["monotonic_ns"])
-        ledger: Ledger = {}
         read = np.zeros(256, np.int64)
         wrong: str | None = None
         while True:
@@ -87,7 +94,7 @@ class TraceReader:
             try:
                 columns, note = self._next_batch()
                 read += np.bincount(columns["kind"], minlength=len(read))
-                ledger = note.get("ledger", ledger)
+                ledger = self._next_ledger(note)
                 if difference := contradiction(ledger, read):
                     raise _WrongBatchError(difference)
                 if note["now_ns"] < now:
@@ -98,6 +105,8 @@ class TraceReader:
             except (StopIteration, *_DAMAGE):
                 break
             now = int(note["now_ns"])
+            self.ledger = ledger
+            note["dropped"] = totals(ledger)["dropped"]
             self._offsets.append(offset)
             yield Batch(columns, note)
             if "end" in note:
@@ -113,16 +122,35 @@ class TraceReader:
         """Read the next batch and check it by itself."""
         batch, metadata = self._stream.read_next_batch_with_custom_metadata()
         columns = _columns(batch)
-        text = metadata[META_KEY]
-        if metadata[CHECK_KEY] != checksum(text, [columns[name] for name in SCHEMA.names]):
+        text, version = metadata[META_KEY], self.meta["format"]
+        sums = checksum(text, [columns[name] for name in SCHEMA.names], version)
+        if metadata[CHECK_KEY] != sums:
             raise _WrongBatchError("it does not match its checksum")
         try:
-            note = _read_json(text, NOTE)
+            note = _read_json(text, NOTES[version])
         except (ValueError, RecursionError) as error:
             raise _WrongBatchError(_reason(error)) from error
+        if version > 1 and note.pop("before").encode() != self._check:
+            raise _WrongBatchError(
+                "it does not follow the batch before it: one is missing, or repeated or out of order"
+            )
+        self._check = sums
         if reason := _impossible(columns, len(self.meta["drivers"])):
             raise _WrongBatchError(reason)
         return Batch(columns, note)
+
+    def _next_ledger(self, note: dict[str, Any]) -> Ledger:
+        """Take the ledger out of a note.
+
+        :return: what was counted until then, since the trace began.
+        """
+        counts = note.pop("ledger", None)
+        if counts is None:
+            return self.ledger
+        try:
+            return whole(counts) if self.meta["format"] == 1 else changed(self.ledger, counts)
+        except ValueError as error:
+            raise _WrongBatchError(str(error)) from error
 
     def columns(self, index: int) -> Columns:
         """Reads a batch again.

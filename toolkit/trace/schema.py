@@ -13,7 +13,7 @@ from toolkit.event import MEMBERS, Member
 Events: TypeAlias = NDArray[np.void]
 """A structured array of dtype EVENT."""
 
-FORMAT = 1
+FORMAT = 2
 """The newest version of the trace file that this toolkit reads, and the one that it writes."""
 
 META_KEY = b"rxt"
@@ -44,21 +44,27 @@ def event_schema(members: list[Member]) -> pa.Schema:
     )
 
 
-def checksum(text: bytes, columns: list[NDArray[Any]]) -> bytes:
-    """Sums up a batch so that a damaged byte shows: cheap enough to check at every reading.
+def checksum(text: bytes, columns: list[NDArray[Any]], version: int = FORMAT) -> bytes:
+    """Return the checksum of a batch: CRC-32, in hex, of its JSON and of each column in turn.
 
     :param text: the JSON that goes with the columns.
     :param columns: contiguous arrays.
-    :return: CRC-32, in hex, of the text and of each column: of the sums of every 61st 64-bit word (61 of
-        them, so that values that changed places show too) and of the bytes that are left.
+    :param version: of the format; format 1 has less than the whole of each column in it.
     """
     check = zlib.crc32(text)
     for column in columns:
         data = column.view(np.uint8)
-        words = data[: data.size // 488 * 488].view("<u8").reshape(-1, 61)
-        check = zlib.crc32(words.sum(axis=0, dtype="<u8").tobytes(), check)
-        check = zlib.crc32(data[words.nbytes :].tobytes(), check)
+        parts: tuple[NDArray[np.uint8], ...] = (data,) if version > 1 else _sums(data)
+        for part in parts:
+            check = zlib.crc32(part.data, check)
     return b"%08x" % check
+
+
+def _sums(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """Return what the checksum of format 1 is of: the sums of every 61st 64-bit word, 61 of them, and the
+    bytes that are left."""
+    words = data[: data.size // 488 * 488].view("<u8").reshape(-1, 61)
+    return words.sum(axis=0, dtype="<u8").view(np.uint8), data[words.nbytes :]
 
 
 EVENT = event_dtype(MEMBERS)

@@ -5,9 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
 from toolkit.event import ALL_QUEUES
+from toolkit.trace.ledger import COUNTS
 
 LONGEST_NS = 1 << 62
 """No time is longer, so that the sum of two fits 64 bits: 146 years."""
+
+
+MOST_CPUS = 1 << 13
+"""As many as Linux can be built for."""
 
 
 class ShapeError(ValueError):
@@ -104,15 +109,18 @@ META = Members(
 )
 """Of the JSON object of a whole trace (docs/trace-file.md)."""
 
-NOTE = Members(
-    {"now_ns": _TIME},
-    {
-        "ledger": Named(Members({"attempted": _COUNTS, "delivered": _COUNTS, "dropped": _COUNTS})),
-        "devices": _DEVICES,
-        "end": Members({}, {"reason": _TEXT}),
-    },
-)
-"""Of the JSON object of a batch."""
+_NOTE: Mapping[str, Shape] = {"devices": _DEVICES, "end": Members({}, {"reason": _TEXT})}
+_CPUS = Many(Number(0, MOST_CPUS - 1), most=MOST_CPUS)
+_CHANGES = Many(Number(-LONGEST_NS, LONGEST_NS), most=MOST_CPUS)
+
+NOTES = {
+    1: Members({"now_ns": _TIME}, {**_NOTE, "ledger": Named(Members(dict.fromkeys(COUNTS, _COUNTS)))}),
+    2: Members(
+        {"now_ns": _TIME, "before": Text(8)},
+        {**_NOTE, "ledger": Named(Members({"cpu": _CPUS, **dict.fromkeys(COUNTS, _CHANGES)}))},
+    ),
+}
+"""Of the JSON object of a batch, by format."""
 
 
 def check(value: object, shape: Shape, place: str = "") -> None:

@@ -17,7 +17,7 @@ def test_what_a_trace_is(run: Run, make_trace: Trace) -> None:
         "Regime: delayed work, NAPI off",
         "Device: eth1 (virtio_net), 2 queues",
         "Events: 1 (1 attempted, 1 delivered, 0 dropped), detail normal",
-        "Format: 1, by toolkit 0.1.0",
+        "Format: 2, by toolkit 0.1.0",
     ]
 
 

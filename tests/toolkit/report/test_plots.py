@@ -193,3 +193,10 @@ def test_phases_that_follow_each_other_have_boxes_in_two_rows(make_trace: Trace)
     assert texts[0].x0 >= boxes[0].x1 - 1 and not texts[0].overlaps(boxes[1])
     for text, box in list(zip(texts, boxes, strict=True))[1:]:
         assert box.x0 < text.x0 < text.x1 < box.x1 and box.y0 <= text.y0 < text.y1 <= box.y1
+
+
+def test_intervals_that_no_screen_tells_apart_are_drawn_as_one(make_trace: Trace) -> None:
+    analysis = analyze(make_trace([window(1)]))
+    start = pd.Series([BEGAN + S, BEGAN + S + 3_000_000, BEGAN + 5 * S])
+    spans = plots._spans(start, start + 1_000_000, analysis)
+    assert spans == [(1.0, 0.004), (5.0, 0.001)]

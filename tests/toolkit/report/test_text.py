@@ -32,7 +32,7 @@ def test_a_trace_that_breaks_off_proves_no_absence(make_trace: Trace) -> None:
 
 def test_what_follows_in_a_trace_that_breaks_off_is_not_known(make_trace: Trace) -> None:
     path = make_trace(worker_stall(1, 2), [window(4)])
-    path.write_bytes(path.read_bytes()[:-1500])
+    path.write_bytes(path.read_bytes()[:-100])
     verdict = text.verdict(analyze(path))
     assert verdict.startswith(
         "The trace breaks off after 6.7 s: what happened later is not known. eth1 went deaf once in 6.7 s"
@@ -139,6 +139,16 @@ def test_tables_have_units(make_trace: Trace) -> None:
     row = stalls.to_dict("records")[0]
     assert (row["start [s]"], row["duration [s]"], row["reclaim [s]"]) == ("2.000", "4.000", "1.000")
     assert queues["poll gap max [ms]"].tolist() == ["-", "-"]
+
+
+def test_only_the_queues_that_stalled_longest_are_listed(
+    make_trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysis = analyze(make_trace([*worker_stall(2, 3, queue=1), window(4), window(5, queue=2)]))
+    assert text.queues_title(analysis) == "Queues"
+    monkeypatch.setattr(text, "QUEUES", 2)
+    assert text.queues_title(analysis) == "The 2 queues of 3 that stalled longest"
+    assert text.queue_table(analysis)["queue"].tolist() == ["0", "1"]
 
 
 def test_only_the_longest_stalls_are_listed(make_trace: Trace) -> None:

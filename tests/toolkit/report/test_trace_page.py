@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import toolkit
-from tests.conftest import BEGAN, META, MS, S, Trace, note, window, worker_stall
+from tests.conftest import BEGAN, META, MS, S, Trace, event, note, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.report import plots, trace_page
+from toolkit.report import plots, text, trace_page
 from toolkit.trace.writer import TraceWriter
 
 
@@ -35,6 +35,16 @@ def test_page_of_a_trace_has_stalls_causes_and_queues(make_trace: Trace) -> None
     assert [part.count("<tr>") for part in text.split("<h2>")[1:]] == [0, 1 + 3, 1 + 1, 4, 1 + 2, 0]
     assert "<b>napi-off</b>: the refill worker" in text
     assert "<b>blocked</b>" not in text
+
+
+def test_page_says_what_it_does_not_list(make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "LISTED", 1)
+    monkeypatch.setattr(trace_page, "CAUSES", 1)
+    events = [*worker_stall(2, 6), event("napi_off", 7, queue=1, ifindex=9, flags="in_worker")]
+    page = trace_page.render(toolkit.read(make_trace(events)))
+    assert "<h2>Stalls: the 1 longest, 1 more are not listed</h2>" in page
+    assert "<code>toolkit analyze TRACE -o DIR</code> writes them to stalls.csv and stalls.parquet." in page
+    assert "1 more causes took less time." in page
 
 
 def test_no_stall_is_said_without_empty_tables(make_trace: Trace) -> None:

@@ -9,6 +9,7 @@ from toolkit.errors import UserError
 from toolkit.report.plots import time_spent
 from toolkit.report.text import render
 from toolkit.report.trace_page import causes
+from toolkit.stalls import analysis
 from toolkit.stalls.analysis import analyze, records, summary
 
 
@@ -90,3 +91,13 @@ def test_trace_of_an_unknown_driver_is_refused(make_trace: Trace) -> None:
 def test_records_have_null_for_what_is_not_known() -> None:
     frame = pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": [True, False]})
     assert records(frame) == [{"a": 1, "b": True}, {"a": None, "b": False}]
+
+
+def test_summary_has_the_longest_of_many_stalls(make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "LISTED", 2)
+    lengths = [0.1, 0.5, 0.2, 0.4]
+    stalls = [worker_stall(at + 1, at + 1 + length) for at, length in enumerate(lengths)]
+    found = summary(analyze(make_trace([window(0.5), *(event for stall in stalls for event in stall)])))
+    assert [stall["duration_ns"] / S for stall in found["stalls"]] == [0.5, 0.4]
+    assert len(found["queues"]) == 2
+    assert found["left_out"] == {"stalls": 2}

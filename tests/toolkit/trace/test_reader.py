@@ -109,10 +109,10 @@ def test_missing_file_is_one_sentence(name: str, sentence: str, tmp_path: Path) 
         TraceReader(tmp_path / name)
 
 
-def test_newer_format_is_refused(make_trace: Trace) -> None:
-    path = make_trace(meta=META | {"format": 2})
-    with pytest.raises(UserError, match="has format 2, but this toolkit reads up to 1"):
-        TraceReader(path)
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "a.rxt", META | {"format": 3})
+    with pytest.raises(UserError, match="has format 3, but this toolkit reads up to 2: install a newer one"):
+        TraceReader(tmp_path / "a.rxt")
 
 
 def test_a_file_that_shrinks_while_it_is_read(make_trace: Trace) -> None:
@@ -129,10 +129,7 @@ def _damage(path: Path, batches: list[tuple[Events, dict[str, Any]]], meta: dict
     with TraceWriter(path, meta, force=True) as writer:
         for events, about in batches:
             writer.write(events, about)
-    reader = TraceReader(path)
-    for _ in reader:
-        pass
-    return str(reader.damage)
+    return _said(path)
 
 
 def _batches() -> list[tuple[Events, dict[str, Any]]]:
@@ -166,6 +163,19 @@ def test_batches_that_are_missing_repeated_or_out_of_order(
     damage = _damage(tmp_path / "a.rxt", [batches[number] for number in order])
     assert sentence in damage
     assert "a batch is missing, repeated or out of order" in damage
+
+
+def test_ledger_is_summed_up(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "a.rxt", META) as writer:
+        writer.write(window(1), note(1, 3, window(1)))
+        writer.write(failed(2), note(2, 3, window(1), failed(2)))
+        writer.close(note(3, 4, window(1), failed(2), end={"reason": "duration"}))
+    reader = TraceReader(tmp_path / "a.rxt")
+    assert [batch.note["dropped"] for batch in reader] == [0, 3, 3, 4]
+    assert {kind: counts.tolist() for kind, counts in reader.ledger.items()} == {
+        "window": [[1, 4], [1, 0], [0, 4]],
+        "refill": [[1], [1], [0]],
+    }
 
 
 def test_time_that_goes_back(tmp_path: Path) -> None:
@@ -211,19 +221,36 @@ _DEVICE = META["devices"][0]
 )
 def test_a_beginning_of_the_wrong_shape(member: str, value: object, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "a.rxt"
-    _rewrite(path, {**META, member: value})
+    _write(path, {**META, member: value})
     with pytest.raises(UserError) as raised:
         TraceReader(path)
     assert f"{path} is damaged in its first bytes: " in str(raised.value)
     assert sentence in str(raised.value)
 
 
-def _rewrite(path: Path, meta: object) -> None:
-    """Write a trace that has nothing but this JSON, with its checksum."""
+def _write(path: Path, meta: object, *batches: tuple[Events, dict[str, Any]]) -> str:
+    """Write JSON and batches as they are, with their checksums.
+
+    :return: what the reader says of them; of a beginning alone, nothing.
+    """
     text = meta if isinstance(meta, bytes) else json.dumps(meta).encode()
-    schema = SCHEMA.with_metadata({META_KEY: text, CHECK_KEY: checksum(text, [])})
-    with pa.ipc.new_stream(path, schema):
+    check = checksum(text, [])
+    schema = SCHEMA.with_metadata({META_KEY: text, CHECK_KEY: check})
+    with pa.ipc.new_stream(path, schema) as stream:
+        for events, about in batches:
+            columns = [np.ascontiguousarray(events[name]) for name in SCHEMA.names]
+            written = json.dumps({"before": check.decode(), **about}).encode()
+            check = checksum(written, columns, about.get("version", 2))
+            batch = pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=schema)
+            stream.write_batch(batch, custom_metadata={META_KEY: written, CHECK_KEY: check})
+    return _said(path) if batches else ""
+
+
+def _said(path: Path) -> str:
+    reader = TraceReader(path)
+    for _ in reader:
         pass
+    return str(reader.damage)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +264,7 @@ def _rewrite(path: Path, meta: object) -> None:
     ],
 )
 def test_a_beginning_that_is_no_json_object(text: bytes, sentence: str, tmp_path: Path) -> None:
-    _rewrite(tmp_path / "a.rxt", text)
+    _write(tmp_path / "a.rxt", text)
     with pytest.raises(UserError, match="damaged in its first bytes") as raised:
         TraceReader(tmp_path / "a.rxt")
     assert sentence in str(raised.value)
@@ -249,12 +276,13 @@ def test_a_beginning_that_is_no_json_object(text: bytes, sentence: str, tmp_path
         ({"ledger": {}}, "now_ns is missing"),
         ({"now_ns": None, "ledger": {}}, "now_ns is no integer"),
         ({"now_ns": BEGAN, "ledger": None}, "ledger is no object"),
+        ({"now_ns": BEGAN, "before": None}, "before is no string"),
+        ({"now_ns": BEGAN, "ledger": {"poll": {"cpu": [None]}}}, "ledger.poll.cpu is no integer"),
         (
-            {"now_ns": BEGAN, "ledger": {"poll": {"attempted": [None], "delivered": [], "dropped": []}}},
-            "ledger.poll.attempted is no integer",
-        ),
-        (
-            {"now_ns": BEGAN, "ledger": {"poll": {"attempted": [1, 1], "delivered": [0], "dropped": [0]}}},
+            {
+                "now_ns": BEGAN,
+                "ledger": {"poll": {"cpu": [0, 1], "attempted": [1], "delivered": [1], "dropped": [0]}},
+            },
             "the ledger of poll has not one number for each CPU",
         ),
         ({"now_ns": BEGAN, "ledger": {}, "devices": [{}]}, "devices[0].ifindex is missing"),
@@ -262,9 +290,38 @@ def test_a_beginning_that_is_no_json_object(text: bytes, sentence: str, tmp_path
     ],
 )
 def test_a_note_of_the_wrong_shape(about: dict[str, Any], sentence: str, tmp_path: Path) -> None:
-    assert f"is damaged after 0.000 s (batch 1; {sentence}" in _damage(
-        tmp_path / "a.rxt", [(np.empty(0, EVENT), about)]
+    empty = np.empty(0, EVENT)
+    said = _write(tmp_path / "a.rxt", META, (empty, {"now_ns": BEGAN}), (empty, about))
+    assert f"is damaged after 0.000 s (batch 1; {sentence}" in said
+
+
+@pytest.mark.parametrize("order", [[0, 2, 3], [0, 1, 1, 2, 3], [0, 2, 1, 3], [1, 2, 3]])
+def test_batches_follow_each_other(order: list[int], tmp_path: Path) -> None:
+    """Arrow's own batches are moved about. Those without events have nothing to count."""
+    with TraceWriter(tmp_path / "whole.rxt", META) as writer:
+        writer.write(np.empty(0, EVENT), note(1))
+        writer.write(np.empty(0, EVENT), note(1))
+        writer.close(note(1, end={"reason": "duration"}))
+    stream = pa.ipc.open_stream(tmp_path / "whole.rxt")
+    batches = [stream.read_next_batch_with_custom_metadata() for _ in range(4)]
+    with pa.ipc.new_stream(tmp_path / "a.rxt", stream.schema) as out:
+        for number in order:
+            out.write_batch(batches[number][0], custom_metadata=batches[number][1])
+    assert "does not follow the batch before it: one is missing, or repeated or out of order" in _said(
+        tmp_path / "a.rxt"
     )
+
+
+def test_format_1_has_the_whole_ledger_in_each_batch(tmp_path: Path) -> None:
+    about = [note(second, second, *([window(1)] * second)) | {"version": 1} for second in (1, 2)]
+    batches = [(window(second), said) for second, said in zip((1, 2), about, strict=True)]
+    end = (np.empty(0, EVENT), about[-1] | {"end": {}})
+    path, meta = tmp_path / "a.rxt", META | {"format": 1}
+    assert _write(path, meta, *batches, end) == "None"
+    reader = TraceReader(path)
+    assert [batch.note["dropped"] for batch in reader] == [1, 2, 2]
+    assert reader.ledger["window"].tolist() == [[2, 2], [2, 0], [0, 2]]
+    assert "the ledger has 2 window events, but there are 1" in _write(path, meta, batches[1])
 
 
 @pytest.mark.parametrize(

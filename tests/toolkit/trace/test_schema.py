@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import zlib
+
 import numpy as np
 import pytest
 
@@ -24,9 +26,15 @@ def test_padding_is_refused() -> None:
         schema.event_dtype(read_header(HEADER).members)
 
 
-def test_checksum_tells_values_that_changed_or_moved() -> None:
+def test_checksum_is_crc_32_of_json_and_columns() -> None:
+    column = np.arange(1000, dtype=np.uint16)
+    assert schema.checksum(b"{}", [column, column]) == b"%08x" % zlib.crc32(b"{}" + 2 * column.tobytes())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_checksum_tells_values_that_changed_or_moved(version: int) -> None:
     column = np.arange(1000, dtype=np.uint16)
     moved = column.copy()
     moved[[4, 404]] = moved[[404, 4]]
-    checks = {schema.checksum(b"", [column]), schema.checksum(b"", [moved]), schema.checksum(b"x", [column])}
-    assert len(checks) == 3
+    pairs = [(b"", column), (b"", moved), (b"x", column)]
+    assert len({schema.checksum(text, [values], version) for text, values in pairs}) == 3

@@ -22,7 +22,7 @@ def changed(value: Any, place: str, new: Any) -> Any:
 
 def test_description_and_note_as_they_are_written_have_their_shape() -> None:
     shape.check(json.loads(json.dumps(META)), shape.META)
-    shape.check(json.loads(json.dumps(note(1))), shape.NOTE)
+    shape.check(json.loads(json.dumps(note(1))), shape.NOTES[1])
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,17 @@ def test_another_shape_is_named_with_its_place(place: str, new: Any, sentence: s
 
 
 def test_missing_member_is_named_and_an_unknown_one_ignored() -> None:
-    shape.check({**note(1), "later": [1]}, shape.NOTE)
+    shape.check({**note(1), "later": [1]}, shape.NOTES[1])
     with pytest.raises(ShapeError, match="now_ns is missing"):
-        shape.check({"ledger": {}}, shape.NOTE)
+        shape.check({"ledger": {}}, shape.NOTES[1])
+
+
+def test_ledger_of_format_2_has_changes_by_cpu() -> None:
+    change = {"cpu": [1], "attempted": [-1], "delivered": [0], "dropped": [0]}
+    shape.check({"now_ns": 1, "before": "0123abcd", "ledger": {"poll": change}}, shape.NOTES[2])
+    with pytest.raises(ShapeError, match=r"ledger\.poll\.cpu is not between 0 and 8191"):
+        shape.check(
+            {"now_ns": 1, "before": "", "ledger": {"poll": {**change, "cpu": [8192]}}}, shape.NOTES[2]
+        )
+    with pytest.raises(ShapeError, match="before is missing"):
+        shape.check({"now_ns": 1}, shape.NOTES[2])

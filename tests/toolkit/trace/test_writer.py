@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tests.conftest import BEGAN, META, note, window
 from toolkit.errors import UserError
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import EVENT
-from toolkit.trace.writer import TraceWriter
+from toolkit.trace.writer import FULL_EVENTS, TraceWriter
 
 
 def test_pyarrow_alone_reads_it(tmp_path: Path) -> None:
@@ -24,6 +25,41 @@ def test_pyarrow_alone_reads_it(tmp_path: Path) -> None:
     table = pa.ipc.open_stream((tmp_path / "a.rxt").read_bytes()).read_all()
     assert table.column("ts").to_pylist() == [1002 * 10**9, 1001 * 10**9]
     assert table.column("packets").to_pylist() == [40, 40]
+
+
+def test_full_batches_take_another_codec_in_the_same_file(tmp_path: Path) -> None:
+    """Each message says how it is compressed; pyarrow alone and the reader take both."""
+    few, many = (np.concatenate([window(at / 1000) for at in range(count)]) for count in (9, FULL_EVENTS))
+    sizes = [0]
+    with TraceWriter(tmp_path / "a.rxt", META) as writer:
+        for number, events in enumerate((few, many, few, many[:-1])):
+            writer.write(events, note(9, 0, *(few, many, few, many[:-1])[: number + 1]))
+            sizes.append((tmp_path / "a.rxt").stat().st_size)
+        writer.close(note(10, 0, few, many, few, many[:-1], end={"reason": "duration"}))
+    zstd, lz4 = sizes[2] - sizes[1], sizes[4] - sizes[3]
+    assert zstd < 0.9 * lz4
+    assert len(pa.ipc.open_stream((tmp_path / "a.rxt").read_bytes()).read_all()) == 17 + 2 * FULL_EVENTS
+    reader = TraceReader(tmp_path / "a.rxt")
+    assert [len(columns["ts"]) for columns, _ in reader] == [0, 9, FULL_EVENTS, 9, FULL_EVENTS - 1, 0]
+    assert reader.damage is None
+    assert reader.columns(2)["ts"].tolist() == many["ts"].tolist()
+
+
+def test_ledger_grows_with_what_changes_not_with_cpus(tmp_path: Path) -> None:
+    counts = {"attempted": [0] * 500, "delivered": [0] * 500, "dropped": [0] * 500}
+    with TraceWriter(tmp_path / "a.rxt", META) as writer:
+        for number in range(1, 4):
+            counts["attempted"][7] = counts["delivered"][7] = number
+            writer.write(window(number), {"now_ns": BEGAN, "ledger": {"window": counts, "poll": counts}})
+    stream = pa.ipc.open_stream((tmp_path / "a.rxt").read_bytes())
+    texts = [stream.read_next_batch_with_custom_metadata()[1][b"rxt"] for _ in range(4)]
+    assert max(map(len, texts)) < 250
+    assert json.loads(texts[2])["ledger"]["window"] == {
+        "cpu": [7],
+        "attempted": [1],
+        "delivered": [1],
+        "dropped": [0],
+    }
 
 
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Moments of many queues at once, as arrays: no loop over queues, however many there are."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.event import ALL_QUEUES
+from toolkit.stalls.scan import Queue
+from toolkit.trace.reader import Columns
+
+
+class Marks(NamedTuple):
+    """Moments of queues: the index of each one's queue, and the time [ns]."""
+
+    queue: NDArray[np.intp]
+    moment: NDArray[np.int64]
+
+
+class QueueTable(NamedTuple):
+    """The queues of a trace, ready to be looked up.
+
+    Attributes: `codes`, of driver, interface and number of each queue, ascending, and `places`, the index
+    of each. The events of a queue are about `counts` members of `order`, from `first` on: the queue itself
+    or, for ALL_QUEUES, all queues of the device.
+    """
+
+    codes: NDArray[np.int64]
+    places: NDArray[np.intp]
+    first: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    order: NDArray[np.intp]
+
+
+def queue_table(queues: Sequence[Queue]) -> QueueTable:
+    """Prepare queues to be looked up; their indices are the places in this sequence."""
+    driver, ifindex, number = np.array(queues, np.int64).reshape(-1, 3).T
+    codes = driver << 48 | ifindex << 16 | number
+    places = np.argsort(codes)
+    device = codes >> 16
+    order = np.flatnonzero(number != ALL_QUEUES)
+    order = order[np.argsort(device[order], kind="stable")]
+    first = np.searchsorted(device[order], device)
+    count = np.searchsorted(device[order], device, "right") - first
+    first[order], count[order] = np.arange(len(order)), 1
+    return QueueTable(codes[places], places, first, count, order)
+
+
+def look_up(columns: Columns, table: QueueTable) -> NDArray[np.intp]:
+    """Return the index of each event's queue, which must be in the table."""
+    codes = columns["ifindex"].astype(np.int64) << 16
+    codes |= columns["queue"]
+    codes |= columns["driver"].astype(np.int64) << 48
+    return table.places[np.searchsorted(table.codes, codes)]
+
+
+def spread(queue: NDArray[np.intp], table: QueueTable) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Repeat each event for every queue that it is about.
+
+    :param queue: the index of each event's queue.
+    :return: row numbers of the events, and the index of the queue that each is about.
+    """
+    count = table.counts[queue]
+    row = np.repeat(np.arange(len(queue)), count)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    return row, table.order[table.first[queue][row] + within]
+
+
+def turns(begins: Marks, ends: Marks) -> tuple[Marks, NDArray[np.bool_]]:
+    """Put begins and ends of a state in order, and leave out those that change nothing.
+
+    :return: marks by queue and moment, begin and end of each queue in turn, where a queue may lack its
+        last end, and have an end before its first begin; and whether each is a begin.
+    """
+    queue = np.concatenate([ends.queue, begins.queue])
+    moment = np.concatenate([ends.moment, begins.moment])
+    begin = np.repeat([False, True], [len(ends.queue), len(begins.queue)])
+    # An end comes before a begin of the same moment.
+    order = np.lexsort((begin, moment, queue))
+    queue, moment, begin = queue[order], moment[order], begin[order]
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (queue[1:] != queue[:-1]) | (begin[1:] != begin[:-1])
+    return Marks(queue[new], moment[new]), begin[new]
+
+
+def last_until(marks: Marks, asked: Marks) -> NDArray[np.intp]:
+    """Search each moment among the marks of its own queue.
+
+    :param marks: sorted by queue and moment.
+    :return: the index of the last mark of the queue until that moment; if there is none, that before
+        the queue's first mark.
+    """
+    low = np.searchsorted(marks.queue, asked.queue)
+    high = np.searchsorted(marks.queue, asked.queue, "right")
+    left = np.flatnonzero(low < high)
+    while len(left):
+        middle = (low[left] + high[left]) // 2
+        before = marks.moment[middle] <= asked.moment[left]
+        low[left[before]] = middle[before] + 1
+        high[left[~before]] = middle[~before]
+        left = left[low[left] < high[left]]
+    return low - 1
