@@ -364,14 +364,14 @@ def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int, length: float) ->
 
     :param length: of the axis [s].
     """
-    spans = zip(phases["name"], phases["start"], phases["end"], strict=True)
-    for number, (name, start, end) in enumerate(spans):
-        first, last = (start - began) / 1e9, (end - began) / 1e9
+    starts, ends = ((phases[name].to_numpy() - began) / 1e9 for name in ("start", "end"))
+    for number, (name, first, last) in enumerate(zip(phases["name"], starts, ends, strict=True)):
         # In two rows: the name of a phase that is too short for it has room beside its box.
         low = 0.5 * (1 - number % 2)
         axis.axvspan(first, last, low, low + 0.5, color=("#dddddd", "#eeeeee")[number % 2], linewidth=0)
-        fits = last - first > len(name) * _LETTER * length
-        after = last < length / 2
+        wide = len(name) * _LETTER * length
+        fits = last - first > wide
+        after = last + wide < min([length, *starts[number + 2 : number + 3]])
         axis.text(
             (first + last) / 2 if fits else last if after else first,
             low + 0.23,
