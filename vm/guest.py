@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -193,6 +193,16 @@ class Guest:
         :raises UserError: if there is no such NIC, or it knows no such words.
         """
         return model.ask(self.files, nic, *words)
+
+    def limit_swap(self, limited: bool) -> None:
+        """Let the disk that the machine swaps to be as slow as vm/machines.yaml says, or as fast as it can.
+
+        :raises UserError: if QEMU does not do it.
+        """
+        if self.machine.swap:
+            limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+            limits["bps"] = self.machine.swap.bytes_per_second if limited else 0
+            _tell(self.files.qmp, "block_set_io_throttle", {"device": "swap", **limits})
 
     def clock_offset(self, rounds: int = 20) -> Clock:
         """Compare the machine's CLOCK_MONOTONIC with the host's.
@@ -478,13 +488,27 @@ def _close_ssh(guest: Guest) -> None:
 
 
 def _quit(path: Path) -> None:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as monitor:
-        monitor.settimeout(3)
+    with contextlib.suppress(OSError, UserError):
+        _tell(path, "quit", {})
+
+
+def _tell(path: Path, command: str, arguments: Mapping[str, Any]) -> None:
+    """Tell QEMU something, in its machine protocol (QMP).
+
+    :raises OSError: if it cannot be reached.
+    :raises UserError: if it refuses, or ends.
+    """
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.settimeout(10)
         monitor.connect(str(path))
-        monitor.recv(4096)
-        monitor.sendall(b'{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n')
-        while monitor.recv(4096):
-            pass
+        with monitor.makefile("rw") as lines:
+            for number, (name, given) in enumerate((("qmp_capabilities", {}), (command, arguments))):
+                lines.write(json.dumps({"execute": name, "arguments": given, "id": number}) + "\n")
+                lines.flush()
+                # It says other things, too: a greeting, and events.
+                answer = next((said for said in map(json.loads, lines) if said.get("id") == number), None)
+                if answer is None or "error" in answer:
+                    raise UserError(f"QEMU does not {name}: {answer and answer['error']['desc']}")
 
 
 def _kill(guest: Guest, number: signal.Signals) -> None:

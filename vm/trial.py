@@ -119,6 +119,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     files = Files(out / "trace.rxt", out / "witness.json", out / "phases.json", out / "trial.log")
     guest.ssh(f"sudo rm -rf {_THERE} && mkdir {_THERE}", check=True, timeout=60)
+    guest.limit_swap(True)
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(files.log.open("w"))
         path = f"{_THERE}/trace.rxt"
@@ -135,6 +136,8 @@ def run(
                     say(f"scenario {' '.join(scenario)}")
                     _scenario(guest, scenario)
                 time.sleep(seconds)
+                # All is over: what was swapped out is to come back soon.
+                guest.limit_swap(False)
             then()
             if running:
                 guest.ssh(f"sudo mv {running.cut()} {path}", check=True, timeout=60)
