@@ -18,8 +18,25 @@ from toolkit.stalls.requests import requests
 from toolkit.stalls.scan import SUMS, Queue, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals, same_device
-from toolkit.trace.ledger import totals
+from toolkit.trace import ledger
+from toolkit.trace.clock import to_utc
 from toolkit.trace.reader import TraceReader
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The part of a trace that an analysis shows (selection.select).
+
+    Attributes: names of `devices` and numbers of `queues`, empty for all; `start` and `end` [ns];
+    `shortest_ns`, of the stalls; `left_out`, how many stalls of the trace are not in it.
+    """
+
+    devices: Sequence[str]
+    queues: Sequence[int]
+    start: int
+    end: int
+    shortest_ns: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,8 +44,8 @@ class Analysis:
     """What a trace shows.
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
-    whole; `scan`; `stalls`, `queues`, `flaps`, `requests` and `intervals`, frames with the columns of
-    docs/stalls.md.
+    whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`, `queues`,
+    `flaps`, `requests` and `intervals`, frames with the columns of docs/stalls.md; `shown`, None for all.
     """
 
     path: Path
@@ -40,6 +57,13 @@ class Analysis:
     queues: pd.DataFrame
     flaps: pd.DataFrame
     requests: pd.DataFrame
+    names: pd.DataFrame
+    shown: Shown | None = None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Begin and end [ns] of what is shown."""
+        return (self.shown.start, self.shown.end) if self.shown else (self.scan.began, self.scan.ended)
 
 
 # Names of columns are strings: with those of Arrow, a table of a few rows takes up to twice as long.
@@ -57,16 +81,20 @@ def analyze(path: Path | str) -> Analysis:
     states = intervals(reader, known, found)
     table = stalls(reader, known, found, states)
     names = _names(reader.meta, known, found)
+    named_stalls = named(table, names)
+    begins = to_utc(reader.meta, table["start_ns"].to_numpy())
+    named_stalls.insert(list(named_stalls).index("start_ns"), "start_utc", begins)
     return Analysis(
         path=Path(path),
         meta=reader.meta,
         damage=reader.damage,
         scan=found,
-        intervals=_named(states, names),
-        stalls=_named(table, names),
-        queues=_queues(found, table, names),
-        flaps=_named(flaps(found, table), names).drop(columns=["queue", "name"]),
-        requests=_named(requests(found), names),
+        intervals=named(states, names),
+        stalls=named_stalls,
+        queues=queue_table(found, stall_totals(table, "queue"), names),
+        flaps=named(flaps(found, table), names).drop(columns=["queue", "name"]),
+        requests=named(requests(found), names),
+        names=names,
     )
 
 
@@ -102,10 +130,12 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "complete": analysis.damage is None,
         "damage": analysis.damage,
         "reason": scan.reason,
+        "shown": _shown(analysis.shown),
+        "began_utc": to_utc(meta, np.array([scan.began]))[0].isoformat(),
         "began_ns": scan.began,
         "duration_ns": scan.ended - scan.began,
         "events": int(scan.batches[:, 2].sum()),
-        "ledger": totals(scan.ledger),
+        "ledger": ledger.totals(scan.ledger),
         "loss_windows": [{"start_ns": start, "duration_ns": end - start} for start, end in scan.losses],
         "stalls": records(analysis.stalls),
         "queues": records(analysis.queues),
@@ -114,8 +144,24 @@ def summary(analysis: Analysis) -> dict[str, Any]:
     }
 
 
+def _shown(shown: Shown | None) -> dict[str, Any] | None:
+    """Return the `shown` object of summary.json."""
+    if shown is None:
+        return None
+    return {
+        "devices": list(shown.devices) or None,
+        "queues": list(shown.queues) or None,
+        "start_ns": shown.start,
+        "end_ns": shown.end,
+        "shortest_ns": shown.shortest_ns,
+        "stalls_left_out": shown.left_out,
+    }
+
+
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """:return: the rows as JSON objects; what is not known is null."""
+    """:return: the rows as JSON objects; what is not known is null, times are ISO 8601."""
+    times = frame.select_dtypes("datetimetz")
+    frame = frame.assign(**{str(name): [time.isoformat() for time in times[name]] for name in times})
     return [
         {
             str(name): None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
@@ -151,22 +197,29 @@ def _name(
     )
 
 
-def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """:return: the frame with device, queue, name and driver in the place of the queue's index."""
     columns = names.drop(columns="size").reindex(frame["queue"]).set_axis(frame.index)
     return columns.join(frame.drop(columns="queue"))
 
 
-def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """:return: the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name."""
-    by_queue = stalls.groupby("queue").agg(
+def stall_totals(stalls: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
+    """Return how many stalls each queue had and how long they were [ns], as in its summary."""
+    return stalls.groupby(by).agg(
         stalls=("start_ns", "size"),
         stalled_ns=("duration_ns", "sum"),
         longest_ns=("duration_ns", "max"),
         open=("open", "sum"),
         uncertain=("uncertain", "sum"),
     )
-    frame = names.join(by_queue.reindex(names.index, fill_value=0).astype(np.int64))
+
+
+def queue_table(scan: Scan, totals: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name.
+
+    :param totals: by that index, of queues that stalled (stall_totals).
+    """
+    frame = names.join(totals.reindex(names.index, fill_value=0).astype(np.int64))
     frame[list(SUMS)] = scan.sums
     rare = scan.rare
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):

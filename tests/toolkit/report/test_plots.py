@@ -14,6 +14,7 @@ from tests.conftest import BEGAN, META, S, Trace, window, worker_stall
 from toolkit.report import plots
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis, analyze
+from toolkit.stalls.selection import Selection, select
 from toolkit.stalls.witness import Witness
 from toolkit.trace.schema import Events
 
@@ -27,7 +28,7 @@ CASES: dict[str, list[Events]] = {
 
 TITLE = "virtio_net stock, kernel 6.1.0-test"
 AXES = {
-    "timeline": {"time since the trace began [s]", "buffers"},
+    "timeline": {"time since the trace began, at 1970-01-01 00:00:00.000 UTC [s]", "buffers"},
     "durations": {"duration of the stall [s]", "stalls"},
     "napi_gaps": {"gap from the end of a poll to the next poll [s]", "share of gaps at least so long"},
     "time_spent": {"time [s]"},
@@ -43,7 +44,7 @@ TEXTS: dict[str, dict[str, set[str]]] = {
         "timeline": {"eth1 rx-0", "starved", "napi-off", "refill failed", "allocation failed"},
         "durations": {"Duration of the stalls (1)", "starved (1)", "one stall"},
         "napi_gaps": {"eth1 rx-0"},
-        "time_spent": {"eth1 rx-0, at 2.00 s, starved", "direct reclaim"},
+        "time_spent": {"eth1 rx-0, at 2.00 s (00:00:02.000 UTC), starved", "direct reclaim"},
     },
     "many": {
         "timeline": {"Posted receive buffers and stalls", "eth1 rx-0", "eth1 rx-1"},
@@ -149,3 +150,15 @@ def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace) -> None:
 def test_the_bars_are_as_long_as_the_stalls(make_trace: Trace) -> None:
     axis = plots.time_spent(_one(make_trace)).axes[0]
     assert [round(bar.get_width(), 6) for bar in axis.patches] == [1.0, 1.0, 2.0]  # type: ignore[attr-defined]
+
+
+def test_plots_of_a_part_say_so_and_end_where_it_does(make_trace: Trace) -> None:
+    analysis = analyze(make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8)]))
+    part = select(analysis, Selection(since=1.5, until=6.5))
+    said = "Shown: from 1.500 s to 6.500 s (00:00:01.500 to 00:00:06.500 UTC); 1 of 2 stalls left out."
+    timeline, gaps = plots.timeline(part), plots.napi_gaps(part)
+    assert timeline.axes[-1].get_xlim() == (1.5, 6.5)
+    assert said in timeline.get_suptitle()
+    assert gaps.axes[0].get_title().startswith("Gaps between NAPI polls, in the whole trace\n")
+    assert said in gaps.axes[0].get_title()
+    assert "Shown" not in plots.timeline(analysis).get_suptitle()
