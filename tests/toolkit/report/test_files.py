@@ -3,12 +3,14 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Trace, window, worker_stall
 from toolkit.errors import UserError
 from toolkit.report import files
 from toolkit.stalls.analysis import analyze
+from toolkit.stalls.selection import Selection, select
 
 
 def test_the_tables_say_the_same(make_trace: Trace, tmp_path: Path) -> None:
@@ -22,6 +24,18 @@ def test_the_tables_say_the_same(make_trace: Trace, tmp_path: Path) -> None:
     assert [
         each["start_ns"] for each in json.loads((tmp_path / "summary.json").read_text())["stalls"]
     ] == starts
+
+
+def test_parquet_has_units_and_what_it_is_of(make_trace: Trace, tmp_path: Path) -> None:
+    part = select(analyze(make_trace(worker_stall(2, 6))), Selection(shortest=9))
+    files.save(files.summary(part, None, None), part.stalls, tmp_path)
+    schema = pq.read_schema(tmp_path / "stalls.parquet")
+    units = {field.name: field.metadata[b"unit"].decode() for field in schema}
+    expected = {"start_ns": "ns", "starved_ns": "ns", "posted": "buffers", "packets": "packets", "queue": "1"}
+    assert units.items() >= expected.items()
+    about = json.loads(schema.metadata[b"rxt-summary"])
+    assert (about["shown"]["stalls_left_out"], about["kernel"]) == (1, "6.1.0-test")
+    assert "stalls" not in about
 
 
 def test_no_stall_is_a_table_without_rows(make_trace: Trace, tmp_path: Path) -> None:
