@@ -31,6 +31,7 @@ WITHOUT_MODULE = {
     "tests/test_fuzz.py": "of reading as a whole; the fuzzer is tests/fuzz.py",
     "tests/test_mirror.py": "of all modules",
     "tests/test_package.py": "of the wheel",
+    "tests/test_trace_file.py": "of the lines in docs/trace-file.md",
     "tests/toolkit/test_recordings.py": "of whole recordings: all of toolkit/stalls at once",
     "tests/vm/qlge_nic/test_any_access.py": "of the whole NIC",
 }

@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+from typing import Any
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -51,6 +52,10 @@ UNKNOWN = [
 def test_numbers_that_are_not_known_are_null(kind: str, make_trace: Trace) -> None:
     file = io.BytesIO()
     export(TraceReader(make_trace(UNKNOWN)), kind, file)
+    unknown: Any
+    zero: Any
+    seven: Any
+    rows: list[Any]
     if kind == "csv":
         rows = list(csv.DictReader(io.TextIOWrapper(io.BytesIO(file.getvalue()))))
         unknown, zero, seven = "", "0", "7"
