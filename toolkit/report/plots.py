@@ -2,6 +2,7 @@
 """What an analysis shows, as pictures."""
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
 _STEPS = 500
 _INK = "#333333"
 _LANE = 0.07
+_TITLE = 70
 _QUEUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -226,7 +228,7 @@ def time_spent(analysis: Analysis) -> Figure:
         left = left + part
     start = (stalls["start_ns"] - analysis.scan.began) / 1e9
     labels = [
-        f"{device} {name}, at {at:.2f} s ({utc} UTC), {state}{', open' * still}"
+        f"{device} {name}, at {at:.2f} s ({utc[:-4]} UTC), {state}{', open' * still}"
         for device, name, at, utc, state, still in zip(
             stalls["device"],
             stalls["name"],
@@ -265,8 +267,8 @@ def _title(analysis: Analysis, what: str, shown: int | None = None) -> str:
     meta = analysis.meta
     traced = ", ".join(f"{each['name']} {each.get('variant') or ''}".strip() for each in meta["drivers"])
     some = "" if shown in (None, len(analysis.queues)) else f" ({shown} of {len(analysis.queues)} queues)"
-    part = shown_part(analysis)
-    return "\n".join(filter(None, (f"{what}{some}", f"{traced}, kernel {meta.get('kernel')}", part)))
+    part = textwrap.wrap(shown_part(analysis) or "", _TITLE)
+    return "\n".join([f"{what}{some}", f"{traced}, kernel {meta.get('kernel')}", *part])
 
 
 def _say(axis: Axes, text: str) -> None:
