@@ -24,6 +24,8 @@ struct rxt_queue {
 	u64 first;		/* ns; 0: the window is empty */
 	u64 last;
 	u64 sent;		/* ns of the last record that was not a window */
+	u64 counter;		/* address of the driver's own count of the packets taken from this ring; 0: none */
+	u64 counted;		/* what it was after the last poll */
 	u64 irqs;		/* since the trace began */
 	u64 irqs_sent;
 	u32 ifindex;
@@ -39,7 +41,7 @@ struct rxt_queue {
 	u16 failed_sent;	/* failures sent one by one since failed_since */
 	u8 driver;
 	u8 watched;
-	u8 empty;		/* the last failed refill left nothing posted */
+	u8 empty;		/* the last refill left nothing posted */
 	u64 failed_since;
 	/* Short runs of the refill worker that were not sent; only the worker writes these. */
 	u64 off_since;		/* ns, when NAPI was last turned off */
@@ -56,10 +58,8 @@ struct rxt_queue {
 struct rxt_poll {
 	u64 key;		/* 0: this CPU is in no poll of ours */
 	u64 ts;
-	u32 packets;		/* RXT_PACKETS_NOT_COUNTED: take the poll's own word */
 	u16 posted;
 };
-#define RXT_PACKETS_NOT_COUNTED 0xffffffff
 
 struct rxt_fill {
 	u64 key;		/* 0: no refill in progress */
@@ -85,6 +85,18 @@ struct rxt_rate {
 	u64 runs;
 };
 
+/* How people know a device: by namespace (its inode number) and name. */
+struct rxt_name {
+	u32 netns;
+	char name[16];
+};
+
+/* A device as it was when a queue of it was made known. */
+struct rxt_device {
+	struct rxt_name name;
+	u32 ifindex;
+};
+
 struct rxt_count {
 	u64 attempted;
 	u64 dropped;
@@ -97,25 +109,30 @@ BPF_RINGBUF_OUTPUT(events, RXT_RING_PAGES);
  */
 BPF_F_TABLE("array", u32, struct rxt_count, ledger, RXT_CPUS * RXT_KINDS, BPF_F_MMAPABLE);
 BPF_HASH(queues, u64, struct rxt_queue, 4096);
+/* By what events call it (ifindex); the tracer looks up those that it does not know. */
+BPF_HASH(devices, u32, struct rxt_device, 1024);
 BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
 BPF_PERCPU_ARRAY(softirq_fills, struct rxt_fill, 1);
 BPF_HASH(process_fills, u32, struct rxt_fill, 1024);
 BPF_HASH(workers, u32, struct rxt_worker, 256);
 BPF_HASH(worker_rates, u32, struct rxt_rate, 256);
 BPF_ARRAY(armed, u32, 1);
-BPF_HASH(only_devices, u32, u8, 256);
+BPF_HASH(only_devices, struct rxt_name, u8, 256);
 BPF_HASH(only_queues, u32, u8, 1024);
-/* Ring size of a device by interface index, in buffers, put here by the loader (ethtool -g). */
-BPF_HASH(ring_sizes, u32, u32, 256);
 /* Never looked up: tells the loader how the compiler lays the record out. */
 BPF_ARRAY(layout, struct rxt_event, 1);
 
-static __always_inline u64 rxt_pointer(u64 address)
+static __always_inline u64 rxt_u64(u64 address)
 {
 	u64 value = 0;
 
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
 	return value;
+}
+
+static __always_inline u64 rxt_pointer(u64 address)
+{
+	return rxt_u64(address);
 }
 
 static __always_inline u32 rxt_u32(u64 address)
@@ -124,6 +141,37 @@ static __always_inline u32 rxt_u32(u64 address)
 
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
 	return value;
+}
+
+static __always_inline u32 rxt_netns(u64 netdev)
+{
+	return rxt_u32(rxt_pointer(netdev + OFF_netdev_net) + OFF_net_inum);
+}
+
+/* What events call a struct net_device: its index, which is unique in a namespace only. Elsewhere it is known by its
+ * address: the struct is larger than 2^11 bytes. */
+static __always_inline u32 rxt_ifindex(u64 netdev)
+{
+	if (rxt_netns(netdev) == RXT_NETNS)
+		return rxt_u32(netdev + OFF_netdev_ifindex);
+	return 1U << 31 | (u32)(netdev >> 11);
+}
+
+static __always_inline void rxt_read_name(u64 netdev, struct rxt_name *name)
+{
+	name->netns = rxt_netns(netdev);
+	bpf_probe_read_kernel_str(name->name, sizeof(name->name), (void *)(netdev + OFF_netdev_name));
+}
+
+static __always_inline int rxt_asked_for(u64 netdev)
+{
+#ifdef RXT_ONLY_DEVICES
+	struct rxt_name name = {};
+
+	rxt_read_name(netdev, &name);
+	return only_devices.lookup(&name) != 0;
+#endif
+	return 1;
 }
 
 static __always_inline u32 rxt_tid(void)
@@ -221,28 +269,36 @@ static __always_inline void rxt_send_of(struct rxt_queue *queue, struct rxt_even
 	rxt_send_alone(queue, event);
 }
 
-/* Makes a queue known under its key; watched says whether the filters let it through. */
-static __always_inline struct rxt_queue *rxt_add_queue(u64 key, u32 ifindex, u16 number, u8 driver)
+/* Makes a queue of a struct net_device known under its key; watched says whether the filters let it through. */
+static __always_inline struct rxt_queue *rxt_add_queue(u64 key, u64 netdev, u16 number, u8 driver)
 {
 	struct rxt_queue queue = {};
+	struct rxt_device device = {};
 
-	queue.ifindex = ifindex;
+	queue.ifindex = rxt_ifindex(netdev);
 	queue.queue = number;
 	queue.driver = driver;
 	queue.posted_min = RXT_NOT_KNOWN;
 	queue.posted_last = RXT_NOT_KNOWN;
-	queue.watched = 1;
-#ifdef RXT_ONLY_DEVICES
-	if (!only_devices.lookup(&ifindex))
-		queue.watched = 0;
-#endif
+	queue.watched = rxt_asked_for(netdev);
 #ifdef RXT_ONLY_QUEUES
 	u32 wanted = number;
 	if (!only_queues.lookup(&wanted))
 		queue.watched = 0;
 #endif
+	rxt_read_name(netdev, &device.name);
+	device.ifindex = rxt_u32(netdev + OFF_netdev_ifindex);
+	devices.update(&queue.ifindex, &device);
 	queues.update(&key, &queue);
 	return queues.lookup(&key);
+}
+
+/* Where the driver itself counts the packets that it takes from a queue's ring: what a poll says is not always
+ * that. Call it outside of a poll's count. */
+static __always_inline void rxt_set_counter(struct rxt_queue *queue, u64 address)
+{
+	queue->counter = address;
+	queue->counted = rxt_u64(address);
 }
 
 /* A failure that is to be sent by itself, or one of too many in this window? */
@@ -270,7 +326,6 @@ static __always_inline void rxt_poll_in(u64 key, u16 posted)
 	poll->key = key;
 	poll->ts = bpf_ktime_get_ns();
 	poll->posted = posted;
-	poll->packets = RXT_PACKETS_NOT_COUNTED;
 }
 
 /* Counts a poll that ends now, or what a driver without NAPI has in its place. */
@@ -290,6 +345,9 @@ static __always_inline void rxt_polled(struct rxt_queue *queue, u64 began, u32 p
 	event.posted_after = RXT_NOT_KNOWN;
 	rxt_send_of(queue, &event);
 #else
+	/* What began as a spin and lasts is over: its window ends before this poll. */
+	if (packets && !queue->packets && queue->failed && queue->full_polls && now - queue->first >= RXT_SHORT_NS)
+		rxt_flush(queue);
 	rxt_extend(queue, began, now);
 	rxt_posted(queue, posted);
 	queue->polls++;
@@ -304,8 +362,8 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	u32 zero = 0;
 	struct rxt_poll *poll = polls.lookup(&zero);
 	struct rxt_queue *queue;
-	u64 key;
-	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2];
+	u64 key, counted;
+	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2], packets = work;
 
 	if (!poll)
 		return 0;
@@ -316,16 +374,17 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 		key = ctx->args[0];
 		poll->ts = bpf_ktime_get_ns();
 		poll->posted = RXT_NOT_KNOWN;
-		poll->packets = RXT_PACKETS_NOT_COUNTED;
 	}
 	queue = queues.lookup(&key);
 	if (!queue || !queue->watched)
 		return 0;
-	/* From 6.19 a poll whose refill failed claims its whole budget: do not count that as packets. Any other
-	 * poll's word is better than what its driver counted, which a refill beside it may blur. */
-	if (work < budget || poll->packets == RXT_PACKETS_NOT_COUNTED)
-		poll->packets = work;
-	rxt_polled(queue, poll->ts, poll->packets, poll->posted, work >= budget);
+	/* A poll may claim its whole budget to be called again: virtio_net's from 6.19, when its refill failed. */
+	if (queue->counter) {
+		counted = rxt_u64(queue->counter);
+		packets = counted - queue->counted;
+		queue->counted = counted;
+	}
+	rxt_polled(queue, poll->ts, packets, poll->posted, work >= budget);
 	return 0;
 }
 
@@ -357,6 +416,9 @@ static __always_inline void rxt_napi_send(struct rxt_queue *queue, u8 kind, u64 
 {
 	struct rxt_event event = {};
 
+	/* Until it is on again nothing else is at the window: none spans a time without NAPI. */
+	if (kind == RXT_NAPI_ON)
+		rxt_flush(queue);
 	event.kind = kind;
 	event.ts = ts;
 	event.posted_before = posted;
@@ -491,11 +553,13 @@ static __always_inline int rxt_fill_out(int complete, u16 posted)
 	if (!queue)
 		return 0;
 #ifndef RXT_DETAIL_FULL
-	/* The one that leaves the ring empty is never too many: after it there may be no other. */
+	/* The one that leaves the ring empty is never too many: after it there may be no other. Nor is the one that
+	 * fills it again, so that the ring was empty until then to the nanosecond. */
 	int emptied = !complete && !posted && !queue->empty;
+	int filled = posted && posted != RXT_NOT_KNOWN && queue->empty;
 
 	queue->empty = !posted;
-	if (softirq && (complete || !(emptied || rxt_worth_sending(queue, now)))) {
+	if (softirq && !filled && (complete || !(emptied || rxt_worth_sending(queue, now)))) {
 		rxt_extend(queue, now - event.dur, now);
 		rxt_posted(queue, event.posted_before);
 		rxt_posted(queue, posted);
@@ -633,15 +697,13 @@ static __always_inline void rxt_napi(struct rxt_queue *queue, u8 kind, u16 poste
 	rxt_napi_send(queue, kind, now, posted, worker != 0);
 }
 
-static __always_inline void rxt_worker_in(u32 ifindex, u8 driver)
+static __always_inline void rxt_worker_in(u64 netdev, u8 driver)
 {
 	struct rxt_worker worker = {};
-	u32 tid = rxt_tid();
+	u32 tid = rxt_tid(), ifindex = rxt_ifindex(netdev);
 
-#ifdef RXT_ONLY_DEVICES
-	if (!only_devices.lookup(&ifindex))
+	if (!rxt_asked_for(netdev))
 		return;
-#endif
 	worker.ts = bpf_ktime_get_ns();
 	worker.ifindex = ifindex;
 	worker.driver = driver;

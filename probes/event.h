@@ -54,7 +54,7 @@ struct rxt_event {
 	__u64 ts;		/* [ns] CLOCK_MONOTONIC when it ended; a window: its last event */
 	__u64 dur;		/* [ns] how long it took; a window: from its first event to its last */
 	__u64 reclaim;		/* [ns] spent in direct reclaim meanwhile, by this refill */
-	__u32 ifindex;		/* [1] interface index of the device */
+	__u32 ifindex;		/* [1] interface index of the device; one in another network namespace than the tracer has a number from 2^31 on */
 	__u32 tid;		/* [1] thread that was current */
 	__u32 gfp;		/* [1] gfp mask of the refill or of the allocation */
 	__u32 packets;		/* [packets] taken from the ring by polls */

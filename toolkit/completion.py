@@ -30,7 +30,7 @@ Device = Annotated[
         "--device",
         "-d",
         metavar="DEVICE",
-        help="Only this network device; may be repeated.",
+        help="Only this network device, NAMESPACE/DEVICE if it is in another namespace; may be repeated.",
         autocompletion=devices,
     ),
 ]

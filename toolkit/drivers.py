@@ -29,21 +29,29 @@ Condition = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Hook:
-    """A BPF function and the ordered places it may be attached to (``kprobe:function`` …)."""
+    """A BPF function and the ordered places it may be attached to (``kprobe:function`` …).
+
+    `tells` are the columns of stalls and queues (docs/stalls.md) that are not known without it.
+    """
 
     program: str
     at: tuple[str, ...]
     required: bool
     missing: str
+    tells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Field:
-    """A member of a kernel struct, the first of ``of`` that BTF knows; ``OFF_<name>`` in C."""
+    """A member of a kernel struct, the first of ``of`` that BTF knows; ``OFF_<name>`` in C.
+
+    `module` is whose BTF has it, where it is neither the driver's own nor the kernel's.
+    """
 
     name: str
     of: tuple[str, ...]
     required: bool
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,11 +149,8 @@ def load(name: str) -> Driver:
         queue=table["queue"],
         poll=table.get("poll", ""),
         directory=directory,
-        hooks=read_hooks(table),
-        fields=tuple(
-            Field(entry["name"], tuple(entry["of"]), entry.get("required", False))
-            for entry in table.get("field", [])
-        ),
+        hooks=_hooks(table),
+        fields=_fields(table),
         regimes=tuple(
             Regime(entry["name"], tuple(entry["hooks"]), tuple(entry.get("functions", [])))
             for entry in table["regime"]
@@ -163,11 +168,32 @@ def load(name: str) -> Driver:
     )
 
 
-def read_hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
+def core() -> tuple[tuple[Hook, ...], tuple[Field, ...]]:
+    """The hooks and the fields of core.c, which every driver has."""
+    with (PROBES / "core.toml").open("rb") as file:
+        table = tomllib.load(file)
+    return _hooks(table), _fields(table)
+
+
+def _hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
     """The ``[[hook]]`` entries of a driver.toml or of core.toml."""
     return tuple(
-        Hook(entry["program"], tuple(entry["at"]), entry.get("required", False), entry.get("missing", ""))
+        Hook(
+            entry["program"],
+            tuple(entry["at"]),
+            entry.get("required", False),
+            entry.get("missing", ""),
+            tuple(entry.get("tells", [])),
+        )
         for entry in table.get("hook", [])
+    )
+
+
+def _fields(table: Mapping[str, Any]) -> tuple[Field, ...]:
+    """The ``[[field]]`` entries of a driver.toml or of core.toml."""
+    return tuple(
+        Field(entry["name"], tuple(entry["of"]), entry.get("required", False), entry.get("module", ""))
+        for entry in table.get("field", [])
     )
 
 

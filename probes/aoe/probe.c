@@ -100,7 +100,7 @@ static __always_inline struct rxt_queue *aoe_queue(u64 target)
 
 		if (!netdev)
 			return 0;
-		queue = rxt_add_queue(target, rxt_u32(netdev + OFF_netdev_ifindex), number, DRIVER_aoe);
+		queue = rxt_add_queue(target, netdev, number, DRIVER_aoe);
 	}
 	return queue && queue->watched ? queue : 0;
 }
@@ -185,8 +185,11 @@ int aoe_newtframe_out(struct pt_regs *ctx)
 	pool = aoe_pool(look->device);
 	if (fill && frame && (pool != look->pool || rxt_pointer(look->device + OFF_aoe_pool) != look->head))
 		fill->fallbacks++;
-	rxt_fill_out(frame != 0, pool);
 	wait = aoe_waits.lookup_or_try_init(&target, &fresh);
+	/* Under the device's lock nothing else is at the window: none spans the end of a wait. */
+	if (frame && wait && wait->since && wait->told)
+		rxt_flush(queue);
+	rxt_fill_out(frame != 0, pool);
 	if (!wait)
 		return 0;
 	if (frame) {

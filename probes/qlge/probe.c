@@ -37,16 +37,16 @@ static __always_inline u16 qlge_posted(u64 bq)
 	return ((use & ~(QLGE_TAKEN_AT_ONCE - 1)) - clean) & (QLGE_BUFFERS - 1);
 }
 
-static __always_inline u32 qlge_ifindex(u64 ring)
+static __always_inline u64 qlge_netdev(u64 ring)
 {
-	return rxt_u32(rxt_pointer(rxt_pointer(ring + OFF_ring_qdev) + OFF_qdev_ndev) + OFF_netdev_ifindex);
+	return rxt_pointer(rxt_pointer(ring + OFF_ring_qdev) + OFF_qdev_ndev);
 }
 
 static __always_inline struct rxt_queue *qlge_learn(u64 ring, int large)
 {
 	u16 number = 2 * (rxt_u32(ring + OFF_ring_cq_id) & 0xffff) + large;
 
-	return rxt_add_queue(large ? qlge_lbq_key(ring) : qlge_sbq_key(ring), qlge_ifindex(ring), number,
+	return rxt_add_queue(large ? qlge_lbq_key(ring) : qlge_sbq_key(ring), qlge_netdev(ring), number,
 			     DRIVER_qlge);
 }
 
@@ -149,7 +149,7 @@ static __always_inline void qlge_napi(u64 napi, u8 kind)
 	if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
 		return;
 	queue = queues.lookup(&napi);
-	if (!queue || queue->ifindex != qlge_ifindex(ring)) {
+	if (!queue || queue->ifindex != rxt_ifindex(qlge_netdev(ring))) {
 		u64 sbq = qlge_sbq_key(ring);
 
 		/* Its next refill makes it known again. */
@@ -178,7 +178,7 @@ int qlge_napi_on(struct pt_regs *ctx)
 /* void qlge_slow_refill(struct work_struct *work), which is &rx_ring->refill_work.work */
 int qlge_slow_refill_in(struct pt_regs *ctx)
 {
-	rxt_worker_in(qlge_ifindex(PT_REGS_PARM1(ctx) - OFF_ring_refill_work), DRIVER_qlge);
+	rxt_worker_in(qlge_netdev(PT_REGS_PARM1(ctx) - OFF_ring_refill_work), DRIVER_qlge);
 	return 0;
 }
 

@@ -9,21 +9,18 @@ static __always_inline u64 virtnet_rq(u64 napi)
 	return napi - OFF_rq_napi;
 }
 
-/* struct virtqueue keeps only how many are free. */
-static __always_inline u16 virtnet_posted(u64 napi, u32 ifindex)
+/* struct virtqueue, which begins struct vring_virtqueue, keeps only how many are free. The ring's size is asked for
+ * each time: ethtool -G may change it. */
+static __always_inline u16 virtnet_posted(u64 napi)
 {
-	u32 *size = ring_sizes.lookup(&ifindex);
-	u32 free;
+	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
 
-	if (!size)
-		return RXT_NOT_KNOWN;
-	free = rxt_u32(rxt_pointer(virtnet_rq(napi) + OFF_rq_vq) + OFF_vq_num_free);
-	return free <= *size ? *size - free : RXT_NOT_KNOWN;
+	return rxt_u32(vq + OFF_vring_num) - rxt_u32(vq + OFF_vq_num_free);
 }
 
-static __always_inline u32 virtnet_ifindex(u64 vi)
+static __always_inline u64 virtnet_netdev(u64 vi)
 {
-	return rxt_u32(rxt_pointer(vi + OFF_vi_dev) + OFF_netdev_ifindex);
+	return rxt_pointer(vi + OFF_vi_dev);
 }
 
 /* Asks the structs who this is; vq->index is twice the queue's number (vq2rxq). */
@@ -32,7 +29,12 @@ static __always_inline struct rxt_queue *virtnet_learn(u64 napi)
 	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
 	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
 
-	return rxt_add_queue(napi, virtnet_ifindex(vi), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
+	struct rxt_queue *queue =
+		rxt_add_queue(napi, virtnet_netdev(vi), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
+
+	if (queue)
+		rxt_set_counter(queue, virtnet_rq(napi) + OFF_rq_packets);
+	return queue;
 }
 
 static __always_inline struct rxt_queue *virtnet_queue(u64 napi)
@@ -48,10 +50,9 @@ static __always_inline struct rxt_queue *virtnet_queue(u64 napi)
 int virtnet_poll_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM1(ctx);
-	struct rxt_queue *queue = virtnet_queue(napi);
 
-	if (queue)
-		rxt_poll_in(napi, virtnet_posted(napi, queue->ifindex));
+	if (virtnet_queue(napi))
+		rxt_poll_in(napi, virtnet_posted(napi));
 	return 0;
 }
 
@@ -59,33 +60,18 @@ int virtnet_poll_in(struct pt_regs *ctx)
 int virtnet_fill_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM2(ctx) + OFF_rq_napi;
-	struct rxt_queue *queue = virtnet_queue(napi);
-	u32 zero = 0;
-	struct rxt_poll *poll = polls.lookup(&zero);
-	u16 posted;
 
-	if (!queue)
-		return 0;
-	posted = virtnet_posted(napi, queue->ifindex);
-	/* What this poll took from the ring: it freed that many slots. */
-	if (poll && poll->key == napi && poll->posted != RXT_NOT_KNOWN && posted <= poll->posted)
-		poll->packets = poll->posted - posted;
-	rxt_fill_in(napi, PT_REGS_PARM3(ctx), posted);
+	if (virtnet_queue(napi))
+		rxt_fill_in(napi, PT_REGS_PARM3(ctx), virtnet_posted(napi));
 	return 0;
 }
 
 int virtnet_fill_out(struct pt_regs *ctx)
 {
 	struct rxt_fill *fill = rxt_fill_here();
-	struct rxt_queue *queue;
-	u64 napi;
 
-	if (!fill)
-		return 0;
-	napi = fill->key;
-	queue = queues.lookup(&napi);
-	if (queue)
-		rxt_fill_out(PT_REGS_RC(ctx) & 0xff, virtnet_posted(napi, queue->ifindex));
+	if (fill)
+		rxt_fill_out(PT_REGS_RC(ctx) & 0xff, virtnet_posted(fill->key));
 	return 0;
 }
 
@@ -112,7 +98,7 @@ int virtnet_napi_off(struct pt_regs *ctx)
 		return 0;
 	queue = virtnet_queue(napi);
 	if (queue)
-		rxt_napi(queue, RXT_NAPI_OFF, virtnet_posted(napi, queue->ifindex));
+		rxt_napi(queue, RXT_NAPI_OFF, virtnet_posted(napi));
 	return 0;
 }
 
@@ -128,11 +114,11 @@ int virtnet_napi_on(struct pt_regs *ctx)
 		return 0;
 	queue = queues.lookup(&napi);
 	vi = rxt_pointer(rxt_pointer(rxt_pointer(virtnet_rq(napi) + OFF_rq_vq) + OFF_vq_vdev) + OFF_vdev_priv);
-	if (queue && queue->ifindex != virtnet_ifindex(vi))
+	if (queue && queue->ifindex != rxt_ifindex(virtnet_netdev(vi)))
 		virtnet_learn(napi);
 	queue = virtnet_queue(napi);
 	if (queue)
-		rxt_napi(queue, RXT_NAPI_ON, virtnet_posted(napi, queue->ifindex));
+		rxt_napi(queue, RXT_NAPI_ON, virtnet_posted(napi));
 	return 0;
 }
 
@@ -140,7 +126,7 @@ int virtnet_napi_on(struct pt_regs *ctx)
 /* void refill_work(struct work_struct *work), which is &vi->refill.work */
 int virtnet_refill_work_in(struct pt_regs *ctx)
 {
-	rxt_worker_in(virtnet_ifindex(PT_REGS_PARM1(ctx) - OFF_vi_refill), DRIVER_virtio_net);
+	rxt_worker_in(virtnet_netdev(PT_REGS_PARM1(ctx) - OFF_vi_refill), DRIVER_virtio_net);
 	return 0;
 }
 

@@ -20,7 +20,7 @@ struct netback_wait {
 };
 
 BPF_HASH(netback_waits, u64, struct netback_wait, 1024);
-/* struct net_device -> interface index, of those that are watched */
+/* struct net_device -> what events call it, of those that are watched */
 BPF_HASH(netback_devices, u64, u32, 1024);
 
 static __always_inline u64 netback_device(u64 key)
@@ -48,12 +48,11 @@ static __always_inline int netback_stopped(u64 key)
 static __always_inline struct rxt_queue *netback_learn(u64 key)
 {
 	u64 device = netback_device(key);
-	u32 ifindex = rxt_u32(device + OFF_netdev_ifindex);
-	struct rxt_queue *queue = rxt_add_queue(key, ifindex, rxt_u32(key + OFF_queue_id), DRIVER_xen_netback);
+	struct rxt_queue *queue = rxt_add_queue(key, device, rxt_u32(key + OFF_queue_id), DRIVER_xen_netback);
 
 	netback_waits.delete(&key);
 	if (queue && queue->watched)
-		netback_devices.update(&device, &ifindex);
+		netback_devices.update(&device, &queue->ifindex);
 	return queue;
 }
 
@@ -147,7 +146,7 @@ int netback_tail(struct pt_regs *ctx)
 	struct netback_wait *wait;
 
 	/* An address of a guest that is gone may be another's now. */
-	if (queue && queue->ifindex != rxt_u32(netback_device(key) + OFF_netdev_ifindex))
+	if (queue && queue->ifindex != rxt_ifindex(netback_device(key)))
 		queue = netback_learn(key);
 	if (!queue || !queue->watched)
 		return 0;
@@ -197,8 +196,11 @@ int netback_deliver(struct pt_regs *ctx)
 		wait->round_began = now;
 	wait->delivered = now;
 	/* The look after the round may find it blocked again: that is another time, with these packets in between. */
-	if (wait->since && !netback_stopped(key))
+	if (wait->since && !netback_stopped(key)) {
+		/* The window is this thread's. */
+		rxt_flush(queue);
 		netback_unblocked(queue, wait, now, netback_posted(key));
+	}
 	return 0;
 }
 

@@ -2,16 +2,23 @@
 """virtio_net on a real kernel: stalls that are there are found, on the right queue, and no others."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import toolkit
 from tests.machine.harness.lab import Lab, failed, result
+from toolkit.event import NOT_KNOWN, POSTED_KINDS
 from toolkit.stalls.analysis import analyze, summary
 from vm import guest, trial
 from vm.demo import AGREE_NS, judge
 from vm.wire import steer
+
+#: Prints a machine's CLOCK_MONOTONIC [ns], which traces are in.
+NOW = "python3 -c 'import time; print(time.monotonic_ns())'"
 
 
 def kinds(*names: str) -> list[Any]:
@@ -51,12 +58,14 @@ def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: 
 @pytest.mark.machine("virtio-net-backports")
 def test_driver_without_a_worker_spins(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     scenario, traffic = ("knob", "--hold", "2", "--buffer", "4"), trial.Traffic(rate=4000)
-    files = lab.trial(machine, tmp_path, *scenario, traffic=traffic, reached=failed)
+    files = lab.trial(machine, tmp_path, *scenario, traffic=traffic, alone=True, reached=failed)
     analysis, found = result(files)
     assert found["regime"] == "NAPI repoll"
     # Whether its ring runs dry meanwhile is chance: without a worker NAPI is on in any case.
     (queue,) = analysis.queues.to_dict("records")
     assert queue["failed"] > 1000 and queue["full_polls"] > 1000 and queue["workers"] == 0
+    # A poll that claims its whole budget has not taken it.
+    assert queue["packets"] == json.loads(files.witness.read_text())["sent"]
     assert "napi-off" not in set(analysis.stalls["state"])
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
@@ -96,6 +105,26 @@ def test_full_detail_sends_every_poll(lab: Lab, machine: guest.Guest, tmp_path: 
     assert analysis.queues["packets"].sum() == received(machine, "eth1") - before
 
 
+@pytest.mark.machine("virtio-net")
+def test_posted_follows_the_size_of_the_ring(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
+    moments: list[int] = []
+
+    def change() -> None:
+        with trial.wire(machine, trial.Traffic(rate=500), tmp_path / "while.json"):
+            for size in (64, 256):
+                around = machine.ssh(f"{NOW} && sudo ethtool -G eth1 rx {size} && {NOW}", check=True)
+                moments.extend(map(int, around.stdout.split()))
+                time.sleep(1)
+
+    files = lab.trial(machine, tmp_path, seconds=1, traffic=trial.Traffic(rate=500), then=change)
+    events = toolkit.read(files.trace).events
+    counted = events[events["kind"].isin(POSTED_KINDS) & (events["posted_after"] != NOT_KNOWN)]
+    most = counted.groupby(np.searchsorted(moments, counted["ts"].to_numpy()))["posted_after"].max()
+    assert (most[0], most[2], most[4]) == (256, 64, 256)
+    assert analyze(files.trace).stalls.query("state == 'starved'").empty
+
+
 @pytest.mark.machine("virtio-net-2nics")
 def test_stall_is_on_the_right_one_of_two_nics(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     files = lab.trial(machine, tmp_path, "knob", traffic=trial.Traffic(nic=1), reached=failed)
@@ -105,6 +134,57 @@ def test_stall_is_on_the_right_one_of_two_nics(lab: Lab, machine: guest.Guest, t
     packets = analysis.queues.set_index("device")["packets"]
     assert packets["eth2"] > 10_000
     assert packets.get("eth1", 0) == 0
+
+
+@pytest.mark.machine("virtio-net-2nics")
+def test_devices_of_one_index_in_two_namespaces_are_two(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    """eth2 goes where its own index and those below eth1's are taken, so that it has eth1's there."""
+    own = json.loads(machine.ssh("ip -j link show eth1", check=True).stdout)[0]["ifindex"]
+    taken = [number for number in range(2, own + 4) if number != own]
+    add = " && ".join(f"sudo ip -n blue link add index {each} name d{each} type dummy" for each in taken)
+    lab.end_trace(machine)
+    machine.ssh(f"sudo ip netns add blue && {add} && sudo ip link set eth2 netns blue", check=True)
+    try:
+        there = json.loads(machine.ssh("sudo ip -n blue -j link show eth2", check=True).stdout)[0]
+        assert there["ifindex"] == own
+        machine.ssh("sudo ip -n blue link set eth2 arp off multicast off up", check=True)
+        for options, names in (
+            ((), ["blue/eth2", "eth1"]),
+            (("-d", "eth1"), ["eth1"]),
+            (("-d", "blue/eth2"), ["blue/eth2", "eth1"]),
+        ):
+            files = lab.trial(
+                machine, tmp_path / "-".join(names), seconds=1, traffic=trial.Traffic(nic=1), options=options
+            )
+            packets = analyze(files.trace).queues.set_index("device")["packets"].to_dict()
+            assert set(packets) == set(names)
+            assert packets["eth1"] == 0
+            assert packets.get("blue/eth2", 9999) > 1000
+    finally:
+        lab.end_trace(machine)
+        machine.ssh("sudo ip netns del blue; sleep 1; sudo rx-stall-nic eth2", check=True)
+
+
+@pytest.mark.machine("virtio-net")
+def test_a_device_that_comes_back_is_known_by_name(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
+    bus = machine.ssh("basename $(readlink /sys/class/net/eth1/device)", check=True).stdout.strip()
+    driver = "/sys/bus/virtio/drivers/virtio_net"
+
+    def rebind() -> None:
+        again = f"echo {bus} >{driver}/unbind && echo {bus} >{driver}/bind && sleep 1 && rx-stall-nic eth1"
+        machine.ssh(f"sudo sh -c '{again}'", check=True)
+        with trial.wire(machine, trial.Traffic(), tmp_path / "after.json"):
+            time.sleep(1)
+
+    analysis = analyze(lab.trial(machine, tmp_path, seconds=1, then=rebind).trace)
+    assert set(analysis.queues["device"]) == {"eth1"}
+    queue = analysis.queues.sort_values("packets").iloc[-1]
+    assert queue["packets"] > 1000
+    assert queue["size"] == 256
+    assert queue["posted_min"] > 0
 
 
 @pytest.mark.machine("virtio-net-mq")

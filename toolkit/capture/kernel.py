@@ -20,6 +20,8 @@ from toolkit.errors import UserError
 TRACEFS = Path("/sys/kernel/tracing")
 NET = Path("/sys/class/net")
 MODULES = Path("/sys/module")
+BTF = Path("/sys/kernel/btf")
+NETNS = Path("/run/netns")
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
@@ -40,6 +42,11 @@ def module_identity(module: str) -> int | None:
         return (MODULES / module).stat().st_ino
     except FileNotFoundError:
         return None
+
+
+def has_btf(module: str) -> bool:
+    """:return: whether a module has types of its own; one that is built in has none."""
+    return (BTF / module).exists()
 
 
 def module_facts(module: str) -> dict[str, Any]:
@@ -115,6 +122,16 @@ def _over(pattern: str) -> list[Path]:
     files = sorted(Path("/").glob(pattern.removeprefix("/")))
     names = dict.fromkeys(name for file in files for name in (_read(file) or "").split(","))
     return [NET / name for name in names if (NET / name).exists() and name]
+
+
+def netns() -> int:
+    """:return: the inode number of this process's network namespace, which tells it from others."""
+    return Path("/proc/self/ns/net").stat().st_ino
+
+
+def namespaces() -> dict[str, int]:
+    """:return: name -> inode number of the network namespaces that have a name (ip-netns(8))."""
+    return {path.name: path.stat().st_ino for path in sorted(NETNS.glob("*"))}
 
 
 def ring_size(name: str) -> int | None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Any
 from toolkit import PROBES
 from toolkit.capture import headers, kernel
 from toolkit.capture.btf import module_btf
-from toolkit.drivers import Driver, Hook, read_hooks
+from toolkit.drivers import Driver, Hook, core
 from toolkit.errors import UserError
 
 #: Size of the kernel's ring, in pages; a power of two. 8 MiB is 116 thousand events.
@@ -54,8 +54,16 @@ def fields(driver: Driver) -> dict[str, int]:
     :raises UserError: if there is no BTF, or a required one is not in it.
     """
     found: dict[str, int] = {}
-    with module_btf(driver.module) as btf:
-        for field in driver.fields:
+    with contextlib.ExitStack() as stack:
+        # What a kernel has built in is in its own BTF, which stands under each module's.
+        modules = {driver.module, *(field.module for field in driver.fields if field.module)}
+        btfs = {
+            module: stack.enter_context(module_btf(module))
+            for module in modules
+            if module == driver.module or kernel.has_btf(module)
+        }
+        for field in (*core()[1], *driver.fields):
+            btf = btfs.get(field.module, btfs[driver.module])
             for path in field.of:
                 value = btf.resolve(path)
                 if value is not None:
@@ -81,6 +89,7 @@ def defines(
     macros: dict[str, int | str] = {
         "RXT_RING_PAGES": RING_PAGES,
         "RXT_CPUS": cpus(),
+        "RXT_NETNS": kernel.netns(),
         "RXT_GFP_DIRECT_RECLAIM": hex(flags.get("__GFP_DIRECT_RECLAIM", 0)),
         "RXT_GFP_NORETRY": hex(flags.get("__GFP_NORETRY", 0)),
     }
@@ -138,9 +147,7 @@ def _source(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple
 
 def hooks(drivers: Sequence[Driver]) -> list[Hook]:
     """The hooks of core.c and of the drivers, in the order in which they are attached."""
-    with (PROBES / "core.toml").open("rb") as file:
-        core = read_hooks(tomllib.load(file))
-    return [*core, *(hook for driver in drivers for hook in driver.hooks)]
+    return [*core()[0], *(hook for driver in drivers for hook in driver.hooks)]
 
 
 def attach(bpf: Any, wanted: Sequence[Hook], *, strict: bool = True) -> list[Attached]:
@@ -207,12 +214,28 @@ def regime(driver: Driver, programs: Collection[str]) -> str:
     )
 
 
-def set_filters(bpf: Any, ifindexes: Collection[int], queues: Collection[int]) -> None:
-    """Tells the program which devices and queues to send events of; empty means all."""
-    for name, numbers in (("only_devices", ifindexes), ("only_queues", queues)):
-        table = bpf[name]
-        for number in numbers:
-            table[table.Key(number)] = table.Leaf(1)
+def set_filters(bpf: Any, devices: Collection[tuple[int, str]], queues: Collection[int]) -> None:
+    """Tells the program which devices and queues to send events of; empty means all.
+
+    :param devices: of each, its network namespace (inode number) and its name there.
+    """
+    table = bpf["only_devices"]
+    for netns, name in devices:
+        table[table.Key(netns, name.encode())] = table.Leaf(1)
+    table = bpf["only_queues"]
+    for number in queues:
+        table[table.Key(number)] = table.Leaf(1)
+
+
+def device_name(bpf: Any, number: int) -> tuple[int, str] | None:
+    """Asks the program what it knows of a device.
+
+    :param number: what events call it.
+    :return: its network namespace (inode number) and its name there; None if no queue of it was ever seen.
+    """
+    table = bpf["devices"]
+    found = table.get(table.Key(number))
+    return None if found is None else (int(found.name.netns), found.name.name.decode(errors="replace"))
 
 
 def arm(bpf: Any, on: bool) -> None:

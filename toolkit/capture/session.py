@@ -26,6 +26,7 @@ from toolkit.capture import command, kernel, program
 from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
 from toolkit.capture.start import Options, Start
+from toolkit.drivers import Driver
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
 from toolkit.trace.schema import EVENT, FORMAT, Events
@@ -116,8 +117,7 @@ def run(
     options, facts, identities, devices = start.options, start.facts, start.identities, start.devices
     bpf, headers = start.program.result()
     _check_layout(bpf)
-    program.set_filters(bpf, start.ifindexes, options.queues)
-    _set_ring_sizes(bpf, devices)
+    program.set_filters(bpf, start.chosen, options.queues)
 
     progress = Progress(Live(options.drivers, devices), devices=devices)
     rotate = threading.Event()
@@ -129,9 +129,12 @@ def run(
 
         def begin() -> Sink:
             there = [device for driver in options.drivers for device in kernel.devices(driver)]
-            return sink(_meta(options, facts, there, attached) | {"headers": headers})
+            numbers = {device["ifindex"] for device in there}
+            gone = [device for device in progress.devices if device["ifindex"] not in numbers]
+            progress.devices = [*there, *gone]
+            return sink(_meta(options, facts, progress.devices, attached) | {"headers": headers})
 
-        drain = _Drain(bpf, begin, rotate, progress)
+        drain = _Drain(bpf, begin, options.drivers, rotate, progress)
         stack.push(drain.abandon)
         _survive()
         drain.start()
@@ -156,14 +159,6 @@ def _check_layout(bpf: Any) -> None:
         raise UserError(
             "probes/event.h and its reader disagree on the layout of an event; reinstall the toolkit."
         )
-
-
-def _set_ring_sizes(bpf: Any, devices: list[dict[str, Any]]) -> None:
-    """Tells the probes how large the rings of each device are, where they cannot see it themselves."""
-    table = bpf["ring_sizes"]
-    for device in devices:
-        for size in [queue["size"] for queue in device["queues"] if queue["size"]][:1]:
-            table[table.Key(device["ifindex"])] = table.Leaf(size)
 
 
 def _meta(
@@ -279,14 +274,21 @@ class _Drain:
     The pool is one array used as a ring: `head` events were put in and `tail` taken out since the beginning.
 
     :param begin: makes what the batches go to, now.
+    :param drivers: those that are traced, in the order of their numbers in events.
     :param rotate: when it is set, `begin` makes what the batches that follow go to.
     """
 
     def __init__(
-        self, bpf: Any, begin: Callable[[], Sink], rotate: threading.Event, progress: Progress
+        self,
+        bpf: Any,
+        begin: Callable[[], Sink],
+        drivers: Sequence[Driver],
+        rotate: threading.Event,
+        progress: Progress,
     ) -> None:
         self._bpf = bpf
         self._begin = begin
+        self._drivers = drivers
         self._rotate = rotate
         self._sink = begin()
         self._progress = progress
@@ -424,12 +426,37 @@ class _Drain:
         counts = np.bincount(places, minlength=self._delivered.size)
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
-        self._sink.write(events, self._note())
+        self._sink.write(events, self._note() | self._new_devices(events))
         if not self._progress.blind:
             try:
                 self._progress.live.take(events)
             except Exception as error:
                 self._progress.blind = f"{type(error).__name__}: {error}"
+
+    def _new_devices(self, events: Events) -> dict[str, Any]:
+        """Get to know the devices that events name for the first time.
+
+        :return: `devices`, all of the trace, for the note of a batch; nothing, if there is no new one.
+        """
+        known = [device["ifindex"] for device in self._progress.devices]
+        new = events[~np.isin(events["ifindex"], known)]
+        if not len(new):
+            return {}
+        _, first = np.unique(new["ifindex"], return_index=True)
+        found = [self._device(self._drivers[int(row["driver"])], int(row["ifindex"])) for row in new[first]]
+        self._progress.devices = [*self._progress.devices, *found]
+        return {"devices": self._progress.devices}
+
+    def _device(self, driver: Driver, number: int) -> dict[str, Any]:
+        """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""
+        for device in kernel.devices(driver):
+            if device["ifindex"] == number:
+                return device
+        netns, name = program.device_name(self._bpf, number) or (None, f"if{number}")
+        if netns not in (None, kernel.netns()):
+            names = {inode: name for name, inode in kernel.namespaces().items()}
+            name = f"{names.get(netns, f'net:[{netns}]')}/{name}"
+        return {"ifindex": number, "name": name, "driver": driver.name, "bus": "", "queues": []}
 
     def _note(
         self, dropped: NDArray[np.int64] | None = None, attempted: NDArray[np.int64] | None = None

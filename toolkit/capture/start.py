@@ -36,7 +36,8 @@ class Start:
     :param facts: of each driver's module (kernel.module_facts).
     :param identities: of each driver's module, to know when it is another (kernel.module_identity).
     :param devices: all of the drivers' devices (kernel.devices).
-    :param ifindexes: of the devices that were asked for; empty: all.
+    :param chosen: the devices that were asked for, each by network namespace (inode number) and name; empty:
+        all.
     :param program: the compiled program, and in words against what it was compiled.
     """
 
@@ -44,7 +45,7 @@ class Start:
     facts: list[dict[str, Any]]
     identities: list[int | None]
     devices: list[dict[str, Any]]
-    ifindexes: list[int]
+    chosen: list[tuple[int, str]]
     program: Future[tuple[Any, str]]
 
 
@@ -60,11 +61,11 @@ def begin(options: Options) -> Start:
     facts = [kernel.module_facts(driver.module) for driver in drivers]
     identities = [kernel.module_identity(driver.module) for driver in drivers]
     devices = [device for driver in drivers for device in kernel.devices(driver)]
-    ifindexes = choose(devices, options)
+    chosen = choose(devices, options)
     pool = ThreadPoolExecutor(1, "rxt-compile")
     compiled = pool.submit(_compile, options)
     pool.shutdown(wait=False)
-    return Start(options, facts, identities, devices, ifindexes, compiled)
+    return Start(options, facts, identities, devices, chosen, compiled)
 
 
 def _compile(options: Options) -> tuple[Any, str]:
@@ -77,22 +78,34 @@ def _compile(options: Options) -> tuple[Any, str]:
     return program.compile_program(options.drivers, macros)
 
 
-def choose(devices: list[dict[str, Any]], options: Options) -> list[int]:
-    """Return the interface indexes of the devices asked for; none: all.
+def choose(devices: list[dict[str, Any]], options: Options) -> list[tuple[int, str]]:
+    """Return the devices asked for, each by network namespace (inode number) and name; none: all.
 
-    :raises UserError: if a device or a queue is not there.
+    NAMESPACE/DEVICE is a device in a network namespace that has a name; only its events will tell whether it
+    is there.
+
+    :raises UserError: if a device, a queue or a namespace is not there.
     """
-    by_name = {device["name"]: device for device in devices}
     names = ", ".join(driver.name for driver in options.drivers)
-    if unknown := [name for name in options.devices if name not in by_name]:
-        raise UserError(f"no device {unknown[0]!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
-    chosen = [by_name[name] for name in options.devices] or devices
-    known = {queue["queue"] for device in chosen for queue in device["queues"]}
+    there, here = kernel.namespaces(), kernel.netns()
+    by_name = {device["name"]: device for device in devices}
+    chosen = []
+    for asked in options.devices:
+        namespace, _, name = asked.rpartition("/")
+        if namespace and namespace not in there:
+            raise UserError(
+                f"no network namespace {namespace!r}; there is: {', '.join(there) or 'none with a name'}."
+            )
+        if not namespace and name not in by_name:
+            raise UserError(f"no device {name!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
+        chosen.append((there[namespace] if namespace else here, name))
+    looked_at = [by_name[name] for name in options.devices if name in by_name] or devices
+    known = {queue["queue"] for device in looked_at for queue in device["queues"]}
     # Of some devices only the events will tell.
-    tell = all(device["queues"] for device in chosen)
+    tell = all(device["queues"] for device in looked_at) and not any("/" in name for name in options.devices)
     if tell and (unknown_queues := [queue for queue in options.queues if queue not in known]):
         raise UserError(
-            f"no queue {unknown_queues[0]} on {', '.join(device['name'] for device in chosen)}; "
+            f"no queue {unknown_queues[0]} on {', '.join(device['name'] for device in looked_at)}; "
             f"there is: {', '.join(map(str, sorted(known)))}."
         )
-    return [device["ifindex"] for device in chosen] if options.devices else []
+    return chosen

@@ -223,9 +223,12 @@ def time_spent(analysis: Analysis) -> Figure:
     place, left = np.arange(len(stalls)), np.zeros(len(stalls))
     names = {"reclaim": "direct reclaim", "refill": "refill, without reclaim", "waiting": "no refill running"}
     for name, colour in SPENT.items():
-        part = stalls[f"{name}_ns"].to_numpy() / 1e9
+        part = stalls[f"{name}_ns"].to_numpy(np.float64, na_value=0) / 1e9
         axis.barh(place, part, left=left, color=colour, label=names[name], height=0.75)
         left = left + part
+    if stalls["reclaim_ns"].isna().any():
+        rest = stalls["duration_ns"].to_numpy() / 1e9 - left
+        axis.barh(place, rest, left=left, color="#bbbbbb", label="not known", height=0.75)
     start = (stalls["start_ns"] - analysis.scan.began) / 1e9
     labels = [
         f"{device} {name}, at {at:.2f} s ({utc[:-4]} UTC), {state}{', open' * still}"

@@ -160,7 +160,9 @@ def state_columns(stalls: pd.DataFrame) -> list[str]:
 
 
 def seconds(nanoseconds: int) -> str:
-    """:return: the duration [s] to the microsecond below a millisecond, else to the millisecond."""
+    """Return a duration [s]: to the microsecond below a millisecond, else to the millisecond, or "-"."""
+    if pd.isna(nanoseconds):
+        return "-"
     return f"{nanoseconds / 1e9:.6f}" if 0 < nanoseconds < 1_000_000 else f"{nanoseconds / 1e9:.3f}"
 
 

@@ -112,7 +112,7 @@ def causes(stalls: pd.DataFrame) -> pd.DataFrame:
     under headings with units."""
     times = ["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns"]
     groups = stalls.groupby("cause", sort=False)
-    found = groups[times].sum().assign(stalls=groups.size(), longest=groups["duration_ns"].max())
+    found = groups[times].sum(min_count=1).assign(stalls=groups.size(), longest=groups["duration_ns"].max())
     found = found.sort_values("duration_ns", ascending=False)
     headings = ["in all [s]", "in reclaim [s]", "in refills, without reclaim [s]", "no refill running [s]"]
     table = pd.DataFrame({"cause": found.index, "stalls": found["stalls"].map("{:,}".format)})

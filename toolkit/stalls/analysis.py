@@ -90,8 +90,8 @@ def analyze(path: Path | str) -> Analysis:
         damage=reader.damage,
         scan=found,
         intervals=named(states, names),
-        stalls=named_stalls,
-        queues=queue_table(found, stall_totals(table, "queue"), names),
+        stalls=_without(named_stalls, reader.meta),
+        queues=queue_table(reader.meta, found, stall_totals(table, "queue"), names),
         flaps=named(flaps(found, table), names).drop(columns=["queue", "name"]),
         requests=named(requests(found), names),
         names=names,
@@ -203,6 +203,18 @@ def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     return columns.join(frame.drop(columns="queue"))
 
 
+def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
+    """:return: the frame; null is in it what only a hook could have told that was not attached."""
+    core, _ = drivers.core()
+    for traced in meta["drivers"]:
+        driver = drivers.load(traced["name"])
+        missing = {hook["program"] for hook in traced.get("hooks", []) if not hook.get("attached")}
+        hooks = (hook for hook in (*core, *driver.hooks) if hook.program in missing)
+        for name in {name for hook in hooks for name in hook.tells} & set(frame):
+            frame[name] = frame[name].astype("Int64").mask(frame["driver"] == driver.name)
+    return frame
+
+
 def stall_totals(stalls: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
     """Return how many stalls each queue had and how long they were [ns], as in its summary."""
     return stalls.groupby(by).agg(
@@ -214,7 +226,9 @@ def stall_totals(stalls: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
     )
 
 
-def queue_table(scan: Scan, totals: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+def queue_table(
+    meta: Mapping[str, Any], scan: Scan, totals: pd.DataFrame, names: pd.DataFrame
+) -> pd.DataFrame:
     """Return the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name.
 
     :param totals: by that index, of queues that stalled (stall_totals).
@@ -237,7 +251,7 @@ def queue_table(scan: Scan, totals: pd.DataFrame, names: pd.DataFrame) -> pd.Dat
         frame[f"gap_p{percent}_ns"] = pd.Series(gap, dtype="Int64").mask(scan.gaps.sum(axis=1) == 0)
     frame = frame.rename(columns={"gap_p100_ns": "gap_max_ns"})
     frame = frame[frame["queue"] != ALL_QUEUES]
-    return frame.sort_values(["device", "queue"], kind="stable")
+    return _without(frame.sort_values(["device", "queue"], kind="stable"), meta)
 
 
 def _percentile(gaps: NDArray[np.int64], percent: int) -> NDArray[np.int64]:

@@ -74,6 +74,7 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     whole = (start, end) == (analysis.scan.began, analysis.scan.ended)
     scan = analysis.scan if whole else _part(analysis, start, end)
     counted = requests(scan)
+    queues = queue_table(analysis.meta, scan, totals, analysis.names)
     flaps = analysis.flaps
     back = flaps["on_ns"].fillna(analysis.scan.ended)
     return replace(
@@ -81,7 +82,7 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
         shown=replace(shown, left_out=int((~kept).sum())),
         stalls=stalls[kept],
         intervals=analysis.intervals[kept.reindex(of_stall).to_numpy()],
-        queues=queue_table(scan, totals, analysis.names).loc[lambda queues: queues.index.isin(names.index)],
+        queues=queues[queues.index.isin(names.index)],
         flaps=flaps[flaps["device"].isin(names["device"]) & (flaps["off_ns"] < end) & (back >= start)],
         requests=named(counted[counted["queue"].isin(names.index)], analysis.names),
     )

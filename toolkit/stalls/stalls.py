@@ -257,9 +257,10 @@ def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan) -> pd.DataFrame
             mine = {name: column[at] for name, column in columns.items()}
             moment = rules.moments(mine)
             stall = np.searchsorted(start, moment, "right") - 1
-            # The poll that ends a stall is not in it; the refill that ends it is.
+            # The poll that ends a stall is not in it; the refill that ends it is. Of a window that lasts
+            # longer than the stall it is not known what was in the stall.
             limit = end[stall] - np.isin(mine["kind"], _HOT)
-            inside = (stall >= 0) & (moment <= limit)
+            inside = (stall >= 0) & (mine["ts"].view(np.int64) <= limit)
             in_worker = rules.column("in_worker", mine)
             retries = np.where(in_worker, mine["refills"], 0)
             spins = (mine["packets"] == 0) & (mine["full_polls"] > 0)

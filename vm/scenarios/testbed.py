@@ -176,14 +176,16 @@ def address(device: str, network: str) -> Iterator[None]:
 
 
 @contextmanager
-def unread(ports: range, size: int) -> Iterator[None]:
+def unread(ports: range, size: int) -> Iterator[list[socket.socket]]:
     """UDP sockets that take `size` bytes each, and that nobody reads, for the length of the block."""
+    sockets = []
     with ExitStack() as stack:
         for port in ports:
             found = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
             found.bind(("", port))
-        yield
+            sockets.append(found)
+        yield sockets
 
 
 def meminfo(name: str) -> int:

@@ -14,6 +14,7 @@ from toolkit.drivers import Hook
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")
+FIELDS = (*drivers.core()[1], *VIRTIO_NET.fields)
 
 
 @pytest.mark.parametrize(
@@ -136,24 +137,41 @@ def _btf(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, int]) -> None:
         yield SimpleNamespace(resolve=known.get)
 
     monkeypatch.setattr(program, "module_btf", module_btf)
+    monkeypatch.setattr(kernel, "has_btf", lambda _: False)
 
 
 def test_fields_are_offsets_and_sizes_of_the_first_path_that_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = {path: number for number, field in enumerate(VIRTIO_NET.fields, 8) for path in field.of[-1:]}
+    wanted = {path: number for number, field in enumerate(FIELDS, 8) for path in field.of[-1:]}
     _btf(monkeypatch, wanted)
     found = program.fields(VIRTIO_NET)
     assert found == {
-        f"{'OFF' if '.' in field.of[-1] else 'SIZE'}_{field.name}": wanted[field.of[-1]]
-        for field in VIRTIO_NET.fields
+        f"{'OFF' if '.' in field.of[-1] else 'SIZE'}_{field.name}": wanted[field.of[-1]] for field in FIELDS
     }
     assert any(name.startswith("OFF_") for name in found)
 
 
+def test_fields_of_another_module_are_in_its_own_btf_where_it_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = "vring_virtqueue.split.vring.num"
+    known = {"virtio_net": dict.fromkeys((path for field in FIELDS for path in field.of), 8)}
+    known["virtio_ring"] = {path: 96}
+
+    @contextmanager
+    def module_btf(module: str) -> Iterator[Any]:
+        yield SimpleNamespace(resolve=known[module].get)
+
+    monkeypatch.setattr(program, "module_btf", module_btf)
+    for own, offset in ((False, 8), (True, 96)):
+        monkeypatch.setattr(kernel, "has_btf", lambda _, own=own: own)
+        assert program.fields(VIRTIO_NET)["OFF_vring_num"] == offset
+
+
 def test_missing_member_is_named_if_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     _btf(monkeypatch, {})
-    required = next(field for field in VIRTIO_NET.fields if field.required)
+    required = next(field for field in FIELDS if field.required)
     with pytest.raises(UserError) as error:
         program.fields(VIRTIO_NET)
     assert str(error.value).startswith(f"virtio_net: this kernel's BTF has none of {', '.join(required.of)};")
@@ -229,17 +247,26 @@ def test_program_that_does_not_compile_is_told_by_the_compilers_first_error(
     assert f"against the kernel's BTF: {why}; against the headers in /headers: {why}." in str(error.value)
 
 
-class Table(dict[int, int]):
+class Table(dict[Any, Any]):
     """A map of the program, as bcc shows it."""
 
-    Key = Leaf = int
+    Leaf = int
+    Key = staticmethod(lambda *members: members[0] if len(members) == 1 else members)
 
 
 def test_filters_and_the_switch_are_entries_of_maps() -> None:
     maps = {name: Table() for name in ("only_devices", "only_queues", "armed")}
-    program.set_filters(maps, [3, 9], [])
-    assert (maps["only_devices"], maps["only_queues"]) == ({3: 1, 9: 1}, {})
+    program.set_filters(maps, [(4026531840, "eth1"), (4026532177, "eth1")], [])
+    assert maps["only_devices"] == {(4026531840, b"eth1"): 1, (4026532177, b"eth1"): 1}
+    assert maps["only_queues"] == {}
     program.arm(maps, True)
     assert maps["armed"] == {0: 1}
     program.arm(maps, False)
     assert maps["armed"] == {0: 0}
+
+
+def test_a_device_is_what_the_program_saw_it_called() -> None:
+    seen = SimpleNamespace(name=SimpleNamespace(netns=4026532177, name=b"eth2"), ifindex=3)
+    maps = {"devices": Table({1 << 31 | 7: seen})}
+    assert program.device_name(maps, 1 << 31 | 7) == (4026532177, "eth2")
+    assert program.device_name(maps, 3) is None

@@ -60,6 +60,11 @@ class Kept:
         return [int(ts) for batch in self.batches for ts in batch["ts"]]
 
 
+BLUE, RED = 4026532177, 4026532178
+FAR, FARTHER = 1 << 31 | 7, 1 << 31 | 8
+NAMES = {5: (kernel.netns(), "eth9"), FAR: (BLUE, "eth2"), FARTHER: (RED, "eth2")}
+
+
 class Machine:
     """The maps of a loaded program, and what drains them."""
 
@@ -73,7 +78,7 @@ class Machine:
     def drain(self, *sinks: session.Sink) -> session._Drain:
         maps = {"events": self.ring, "ledger": self.ledger, "queues": self.queues}
         following = iter(sinks)
-        return session._Drain(maps, lambda: next(following), self.rotate, self.progress)
+        return session._Drain(maps, lambda: next(following), [VIRTIO_NET], self.rotate, self.progress)
 
 
 @pytest.fixture
@@ -81,6 +86,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Ring, pool and batches are small, so that all of them go round many times."""
     monkeypatch.setattr(program, "RING_PAGES", RING_PAGES)
     monkeypatch.setattr(program, "cpus", lambda: CPUS)
+    monkeypatch.setattr(program, "device_name", lambda _, number: NAMES.get(number))
+    monkeypatch.setattr(kernel, "devices", lambda _: DEVICES)
+    monkeypatch.setattr(kernel, "namespaces", lambda: {"blue": BLUE})
     monkeypatch.setattr(session, "POOL_EVENTS", 100)
     monkeypatch.setattr(session, "BATCH_EVENTS", 32)
     monkeypatch.setattr(session, "DRAIN_INTERVAL", 0.001)
@@ -96,6 +104,22 @@ def _send_all(ring: KernelRing, events: Events) -> None:
         sent += ring.send(events[sent : sent + 50])
         assert time.monotonic() < deadline
         time.sleep(0)
+
+
+def test_devices_are_known_when_events_name_them(machine: Machine) -> None:
+    """Those of this namespace by sysfs, others and those that went away again by what the probes saw."""
+    machine.progress.devices = [DEVICES[0]]
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    numbers = [3, 4, 5, 6, FAR, FARTHER]
+    _send_all(machine.ring, numbered(6, kind=KIND["poll"], ifindex=np.array(numbers)))
+    drain.finish()
+    names = {device["ifindex"]: device["name"] for device in sink.notes[-1]["devices"]}
+    here = {device["ifindex"]: device["name"] for device in DEVICES}
+    far = {5: "eth9", 6: "if6", FAR: "blue/eth2", FARTHER: f"net:[{RED}]/eth2"}
+    assert names == {each: (here | far)[each] for each in numbers}
+    assert [device["ifindex"] for device in machine.progress.devices] == numbers
 
 
 def test_no_event_is_lost_and_none_comes_twice(machine: Machine) -> None:
@@ -251,13 +275,6 @@ class Table(dict[int, int]):
     Key = Leaf = int
 
 
-def test_ring_sizes_are_told_where_they_are_known() -> None:
-    table = Table()
-    unknown = {"ifindex": 5, "name": "eth3", "queues": [{"queue": 0, "size": None}]}
-    session._set_ring_sizes({"ring_sizes": table}, [*DEVICES, unknown])
-    assert table == {3: 256, 4: 512}
-
-
 def test_layout_of_the_compiler_must_be_that_of_the_reader() -> None:
     session._check_layout({"layout": SimpleNamespace(Leaf=EVENT)})
     with pytest.raises(UserError, match="disagree on the layout"):
@@ -361,7 +378,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A kernel that has everything; gives the steps of a trace in their order."""
     steps: list[str] = []
     maps: Any = {"events": machine.ring, "ledger": machine.ledger, "queues": machine.queues}
-    maps |= {"layout": SimpleNamespace(Leaf=EVENT), "ring_sizes": Table()}
+    maps |= {"layout": SimpleNamespace(Leaf=EVENT)}
     step = steps.append
     for name, value in {
         "require_root": lambda: None,
@@ -373,7 +390,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, value in {
         "defines": lambda *_, **__: {},
         "compile_program": lambda *_: step("compile") or (maps, "the kernel's BTF"),
-        "set_filters": lambda _, ifindexes, queues: step(f"filter {ifindexes} {queues}"),
+        "set_filters": lambda _, chosen, queues: step(f"filter {chosen} {queues}"),
         "attach": lambda _, hooks: step("attach") or [Attached(hook, hook.at[0]) for hook in hooks],
         "arm": lambda _, on: step(f"arm {on}"),
         "detach": lambda _: step("detach"),
@@ -402,7 +419,7 @@ def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsa
     )
     assert rehearsal == [
         "compile",
-        "filter [4] [2]",
+        f"filter {[(kernel.netns(), 'eth2')]} [2]",
         "attach",
         "open virtio_net",
         "survive",

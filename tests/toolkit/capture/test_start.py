@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from toolkit import drivers
-from toolkit.capture import start
+from toolkit.capture import kernel, start
 from toolkit.capture.start import Options
 from toolkit.errors import UserError
 
@@ -22,14 +22,27 @@ DEVICES: list[dict[str, Any]] = [
 ]
 
 
+HERE, BLUE = kernel.netns(), 4026532177
+
+
 @pytest.mark.parametrize(
-    ("names", "queues", "ifindexes"),
-    [((), (), []), (("eth2",), (), [4]), (("eth2", "eth1"), (0,), [4, 3]), ((), (2,), [])],
+    ("names", "queues", "chosen"),
+    [
+        ((), (), []),
+        (("eth2",), (), [(HERE, "eth2")]),
+        (("eth2", "eth1"), (0,), [(HERE, "eth2"), (HERE, "eth1")]),
+        ((), (2,), []),
+        (("blue/eth2", "eth1"), (7,), [(BLUE, "eth2"), (HERE, "eth1")]),
+    ],
 )
 def test_chosen_devices_are_those_named(
-    names: tuple[str, ...], queues: tuple[int, ...], ifindexes: list[int]
+    names: tuple[str, ...],
+    queues: tuple[int, ...],
+    chosen: list[tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert start.choose(DEVICES, Options([VIRTIO_NET], names, queues)) == ifindexes
+    monkeypatch.setattr(kernel, "namespaces", lambda: {"blue": BLUE})
+    assert start.choose(DEVICES, Options([VIRTIO_NET], names, queues)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -38,12 +51,18 @@ def test_chosen_devices_are_those_named(
         (DEVICES, ("eth7",), (), "no device 'eth7' of virtio_net; there is: eth1, eth2."),
         ([], ("eth7",), (), "no device 'eth7' of virtio_net; there is: none."),
         (DEVICES, ("eth1",), (2,), "no queue 2 on eth1; there is: 0, 1."),
+        (DEVICES, ("red/eth1",), (), "no network namespace 'red'; there is: none with a name."),
         (DEVICES, (), (9,), "no queue 9 on eth1, eth2; there is: 0, 1, 2."),
     ],
 )
-def test_unknown_device_or_queue_is_named(
-    devices: list[dict[str, Any]], names: tuple[str, ...], queues: tuple[int, ...], sentence: str
+def test_what_is_not_there_is_named(
+    devices: list[dict[str, Any]],
+    names: tuple[str, ...],
+    queues: tuple[int, ...],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(kernel, "namespaces", dict)
     with pytest.raises(UserError) as error:
         start.choose(devices, Options([VIRTIO_NET], names, queues))
     assert str(error.value) == sentence
@@ -51,7 +70,7 @@ def test_unknown_device_or_queue_is_named(
 
 def test_queue_of_a_device_without_known_queues_is_accepted() -> None:
     unknown = {"ifindex": 5, "name": "eth3", "queues": []}
-    assert start.choose([unknown], Options([VIRTIO_NET], ["eth3"], [77])) == [5]
+    assert start.choose([unknown], Options([VIRTIO_NET], ["eth3"], [77])) == [(HERE, "eth3")]
 
 
 def test_compiler_needs_no_arrays() -> None:

@@ -6,6 +6,9 @@ import pytest
 
 from tests.conftest import META, S, Trace, failed, window, worker_stall
 from toolkit.errors import UserError
+from toolkit.report.plots import time_spent
+from toolkit.report.text import render
+from toolkit.report.trace_page import causes
 from toolkit.stalls.analysis import analyze, records, summary
 
 
@@ -25,6 +28,20 @@ def test_table_of_queues_adds_up_events_and_stalls(make_trace: Trace) -> None:
 def test_percentiles_do_not_exceed_the_longest_gap(make_trace: Trace) -> None:
     row = analyze(make_trace([window(each / 100, dur=0, polls=1) for each in range(1, 200)])).queues.iloc[0]
     assert 9e6 <= row["gap_p50_ns"] <= row["gap_p99_ns"] <= row["gap_max_ns"] == 10_000_000
+
+
+def test_what_a_missing_hook_would_have_told_is_not_known(make_trace: Trace) -> None:
+    missing = ("virtnet_recv_irq", "rxt_alloc_failed", "rxt_reclaim_in")
+    driver = META["drivers"][0] | {"hooks": [{"program": each, "attached": None} for each in missing]}
+    found = analyze(make_trace([window(1), *worker_stall(2, 4)], meta=META | {"drivers": [driver]}))
+    (stall,), (queue, _) = records(found.stalls), records(found.queues)
+    assert [stall[name] for name in ("reclaim_ns", "refill_ns", "fallbacks", "irqs")] == [None] * 4
+    assert [queue[name] for name in ("alloc_failures", "fallbacks", "irqs")] == [None] * 3
+    assert (stall["waiting_ns"], stall["failed"], queue["packets"]) == (S, 1, 40)
+    assert json.loads(json.dumps(summary(found)))["stalls"][0]["reclaim_ns"] is None
+    assert causes(found.stalls).iloc[0]["in reclaim [s]"] == "-"
+    time_spent(found)
+    render(found, None, terminal=False)
 
 
 def test_summary_is_json_with_all_there_is(make_trace: Trace) -> None:

@@ -134,3 +134,11 @@ def test_links_and_requests_in_the_time(make_trace: Callable[..., Path]) -> None
         [S // 10],
         [S // 5],
     ]
+
+
+def test_what_only_a_missing_hook_tells_is_unknown_in_a_part_too(make_trace: Callable[..., Path]) -> None:
+    hook = {"program": "rxt_alloc_failed", "at": [], "attached": None, "missing": "allocation failures"}
+    meta = META | {"drivers": [META["drivers"][0] | {"hooks": [hook]}]}
+    part = select(analyze(make_trace(worker_stall(2, 4), meta=meta)), Selection(since=1, until=5))
+    assert part.queues["alloc_failures"].isna().all()
+    assert part.queues["failed"].tolist() == [1, 0]

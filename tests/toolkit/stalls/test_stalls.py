@@ -148,6 +148,15 @@ def test_what_happened_in_it(make_trace: Trace) -> None:
     assert stall["spin_ns"] == 8 * MS
 
 
+def test_a_window_that_outlasts_a_stall_is_not_counted_in_it(make_trace: Trace) -> None:
+    empty = {"posted_before": 0, "posted_after": 0}
+    inside = window(2.5, packets=0, refills=3, failed=3, **empty)
+    beyond = window(3.02, dur=30 * MS, refills=99, **empty)
+    filled = event("refill", 3, refills=1, posted_after=64, flags="complete")
+    stall = _only(make_trace([failed(2), inside, filled, beyond]))
+    assert (stall["end_ns"], stall["refills"], stall["packets"]) == (BEGAN + 3 * S, 5, 0)
+
+
 def test_polls_one_by_one_until_the_one_that_ends_it(make_trace: Trace) -> None:
     empty = {"polls": 1, "full_polls": 1, "dur": 2000, "posted_before": 0, "posted_after": 0}
     polls = [event("poll", 2 + each / 10, **empty) for each in range(1, 6)]

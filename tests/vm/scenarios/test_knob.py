@@ -9,11 +9,13 @@ from vm.scenarios import knob, testbed
 from vm.scenarios.testbed import MIB
 
 
-def test_spare_memory_is_free_or_in_swap_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        testbed, "meminfo", {"MemFree": 5 * MIB, "SwapCached": 2 * MIB, "Cached": 99}.__getitem__
-    )
-    assert knob._spare() == 7 * MIB
+@pytest.mark.parametrize(("locked", "spare"), [(0, 7), (1, 6), (9, 5)])
+def test_spare_memory_is_free_or_in_swap_already_and_not_locked(
+    locked: int, spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = {"MemFree": 5 * MIB, "SwapCached": 2 * MIB, "Mlocked": locked * MIB, "Cached": 99}
+    monkeypatch.setattr(testbed, "meminfo", memory.__getitem__)
+    assert knob._spare() == spare * MIB
 
 
 def _spare(monkeypatch: pytest.MonkeyPatch, *values: int) -> Iterator[int]:
