@@ -137,7 +137,12 @@ def test_links_and_requests_in_the_time(make_trace: Callable[..., Path]) -> None
 
 
 def test_what_only_a_missing_hook_tells_is_unknown_in_a_part_too(make_trace: Callable[..., Path]) -> None:
-    hook = {"program": "rxt_alloc_failed", "at": [], "attached": None, "missing": "allocation failures"}
+    hook: dict[str, Any] = {
+        "program": "rxt_alloc_failed",
+        "at": [],
+        "attached": None,
+        "missing": "allocation failures",
+    }
     meta = META | {"drivers": [META["drivers"][0] | {"hooks": [hook]}]}
     part = select(analyze(make_trace(worker_stall(2, 4), meta=meta)), Selection(since=1, until=5))
     assert part.queues["alloc_failures"].isna().all()
