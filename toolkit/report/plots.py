@@ -231,7 +231,7 @@ def time_spent(analysis: Analysis) -> Figure:
         axis.barh(place, rest, left=left, color="#bbbbbb", label="not known", height=0.75)
     start = (stalls["start_ns"] - analysis.scan.began) / 1e9
     labels = [
-        f"{device} {name}, at {at:.2f} s ({utc[:-4]} UTC), {state}{', open' * still}"
+        f"{device} {name}, at {at:.2f} s ({utc} UTC), {state}{', open' * still}"
         for device, name, at, utc, state, still in zip(
             stalls["device"],
             stalls["name"],

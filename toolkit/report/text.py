@@ -45,7 +45,7 @@ _LESS = (
 """Columns that a narrow terminal can do without, the first ones first."""
 
 _CAUSE = 24
-_DATED = "%Y-%m-%d %H:%M:%S.%f"
+_DATED = "%Y-%m-%d %H:%M:%S"
 
 
 def verdict(analysis: Analysis) -> str:
@@ -79,7 +79,7 @@ def wall_times(analysis: Analysis, moments: NDArray[np.int64]) -> list[str]:
     """Return the times of day, in UTC, of moments in trace time [ns]; with dates, if these are several."""
     times = to_utc(analysis.meta, moments)
     days = to_utc(analysis.meta, np.append(moments, analysis.scan.began)).normalize()
-    return [str(text) for text in times.strftime("%H:%M:%S.%f" if days.nunique() == 1 else _DATED).str[:-3]]
+    return list(times.strftime("%H:%M:%S" if days.nunique() == 1 else _DATED))
 
 
 def _verdict(analysis: Analysis) -> str:

@@ -146,7 +146,7 @@ def test_directory_that_cannot_be_made_is_one_sentence(run: Run, make_trace: Tra
 def test_filters_are_those_of_text_json_and_report(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8, queue=1)])
     part = ("-d", "eth1", "-q", 1, "--from", 2.5, "--to", "1970-01-01T00:00:09", "--min-duration", 0.5)
-    said = "Shown: eth1, queue 1, from 2.500 s to 9.000 s (00:00:02.500 to 00:00:09.000 UTC), stalls of "
+    said = "Shown: eth1, queue 1, from 2.500 s to 9.000 s (00:00:02 to 00:00:09 UTC), stalls of "
     code, out, _ = run("analyze", trace, *part)
     assert code == 0 and out.startswith(said) and "1 of 2 stalls left out. eth1 went deaf once" in out
     found = json.loads(run("analyze", trace, *part, "--json", "-o", tmp_path / "out")[1])

@@ -122,13 +122,13 @@ CLOCK = META | {"clock": META["clock"] | {"realtime_ns": 1_769_860_790_000_000_0
 
 def test_stalls_have_the_time_of_a_log(make_trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
     analysis = analyze(make_trace(worker_stall(2, 6), meta=CLOCK))
-    assert text.stall_table(analysis)["start [UTC]"].tolist() == ["11:59:52.000"]
+    assert text.stall_table(analysis)["start [UTC]"].tolist() == ["11:59:52"]
     text.render(analysis, None, terminal=False)
     assert "\nRecorded from 2026-01-31 11:59:50 UTC on, for 10.0 s.\n" in capsys.readouterr().out
     days = analyze(make_trace(worker_stall(2, 6), worker_stall(90_000, 90_001), meta=CLOCK, end=100_000))
     assert text.stall_table(days)["start [UTC]"].tolist() == [
-        "2026-01-31 11:59:52.000",
-        "2026-02-01 12:59:50.000",
+        "2026-01-31 11:59:52",
+        "2026-02-01 12:59:50",
     ]
 
 
@@ -137,7 +137,7 @@ def test_stalls_have_the_time_of_a_log(make_trace: Trace, capsys: pytest.Capture
     [
         (
             Selection(["eth1"], [0], since=3, until=8.5),
-            "Shown: eth1, queue 0, from 3.000 s to 8.500 s (11:59:53.000 to 11:59:58.500 UTC); "
+            "Shown: eth1, queue 0, from 3.000 s to 8.500 s (11:59:53 to 11:59:58 UTC); "
             "1 of 3 stalls left out. eth1 went deaf 2 times in 5.5 s on queue 0, at most for 4.000 s ",
         ),
         (
