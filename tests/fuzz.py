@@ -39,6 +39,7 @@ from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, KIND
 from toolkit.report import events as events_report
 from toolkit.report import perfetto, plots, text, trace_page
+from toolkit.stalls.selection import EVERYTHING, Selection
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
 
@@ -326,10 +327,11 @@ def drive(path: Path, folder: Path, chance: random.Random) -> str:
     :raises FuzzError: if something was shown that may not be.
     """
     try:
-        beside = [
+        witness, phases = (
             folder / name if chance.random() < 0.5 else None for name in ("witness.json", "phases.json")
-        ]
-        found = toolkit.read(path, *beside)
+        )
+        part = Selection(until=chance.uniform(0, 5), shortest=chance.choice((0, 1)))
+        found = toolkit.read(path, witness, phases, chance.choice((EVERYTHING, EVERYTHING, part)))
         _drive_analysis(found)
         match chance.randrange(8):
             case 0 | 1:

@@ -32,6 +32,7 @@ WITHOUT_MODULE = {
     "tests/test_mirror.py": "of all modules",
     "tests/test_package.py": "of what is installed",
     "tests/test_readme.py": "of README.md",
+    "tests/test_trace_file.py": "of the lines in docs/trace-file.md",
     "tests/toolkit/test_recordings.py": "of whole recordings: all of toolkit/stalls at once",
     "tests/vm/qlge_nic/test_any_access.py": "of the whole NIC",
 }

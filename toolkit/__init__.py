@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from toolkit.reading import Trace
     from toolkit.stalls.runs import TraceSet
+    from toolkit.stalls.selection import Selection
 
 __version__ = "0.1.0"
 
@@ -21,19 +22,25 @@ _HERE = Path(__file__).resolve().parent
 PROBES = _HERE / "probes" if (_HERE / "probes").is_dir() else _HERE.parent / "probes"
 
 
-def read(path: Path | str, witness: Path | str | None = None, phases: Path | str | None = None) -> Trace:
+def read(
+    path: Path | str,
+    witness: Path | str | None = None,
+    phases: Path | str | None = None,
+    selection: Selection | None = None,
+) -> Trace:
     """Opens a trace; its parts are read when they are asked for.
 
     :param path: a trace file.
     :param witness: JSON of a frame sender; phases: of a scenario (docs/stalls.md). If they are not given, a
         witness.json and a phases.json beside a trace that is the only one in its directory are taken.
+    :param selection: what to show of the analysis (docs/python.md); by default all.
     :return: the trace: frames `events`, `stalls`, `states`, `queues`, `ledger`; also `meta` and `verdict`.
     :raises UserError: if it is not a trace, or of a newer format.
     """
     # Not at the top: pandas takes a second.
     from toolkit.reading import read
 
-    return read(path, witness, phases)
+    return read(path, witness, phases, selection)
 
 
 def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) -> TraceSet:

@@ -71,7 +71,8 @@ completion_init()
 
 
 for _name in COMMANDS:
-    app.command(_name)(getattr(importlib.import_module(f"toolkit.commands.{_name}"), _name))
+    _module = importlib.import_module(f"toolkit.commands.{_name}")
+    app.command(_name, cls=getattr(_module, "Command", None))(getattr(_module, _name))
 
 
 def main() -> NoReturn:

@@ -29,7 +29,10 @@ def pages() -> dict[str, str]:
         )
     }
     for name, command in group.commands.items():
-        usage = " ".join(["[OPTIONS]", *map(_argument, _arguments(command))])
+        arguments = _arguments(command)
+        # After those, a command may take another one to run.
+        rest = command.collect_usage_pieces(typer.Context(command))[1 + len(arguments) :]
+        usage = " ".join(["[OPTIONS]", *map(_argument, arguments), *rest])
         found[f"toolkit-{name}.1"] = _page(
             f"toolkit {name}", command.help, usage, _options(command), [], ["toolkit"]
         )

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from toolkit.stalls.analysis import Analysis, analyze
+from toolkit.stalls.selection import EVERYTHING, Selection, select
 from toolkit.stalls.witness import Witness, compare, read_phases, read_witness
 from toolkit.trace.ledger import COUNTS, widened
 from toolkit.trace.reader import TraceReader
@@ -18,12 +19,13 @@ from toolkit.trace.reader import TraceReader
 @dataclass(frozen=True, eq=False)
 class Trace:
     """A trace, and what lies beside it: `path`; `meta`, its JSON object (docs/trace-file.md);
-    `witness_path` and `phases_path`, None without such a file."""
+    `witness_path` and `phases_path`, None without such a file; `selection`, what is shown of it."""
 
     path: Path
     meta: Mapping[str, Any]
     witness_path: Path | None
     phases_path: Path | None
+    selection: Selection = EVERYTHING
 
     @property
     def files(self) -> list[Path]:
@@ -99,12 +101,16 @@ class Trace:
     @property
     def analysis(self) -> Analysis:
         """What the tables are made of; the plots of toolkit.report.plots take it."""
-        return self._compared[0]
+        return self._selected
 
     @property
     def agreement(self) -> dict[str, Any] | None:
-        """The `witness` object of summary.json; None without a witness."""
+        """The `witness` object of summary.json, of the whole trace; None without a witness."""
         return self._compared[1]
+
+    @cached_property
+    def _selected(self) -> Analysis:
+        return select(self._compared[0], self.selection)
 
     @cached_property
     def _compared(self) -> tuple[Analysis, dict[str, Any] | None]:
@@ -113,12 +119,19 @@ class Trace:
         return compare(found, witness) if witness else (found, None)
 
 
-def read(path: Path | str, witness: Path | str | None = None, phases: Path | str | None = None) -> Trace:
+def read(
+    path: Path | str,
+    witness: Path | str | None = None,
+    phases: Path | str | None = None,
+    selection: Selection | None = None,
+) -> Trace:
     """Opens a trace; only its beginning is read.
 
     :param path: a trace file.
     :param witness: JSON of a frame sender, phases: of a scenario (docs/stalls.md). If they are not given, a
         witness.json and a phases.json beside a trace that is the only one in its directory are taken.
+    :param selection: what to show of the analysis; by default all. `events` and `agreement` are of the whole
+        trace in any case.
     :raises UserError: if it is not a trace, or of a newer format; later, if a part cannot be read.
     """
     path = Path(path)
@@ -127,6 +140,7 @@ def read(path: Path | str, witness: Path | str | None = None, phases: Path | str
         TraceReader(path).meta,
         Path(witness) if witness else _beside(path, "witness.json"),
         Path(phases) if phases else _beside(path, "phases.json"),
+        selection or EVERYTHING,
     )
 
 

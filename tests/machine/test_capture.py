@@ -82,6 +82,14 @@ def test_trace_ends_after_its_duration_and_says_what_it_was_taken_on(
     assert (device["name"], len(device["queues"]), device["queues"][0]["size"]) == ("eth1", 1, 256)
 
 
+def test_command_ends_its_trace_and_passes_its_status_on(machine: guest.Guest, tmp_path: Path) -> None:
+    """The command runs as root, and the OOM killer may take it as it may take any other."""
+    command = "sh -c 'id -u; cat /proc/self/oom_score_adj; exit 7'"
+    done = machine.ssh(f"sudo toolkit trace virtio_net -o /var/tmp/c.rxt --force -- {command}")
+    assert (done.returncode, done.stdout) == (7, "0\n0\n")
+    assert ended(fetch(machine, "/var/tmp/c.rxt", tmp_path / "c.rxt")) == "command"
+
+
 def test_each_signal_has_its_meaning(machine: guest.Guest, tmp_path: Path) -> None:
     """SIGUSR1 goes on in a new file, and no packet is in two of them or in none; SIGTERM ends the trace."""
     machine.ssh("sudo rm -f /var/tmp/s*.rxt")

@@ -8,6 +8,7 @@ import ctypes
 import gc
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import __version__
-from toolkit.capture import kernel, program
+from toolkit.capture import command, kernel, program
 from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
 from toolkit.capture.start import Options, Start
@@ -79,6 +80,7 @@ class Progress:
     """What a running trace can say of itself; counters only grow.
 
     `blind` says why `live` counts no more, if what serves the display failed; the recording goes on.
+    `status` is the exit status of the command that ran meanwhile, 0 without one.
     """
 
     live: Live
@@ -87,6 +89,7 @@ class Progress:
     dropped: int = 0
     reason: str = ""
     blind: str = ""
+    status: int = 0
     missing: list[program.Attached] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
 
@@ -98,7 +101,7 @@ def run(
     ready: Callable[[Progress], None],
     stop: threading.Event | None = None,
 ) -> Progress:
-    """Record a trace until its time is over, a signal comes or the module goes.
+    """Record a trace until its time is over, its command ends, a signal comes or the module goes.
 
     At SIGUSR1 the trace goes on in a new sink: each event is in one of them, and each has a ledger of its
     own.
@@ -118,6 +121,7 @@ def run(
 
     progress = Progress(Live(options.drivers, devices), devices=devices)
     rotate = threading.Event()
+    oom_score_adj = command.oom_score_adj()
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(_signals(rotate))
         attached = program.attach(bpf, program.hooks(options.drivers))
@@ -138,7 +142,9 @@ def run(
             program.arm(bpf, True)
             progress.started = time.monotonic()
             ready(progress)
-            _wait(options, identities, stop, drain, progress, show)
+            with command.running(options.command, oom_score_adj) as child:
+                _wait(options, identities, stop, drain, progress, show, child)
+            progress.status = command.exit_status(child) if child else 0
         finally:
             program.arm(bpf, False)
             program.detach(bpf)
@@ -236,6 +242,7 @@ def _wait(
     drain: _Drain,
     progress: Progress,
     show: Callable[[Progress], None],
+    child: subprocess.Popen[bytes] | None = None,
 ) -> None:
     """Returns when the trace is to end; `progress.reason` says why."""
     end = None if options.duration is None else time.monotonic() + options.duration
@@ -246,6 +253,8 @@ def _wait(
             progress.reason = "interrupt"
         elif end is not None and now >= end:
             progress.reason = "duration"
+        elif child and child.poll() is not None:
+            progress.reason = "command"
         elif drain.failed:
             progress.reason = "write failed"
         elif [kernel.module_identity(driver.module) for driver in options.drivers] != list(identities):

@@ -12,14 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.capture import kernel, program
+from toolkit.capture import command, kernel, program
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to trace; empty lists mean all."""
+    """What to trace; empty lists mean all. The trace lasts for a `duration` [s] at most, and no longer than
+    the `command` that runs meanwhile, if there is one."""
 
     drivers: Sequence[Driver]
     devices: Sequence[str] = ()
@@ -27,6 +28,7 @@ class Options:
     duration: float | None = None
     full: bool = False
     ring_mib: int | None = None
+    command: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,11 @@ class Start:
 def begin(options: Options) -> Start:
     """Look at what is there, and start the compiler in a thread of its own.
 
-    :raises UserError: if the user may not trace, a module is not loaded, or a device or queue is not there.
+    :raises UserError: if the user may not trace, a module is not loaded, or a device, a queue or the command
+        is not there.
     """
     kernel.require_root()
+    command.require(options.command)
     drivers = options.drivers
     facts = [kernel.module_facts(driver.module) for driver in drivers]
     identities = [kernel.module_identity(driver.module) for driver in drivers]

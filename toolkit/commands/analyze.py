@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +21,14 @@ from toolkit.extras import need
 from toolkit.outputs import refuse_inputs
 from toolkit.printable import printable
 
+_LONGEST = 1e9
+"""No trace has so many seconds."""
+
 if TYPE_CHECKING:
     from toolkit.reading import Trace
 
 _TRACE_HELP = "Trace files of `toolkit trace`, or directories that are searched for them (*.rxt), also below."
+_FROM_HELP = "Show only what ends after that: seconds since the trace began, or 2026-01-31T12:00:00 (UTC)."
 _DIR_HELP = "Write tables and plots here; for several traces, a table of all and a directory for each."
 
 
@@ -51,10 +58,28 @@ def analyze(
             metavar="FILE", help="Run the driver's notebook on TRACE, or that for many traces (.ipynb)."
         ),
     ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", "-d", metavar="DEVICE", help="Show only this device; may be repeated."),
+    ] = None,
+    queue: Annotated[
+        list[int] | None,
+        typer.Option("--queue", "-q", metavar="NUMBER", help="Show only this queue; may be repeated."),
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help=_FROM_HELP)] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Show only what begins before that.")
+    ] = None,
+    min_duration: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Show only stalls that are so long.", min=0.0)
+    ] = 0.0,
+    everything: Annotated[bool, typer.Option("--all", help="List all stalls, not the longest only.")] = False,
     fail_over: Annotated[
         int | None,
         typer.Option(
-            metavar="TIME", parser=_nanoseconds, help="Exit with 4 if a stall is longer, such as 1s or 200ms."
+            metavar="TIME",
+            parser=_nanoseconds,
+            help="Exit with 4 if a stall that is shown is longer, such as 1s.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -66,21 +91,32 @@ def analyze(
 
     A witness.json and a phases.json beside a trace that is the only one in its directory are used.
 
+    What -d, -q, --from, --to and --min-duration leave out is nowhere: not in text, JSON, tables, plots or
+    report. Each but the tables says so. A stall that overlaps the time is shown whole.
+
     Exits with 3 if a trace is cut off or damaged; what can be read is analysed nevertheless.
     With --fail-over, exits with 4 if a stall is longer; with 3 if events were dropped or no packet came,
     so that it is not known.
 
-    Example: toolkit analyze before.rxt -o before --html before.html --fail-over 1s
+    Example: toolkit analyze before.rxt -d eth1 --from 10 --to 20 -o before --html before.html
     """
     import toolkit
     from toolkit.report import files
+    from toolkit.report.text import LISTED
     from toolkit.stalls.runs import TraceSet, find_traces
+    from toolkit.stalls.selection import EVERYTHING, Selection
 
+    if not min_duration < _LONGEST:
+        raise UserError("--min-duration is a number of seconds.")
+    selection = Selection(device or (), queue or (), _moment(since), _moment(until), min_duration)
+    if notebook and selection != EVERYTHING:
+        raise UserError("--notebook shows the whole trace: leave out what shows a part of it.")
+    rows = None if everything else LISTED
     traces = [trace for path in traces for trace in find_traces(path)]
     if len(traces) > 1 and (witness or phases or html):
         raise UserError("--witness, --phases and --html go with one trace.")
     folders = _folders(traces, output)
-    opened = TraceSet([toolkit.read(trace, witness, phases) for trace in traces])
+    opened = TraceSet([toolkit.read(trace, witness, phases, selection) for trace in traces])
     refuse_inputs(
         [html, notebook, *files.outputs(output, folders)], [file for trace in opened for file in trace.files]
     )
@@ -94,7 +130,7 @@ def analyze(
     for trace, folder in zip(opened, folders, strict=True):
         if len(opened) > 1 and not as_json:
             print(printable(f"{trace.path}:"))
-        _analyze(trace, folder, as_json=as_json)
+        _analyze(trace, folder, as_json=as_json, rows=rows)
     if as_json:
         # Several may have the same name.
         several = [{"path": str(trace.path), **trace.summary} for trace in opened]
@@ -104,7 +140,7 @@ def analyze(
     if html:
         from toolkit.report import trace_page
 
-        trace_page.save(opened[0], html, force=force)
+        trace_page.save(opened[0], html, force=force, rows=rows)
     sys.stdout.flush()
     if notebook:
         _run_notebook(opened, notebook, force=force)
@@ -157,7 +193,27 @@ def _folders(traces: list[Path], output: Path | None) -> list[Path | None]:
     return [output / name for name in names]
 
 
-def _analyze(trace: Trace, folder: Path | None, *, as_json: bool) -> None:
+def _moment(text: str | None) -> float | datetime | None:
+    """Return a time of the command line: seconds, or a wall-clock time, in UTC if it names no zone.
+
+    :raises UserError: if it is neither.
+    """
+    if text is None:
+        return None
+    with suppress(ValueError):
+        if math.isfinite(seconds := float(text)) and abs(seconds) < _LONGEST:
+            return seconds
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            f"{text!r} is no time: give seconds since the trace began, such as 3.5, or a time such as "
+            "2026-01-31T12:00:00 (UTC)."
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _analyze(trace: Trace, folder: Path | None, *, as_json: bool, rows: int | None) -> None:
     """Prints and writes what one trace shows."""
     from toolkit.report import files, text
 
@@ -169,7 +225,7 @@ def _analyze(trace: Trace, folder: Path | None, *, as_json: bool) -> None:
         files.save(summary, trace.stalls, folder)
         plots.save(trace.analysis, folder, trace.witness, trace.phases)
     if not as_json:
-        text.render(trace.analysis, trace.agreement, terminal=sys.stdout.isatty())
+        text.render(trace.analysis, trace.agreement, terminal=sys.stdout.isatty(), rows=rows)
 
 
 def _run_notebook(traces: Sequence[Trace], file: Path, *, force: bool) -> None:

@@ -27,7 +27,7 @@ def doctor(
 ) -> None:
     """Say per driver what this kernel can show.
 
-    And how to get what is missing. Nothing is left attached.
+    And how to get what is missing. What is the same for all drivers is said once. Nothing is left attached.
 
     Exits with 1 if a driver that was named cannot be traced, or none of those that are loaded can.
 
@@ -46,8 +46,13 @@ def doctor(
             )
         )
     else:
+        first, *others = results.values()
+        common = [finding for finding in first if others and all(finding in other for other in others)]
+        if common:
+            _show("all drivers", common)
         for name, findings in results.items():
-            _show(name, findings)
+            own = [finding for finding in findings if finding not in common]
+            _show(f"{name}: {_verdict(findings)}", own)
     usable = [
         name for name, findings in results.items() if not any(finding.level == "fail" for finding in findings)
     ]
@@ -55,16 +60,15 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _show(name: str, findings: list[Finding]) -> None:
-    worst = {finding.level for finding in findings}
-    verdict = (
-        "cannot be traced"
-        if "fail" in worst
-        else "partly observable"
-        if "warn" in worst
-        else "fully observable"
-    )
-    typer.secho(f"{name}: {verdict}", bold=True)
+def _verdict(findings: list[Finding]) -> str:
+    levels = {finding.level for finding in findings}
+    if "fail" in levels:
+        return "cannot be traced"
+    return "partly observable" if "warn" in levels else "fully observable"
+
+
+def _show(title: str, findings: list[Finding]) -> None:
+    typer.secho(title, bold=True)
     colours = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
     for finding in findings:
         mark = typer.style(f"{finding.level:>6}", fg=colours[finding.level])

@@ -33,6 +33,10 @@ def export(
     perfetto: Annotated[
         bool, typer.Option("--perfetto", help="Write stalls, queues and threads for the Perfetto UI.")
     ] = False,
+    witness: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON of a frame sender, for a track of its own with --perfetto."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="[default: standard output]")
     ] = None,
@@ -40,7 +44,8 @@ def export(
 ) -> None:
     """Write the events of a trace for other tools.
 
-    Each with the names of its kind, flags, device and driver; or all as a trace for the Perfetto UI.
+    Each with the names of its kind, device and driver, and null where nobody looked; or all as a trace for
+    the Perfetto UI. A witness.json beside a trace that is the only one in its directory is used there.
 
     Exits with 3 if the trace is cut off or damaged; the events before that are written nevertheless.
 
@@ -48,10 +53,13 @@ def export(
     """
     if perfetto and kind:
         raise UserError("--perfetto is a format of its own: leave --format out.")
+    if witness and not perfetto:
+        raise UserError("--witness goes with --perfetto: the other formats have only the events.")
     if output is None and (perfetto or kind is Format.PARQUET):
         raise UserError(f"a {'Perfetto' if perfetto else 'Parquet'} file needs a name: give -o FILE.")
-    refuse_inputs([output], [trace, *filter(Path.is_file, (trace.parent / name for name in BESIDE))])
-    write = _perfetto(trace) if perfetto else _events(trace, kind or Format.CSV)
+    beside = filter(Path.is_file, (trace.parent / name for name in BESIDE))
+    refuse_inputs([output], [trace, witness, *beside])
+    write = _perfetto(trace, witness) if perfetto else _events(trace, kind or Format.CSV)
     if output is None:
         damage = write(sys.stdout.buffer)
         sys.stdout.buffer.flush()
@@ -79,7 +87,7 @@ def _events(trace: Path, kind: Format) -> Callable[[BinaryIO], str | None]:
     return write
 
 
-def _perfetto(trace: Path) -> Callable[[BinaryIO], str | None]:
+def _perfetto(trace: Path, witness: Path | None) -> Callable[[BinaryIO], str | None]:
     """:return: the same for the Perfetto UI."""
     from toolkit.extras import need
 
@@ -88,7 +96,7 @@ def _perfetto(trace: Path) -> Callable[[BinaryIO], str | None]:
     import toolkit
     from toolkit.report import perfetto
 
-    opened = toolkit.read(trace)
+    opened = toolkit.read(trace, witness)
     damage = opened.damage
 
     def write(file: BinaryIO) -> str | None:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from toolkit import completion
 
@@ -20,7 +22,22 @@ if TYPE_CHECKING:
     from toolkit.capture.session import Progress
 
 
+class Command(TyperCommand):
+    """Takes what follows `--` for a command to run, as the context's `obj`; None without it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.obj = None
+        if "--" in args:
+            place = args.index("--")
+            args, ctx.obj = args[:place], args[place + 1 :]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
 def trace(
+    context: typer.Context,
     driver: Annotated[
         list[str],
         typer.Argument(
@@ -76,7 +93,12 @@ def trace(
     Ends at Ctrl-C, after --duration, or when the module is unloaded. At SIGUSR1 the trace goes on in a
     new file: FILE-2, FILE-3 and so on, each a whole trace.
 
-    Example: sudo toolkit trace virtio_net -d eth1 --duration 60 -o before.rxt
+    With COMMAND, the trace begins, COMMAND is run, and the trace ends when COMMAND does. It runs as the
+    user that toolkit runs as: as root with sudo. If the trace ends before, COMMAND gets SIGTERM.
+
+    Exits with the exit status of COMMAND if there is one, with 128 + N if signal N ended it.
+
+    Example: sudo toolkit trace virtio_net -d eth1 -o before.rxt -- stress-ng --vm 4 --timeout 60
     """
     from toolkit.capture import start
     from toolkit.drivers import load
@@ -87,6 +109,9 @@ def trace(
         _refuse_metrics(metrics, force=force)
     if detail not in ("normal", "full"):
         raise UserError(f"--detail is normal or full, not {detail!r}.")
+    command = context.obj or []
+    if context.obj == []:
+        raise UserError("-- is followed by nothing: give the command to run, or leave it out.")
     drivers = [load(name) for name in dict.fromkeys(driver)]
     path = output or Path(f"{drivers[0].name}.rxt")
     check_new(path, force=force)
@@ -97,6 +122,7 @@ def trace(
         duration=duration,
         full=detail == "full",
         ring_mib=ring,
+        command=command,
     )
     _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
     started = start.begin(options)
@@ -115,12 +141,12 @@ def trace(
     progress = session.run(
         started,
         begin,
-        partial(_show, metrics),
-        partial(_ready, metrics),
+        partial(_show, metrics, quiet=bool(command)),
+        partial(_ready, metrics, command),
     )
     if metrics:
         _write(progress, metrics)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not command:
         print("\r\x1b[K", end="", file=sys.stderr)
     _say(
         f"{path}: {progress.events:,} events, {progress.live.stalls} stalls begun, "
@@ -131,6 +157,8 @@ def trace(
         _say(f"warning: stalls were not counted to the end ({progress.blind}); the trace itself is whole.")
     if as_json:
         print(json.dumps(_counted(path, progress) | {"files": [str(part) for part in written]}, indent=1))
+    if progress.status:
+        raise typer.Exit(progress.status)
 
 
 def _parts(path: Path) -> Iterator[Path]:
@@ -194,7 +222,7 @@ def _write(progress: Progress, metrics: Path) -> None:
     write(progress, metrics)
 
 
-def _ready(metrics: Path | None, progress: Progress) -> None:
+def _ready(metrics: Path | None, command: Sequence[str], progress: Progress) -> None:
     if metrics:
         _write(progress, metrics)
     for entry in progress.missing:
@@ -203,17 +231,18 @@ def _ready(metrics: Path | None, progress: Progress) -> None:
             f"so this trace lacks {entry.hook.missing}: {entry.why}"
         )
     names = ", ".join(device["name"] for device in progress.devices) or "no device yet"
-    _say(f"tracing {names}; Ctrl-C ends the trace.")
+    until = f"until {shlex.join(command)} ends" if command else "Ctrl-C ends the trace"
+    _say(f"tracing {names}; {until}.")
 
 
-def _show(metrics: Path | None, progress: Progress) -> None:
+def _show(metrics: Path | None, progress: Progress, *, quiet: bool) -> None:
     import time
 
     if metrics:
         # A file that grows old tells that it cannot be written; the trace goes on.
         with suppress(OSError):
             _write(progress, metrics)
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         return
     seconds = time.monotonic() - progress.started
     rate = progress.events / seconds if seconds > 0 else 0.0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Events with names in the place of numbers, written batch by batch."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -9,36 +10,84 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toolkit.event import FLAG, KIND
+from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
 from toolkit.stalls import gfp
 from toolkit.trace.reader import Columns, TraceReader
-from toolkit.trace.schema import EVENT
+from toolkit.trace.schema import EVENT, META_KEY, SCHEMA
+
+_NULL = {
+    "queue": ("RXT_ALL_QUEUES", ALL_QUEUES),
+    "posted_before": ("RXT_NOT_KNOWN", NOT_KNOWN),
+    "posted_after": ("RXT_NOT_KNOWN", NOT_KNOWN),
+    "order": ("RXT_NO_ORDER", NO_ORDER),
+}
+"""What a number of the file is called and is that is null in an export, by column."""
+
+_SIGNED = {pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int64()}
+_WORDS = ("device", "kind", "driver", "gfp_names")
 
 
 def export(reader: TraceReader, kind: str, file: BinaryIO) -> None:
-    """Writes the events of a trace.
+    """Write the events of a trace, with the columns of `exported`.
 
     :param reader: the trace; its `damage` is known afterwards.
-    :param kind: csv, jsonl or parquet.
+    :param kind: csv, jsonl or parquet; the last has the trace's JSON object as `rxt` in its metadata.
     :param file: where to write.
     """
-    devices: Sequence[Mapping[str, Any]] = reader.meta.get("devices", [])
-    empty = _as_text(named(_no_events(), reader.meta, devices))
-    schema = pa.Schema.from_pandas(empty, preserve_index=False)
+    meta = reader.meta
+    devices: Sequence[Mapping[str, Any]] = meta.get("devices", [])
+    empty = exported(_no_events(), meta, devices)
+    schema = empty.schema.with_metadata({META_KEY: json.dumps(meta)})
     parquet = pq.ParquetWriter(file, schema, compression="zstd") if kind == "parquet" else None
     if kind == "csv":
-        empty.to_csv(file, index=False)
+        empty.to_pandas().to_csv(file, index=False)
     for columns, note in reader:
         devices = note.get("devices", devices)
-        frame = _as_text(named(columns, reader.meta, devices))
+        table = exported(columns, meta, devices)
         if parquet:
-            parquet.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
+            parquet.write_table(table.cast(schema))
         elif kind == "csv":
-            frame.to_csv(file, index=False, header=False)
-        elif len(frame):
-            frame.to_json(file, orient="records", lines=True)
+            table.to_pandas(types_mapper=pd.ArrowDtype).to_csv(file, index=False, header=False)
+        elif len(table):
+            table.to_pandas(types_mapper=pd.ArrowDtype).to_json(file, orient="records", lines=True)
     if parquet:
         parquet.close()
+
+
+def exported(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return events for other tools (docs/trace-file.md).
+
+    :return: the columns of EVENT, with `unit` and `doc` in their metadata; with words for kind and driver,
+        a column of booleans for each flag in the place of flags, and device and gfp_names. A number that is
+        not known is null; what is counted or measured is signed.
+    """
+    words = named(columns, meta, devices)
+    fields: list[pa.Field] = []
+    arrays: list[pa.Array] = []
+
+    def add(name: str, array: pa.Array, unit: bytes = b"1", doc: bytes = b"") -> None:
+        about = {b"unit": unit, b"doc": doc} if doc else {b"unit": unit}
+        fields.append(pa.field(name, array.type, metadata=about))
+        arrays.append(array)
+
+    def text(name: str) -> pa.Array:
+        return pa.array(words[name].astype("string"), pa.string())
+
+    add("device", text("device"), doc=b"name of the device; null if not known")
+    for field in SCHEMA:
+        name, unit, doc = field.name, field.metadata[b"unit"], field.metadata[b"doc"]
+        if name == "flags":
+            for flag, bit in FLAG.items():
+                add(flag, pa.array(columns[name] & bit > 0))
+        elif name in _WORDS:
+            add(name, text(name))
+        else:
+            word, number = _NULL.get(name, ("", None))
+            known = pa.array(columns[name], mask=columns[name] == number if word else None)
+            signed = field.type if unit == b"1" else _SIGNED[field.type]
+            add(name, known.cast(signed), unit, doc.replace(word.encode(), b"null") if word else doc)
+    add("gfp_names", text("gfp_names"), doc=b"names of the bits of gfp")
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def everything(reader: TraceReader) -> pd.DataFrame:
@@ -77,11 +126,6 @@ def _worded(numbers: pd.Series, words: Mapping[Any, str]) -> pd.Series:
     """:return: a word for each number, as categories; NA where there is none."""
     known = dict.fromkeys(words[number] for number in numbers.unique() if number in words)
     return numbers.astype("category").map(words).astype(pd.CategoricalDtype(list(known)))
-
-
-def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """:return: the frame with strings for categories: each batch has other ones."""
-    return frame.astype(dict.fromkeys(frame.select_dtypes("category"), "string"))
 
 
 def _no_events() -> Columns:

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from toolkit.errors import UserError
+from toolkit.event import MEMBERS
 from toolkit.report.text import verdict
 from toolkit.stalls import analysis as stalls
 from toolkit.stalls.analysis import Analysis
+from toolkit.stalls.scan import SUMS
 
 PLOTS = ("timeline", "durations", "poll_gaps", "time_spent")
 
@@ -23,6 +27,9 @@ NAMES = (
     *(f"{plot}.{suffix}" for plot in PLOTS for suffix in ("png", "svg")),
 )
 """What `analyze -o` writes for one trace."""
+
+_TABLES = ("stalls", "queues", "flaps", "requests", "phases")
+_UNITS = {"posted": "buffers"} | {name: unit for name, _, unit, _ in MEMBERS if name in SUMS}
 
 
 def refuse_existing(output: Path, folders: Sequence[Path | None] = (), names: Sequence[str] = NAMES) -> None:
@@ -87,12 +94,24 @@ def save(found: Mapping[str, Any], table: pd.DataFrame, folder: Path) -> None:
     :param table: the stalls.
     :param folder: an existing directory.
     """
-    save_stalls(table, folder)
+    about = {name: value for name, value in found.items() if name not in _TABLES}
+    save_stalls(table, folder, about)
     (folder / "stalls.json").write_text(json.dumps(found["stalls"], indent=1) + "\n")
     (folder / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def save_stalls(table: pd.DataFrame, folder: Path) -> None:
-    """Writes stalls, of one trace or of several, as CSV and Parquet."""
+def save_stalls(table: pd.DataFrame, folder: Path, about: Mapping[str, Any] | None = None) -> None:
+    """Writes stalls, of one trace or of several, as CSV and Parquet.
+
+    :param about: a JSON object for the metadata of the Parquet file, as `rxt-summary`.
+    """
     table.to_csv(folder / "stalls.csv", index=False)
-    table.to_parquet(folder / "stalls.parquet", index=False)
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    fields = [field.with_metadata({"unit": _unit(field.name)}) for field in columns.schema]
+    metadata = columns.schema.metadata | ({b"rxt-summary": json.dumps(about).encode()} if about else {})
+    pq.write_table(columns.cast(pa.schema(fields, metadata)), folder / "stalls.parquet")
+
+
+def _unit(column: str) -> str:
+    """Return the unit of a column of stalls, as columns of events name theirs."""
+    return "ns" if column.endswith("_ns") else _UNITS.get(column, "1")

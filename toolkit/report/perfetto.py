@@ -10,8 +10,10 @@ import pandas as pd
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
 from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
 
+from toolkit import drivers
 from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 from toolkit.reading import Trace
+from toolkit.stalls.witness import Witness
 
 _SEQUENCE = 1
 _CLOCKS = {
@@ -47,8 +49,8 @@ class Slice:
 
 def save(trace: Trace, file: BinaryIO) -> None:
     """Writes stalls and states as slices, posted buffers and what was counted in each 10 ms as counters,
-    failures and single interrupts as instants, and the refill worker, its refills and reclaim in their
-    threads; times are CLOCK_MONOTONIC."""
+    failures and single interrupts as instants, the refill worker, its refills and reclaim in their threads,
+    and the gaps of a witness as slices; times are CLOCK_MONOTONIC."""
     writer = _Writer(file, trace.meta["clock"])
     events = trace.events
     events = events.assign(start=events["ts"].astype(np.int64) - events["dur"].astype(np.int64))
@@ -58,6 +60,8 @@ def save(trace: Trace, file: BinaryIO) -> None:
         for queue in queues.to_dict("records"):
             mine = events[(events["device"] == device) & (events["queue"] == queue["queue"])]
             _write_queue(writer, parent, trace, queue, mine)
+        if trace.witness and trace.witness.device == device:
+            _write_witness(writer, parent, trace.witness, queues["driver"])
     _write_threads(writer, events)
 
 
@@ -150,6 +154,17 @@ def _write_scenario(writer: _Writer, trace: Trace) -> None:
         writer.slices(name, [Slice(start, end, name, {}) for start, end, name in phases])
     losses = trace.analysis.scan.losses
     writer.slices("dropped events", [Slice(start, end, "events were dropped", {}) for start, end in losses])
+
+
+def _write_witness(writer: _Writer, parent: int, witness: Witness, of: Iterable[str]) -> None:
+    """Writes when the sender of the frames saw them refused; gaps that overlap are one."""
+    what = drivers.word("refused", of)
+    gaps = witness.gaps
+    apart = gaps["start"] > gaps["end"].cummax().shift(fill_value=-1)
+    joined = gaps.groupby(apart.cumsum()).agg({"start": "min", "end": "max", "refused": "sum"})
+    rows = joined.itertuples(index=False)
+    slices = [Slice(start, end, f"{refused} {what}", {"refused": refused}) for start, end, refused in rows]
+    writer.slices(f"witness: {what}", slices, parent)
 
 
 def _write_queue(

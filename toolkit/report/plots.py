@@ -2,6 +2,7 @@
 """What an analysis shows, as pictures."""
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from toolkit import drivers
 from toolkit.drivers import POSTED
 from toolkit.event import KIND, NOT_KNOWN
 from toolkit.report.files import PLOTS
-from toolkit.report.text import seconds
+from toolkit.report.text import seconds, wall_times
+from toolkit.report.text import shown as shown_part
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
 from toolkit.stalls.spans import union
 from toolkit.stalls.witness import Witness
+from toolkit.trace.clock import to_utc
 
 # The palette of Okabe and Ito, told apart with any kind of colour vision.
 STATES = {"starved": "#0072b2", "napi-off": "#d55e00", "blocked": "#e69f00", "spinning": "#cc79a7"}
@@ -37,6 +40,7 @@ _INK = "#333333"
 _LANE = 0.07
 _LETTER = 0.007
 """Width of a letter of a phase's name, as a share of the timeline's."""
+_TITLE = 70
 _QUEUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -117,7 +121,7 @@ def timeline(
     posted = _word(analysis, "posted")
     title = _title(analysis, f"{posted[0].upper()}{posted[1:]} and stalls", len(queues))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    end = (analysis.scan.ended - analysis.scan.began) / 1e9
+    start, end = ((moment - analysis.scan.began) / 1e9 for moment in analysis.span)
     if phases is not None:
         _draw_phases(axes[0], phases, analysis.scan.began, end)
     first = int(phases is not None)
@@ -129,8 +133,9 @@ def timeline(
         _draw_witness(axes[-1], witness, analysis.scan.began, analysis.scan.ended)
     for axis in axes[first : first + max(len(queues), 1)]:
         _hatch_losses(axis, analysis)
-    axes[-1].set_xlim(0, max(end, 1e-6))
-    axes[-1].set_xlabel("time since the trace began [s]")
+    axes[-1].set_xlim(start, max(end, start + 1e-6))
+    (began,) = to_utc(analysis.meta, np.array([analysis.scan.began]))
+    axes[-1].set_xlabel(f"time since the trace began, at {f'{began:%Y-%m-%d %H:%M:%S.%f}'[:-3]} UTC [s]")
     figure.supylabel("buffers" if posted == POSTED else posted, fontsize=9)
     handles = _legend(analysis, witness, posted)
     columns = len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
@@ -176,7 +181,9 @@ def poll_gaps(analysis: Analysis) -> Figure:
     """:return: for each queue, the share of the gaps between polls that are longer than a time."""
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
-    axis.set_title(_title(analysis, f"Gaps between {_word(analysis, 'polls')}"))
+    # Of a part of a trace these are not known.
+    whole = ", in the whole trace" if analysis.span != (analysis.scan.began, analysis.scan.ended) else ""
+    axis.set_title(_title(analysis, f"Gaps between {_word(analysis, 'polls')}{whole}"))
     axis.set_xlabel("gap from the end of one to the next")
     axis.set_ylabel("share of gaps at least so long [%]")
     edges, drawn = gap_edges()[:-1] / 1e9, 0
@@ -237,11 +244,12 @@ def time_spent(analysis: Analysis) -> Figure:
         axis.barh(place, 100 - left, left=left, label="not known", height=0.75, **unknown)
     start = (stalls["start_ns"] - analysis.scan.began) / 1e9
     labels = [
-        f"{device} {name}, at {at:.2f} s: {seconds(lasted)} s {state}{', open' * still}"
-        for device, name, at, lasted, state, still in zip(
+        f"{device} {name}, at {at:.2f} s ({utc} UTC): {seconds(lasted)} s {state}{', open' * still}"
+        for device, name, at, utc, lasted, state, still in zip(
             stalls["device"],
             stalls["name"],
             start,
+            wall_times(analysis, stalls["start_ns"].to_numpy()),
             stalls["duration_ns"],
             stalls["state"],
             stalls["open"],
@@ -284,7 +292,8 @@ def _title(analysis: Analysis, what: str, shown: int | None = None) -> str:
     meta = analysis.meta
     traced = ", ".join(f"{each['name']} {each.get('variant') or ''}".strip() for each in meta["drivers"])
     some = "" if shown in (None, len(analysis.queues)) else f" ({shown} of {len(analysis.queues)} queues)"
-    return f"{what}{some}\n{traced}, kernel {meta.get('kernel')}"
+    part = textwrap.wrap(shown_part(analysis) or "", _TITLE)
+    return "\n".join([f"{what}{some}", f"{traced}, kernel {meta.get('kernel')}", *part])
 
 
 def _say(axis: Axes, text: str) -> None:

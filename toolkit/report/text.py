@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.english import count
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
+from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ _LESS = (
     "refills",
     "retries",
     "fallbacks",
+    "start [UTC]",
     "alloc failures",
     "witness [ms]",
     "polls",
@@ -50,22 +54,55 @@ _LESS = (
 
 _CAUSE = 24
 _BRIEF = f"{BRIEF_NS / 1e6:g} ms"
+_DATED = "%Y-%m-%d %H:%M:%S"
 
 
 def verdict(analysis: Analysis) -> str:
     """Return a sentence for each device with stalls, the worst first; or one that says that none did.
 
-    Of a trace that is cut off or damaged it first says that the rest is not known. Stalls that are told apart
-    (toolkit.stalls.classes) come last.
+    Of a trace that is cut off or damaged it first says that the rest is not known; before that, what is shown
+    of a trace, if that is not all. Stalls that are told apart (toolkit.stalls.classes) come last.
     """
+    part = shown(analysis)
+    return f"{part} {_verdict(analysis)}" if part else _verdict(analysis)
+
+
+def shown(analysis: Analysis) -> str | None:
+    """Say what is shown of a trace and how many stalls are not; None if all of it is."""
+    part, scan = analysis.shown, analysis.scan
+    if part is None:
+        return None
+    words = [*part.devices, *(f"queue {number}" for number in part.queues)]
+    if analysis.span != (scan.began, scan.ended):
+        since, until = ((moment - scan.began) / 1e9 for moment in analysis.span)
+        utc = " to ".join(wall_times(analysis, np.array(analysis.span)))
+        words.append(f"from {since:.3f} s to {until:.3f} s ({utc} UTC)")
+    if part.shortest_ns:
+        words.append(f"stalls of {seconds(part.shortest_ns)} s and more")
+    stalls = part.left_out + len(analysis.stalls)
+    left = f"{part.left_out:,} of {stalls:,} stalls" if part.left_out else "no stall"
+    return f"Shown: {', '.join(words) or 'all'}; {left} left out."
+
+
+def wall_times(analysis: Analysis, moments: NDArray[np.int64]) -> list[str]:
+    """Return the times of day, in UTC, of moments in trace time [ns]; with dates, if these are several."""
+    times = to_utc(analysis.meta, moments)
+    days = to_utc(analysis.meta, np.append(moments, analysis.scan.began)).normalize()
+    return list(times.strftime("%H:%M:%S" if days.nunique() == 1 else _DATED))
+
+
+def _verdict(analysis: Analysis) -> str:
     scan, stalls = analysis.scan, analysis.stalls
-    length = (scan.ended - scan.began) / 1e9
+    start, end = analysis.span
+    length = (end - start) / 1e9
     counted = stalls[stalls["class"] == STALL]
     sentences = []
     if analysis.damage:
-        sentences.append(f"The trace breaks off after {length:.1f} s: what happened later is not known.")
+        until = (scan.ended - scan.began) / 1e9
+        sentences.append(f"The trace breaks off after {until:.1f} s: what happened later is not known.")
     if counted.empty:
-        sentences.append(_nothing(analysis, length))
+        hidden = analysis.shown and analysis.shown.left_out
+        sentences.append("No stall is in what is shown." if hidden else _nothing(analysis, length))
     longest = counted.loc[counted.groupby("device")["duration_ns"].idxmax()]
     worst = longest.sort_values("duration_ns", ascending=False)
     sentences += [
@@ -163,13 +200,17 @@ def seconds(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e9:.6f}" if 0 < nanoseconds < 1_000_000 else f"{nanoseconds / 1e9:.3f}"
 
 
-def stall_table(analysis: Analysis) -> pd.DataFrame:
-    """:return: the LISTED longest stalls, by start, as strings under headings with units."""
-    stalls = analysis.stalls.nlargest(LISTED, "duration_ns").sort_values("start_ns")
+def stall_table(analysis: Analysis, rows: int | None = LISTED) -> pd.DataFrame:
+    """Return the longest stalls, by start, as strings under headings with units.
+
+    :param rows: at most so many; None for all.
+    """
+    stalls = analysis.stalls.nlargest(rows or len(analysis.stalls), "duration_ns").sort_values("start_ns")
     table = pd.DataFrame(index=stalls.index)
     table["device"] = stalls["device"]
     table["queue"] = _queues(stalls)
     table["start [s]"] = [f"{(start - analysis.scan.began) / 1e9:.3f}" for start in stalls["start_ns"]]
+    table["start [UTC]"] = wall_times(analysis, stalls["start_ns"].to_numpy())
     table["duration [s]"] = stalls["duration_ns"].map(seconds)
     table["state"] = stalls["state"]
     if (stalls["class"] != STALL).any():
@@ -180,8 +221,8 @@ def stall_table(analysis: Analysis) -> pd.DataFrame:
         table[name] = _bounds(stalls[name], stalls["uncertain"])
     marks = {"open": stalls["open"], "uncertain": stalls["uncertain"]}
     table["cause"] = stalls["cause"]
-    for mark, rows in marks.items():
-        table.loc[rows, "cause"] = f"({mark}) " + table["cause"]
+    for mark, marked in marks.items():
+        table.loc[marked, "cause"] = f"({mark}) " + table["cause"]
     if "witness_difference_ns" in stalls:
         table["witness [ms]"] = [
             "no gap" if pd.isna(each) else f"{each / 1e6:+.1f}" for each in stalls["witness_difference_ns"]
@@ -218,17 +259,21 @@ def queue_table(analysis: Analysis) -> pd.DataFrame:
     return table.astype("string").fillna("-")
 
 
-def render(analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: bool) -> None:
+def render(
+    analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: bool, rows: int | None = LISTED
+) -> None:
     """Prints the verdict, the stalls, the queues, and what limits their worth.
 
     :param witness: the `witness` object of the summary.
+    :param rows: so many stalls at most; None for all.
     :param terminal: whether stdout is one: tables are drawn, else plain.
     """
     say(verdict(analysis), terminal=terminal)
     if len(analysis.stalls):
-        more = len(analysis.stalls) - LISTED
-        title = f"The {LISTED} longest stalls of {len(analysis.stalls):,}" if more > 0 else "Stalls"
-        show(title, stall_table(analysis), terminal=terminal)
+        listed = stall_table(analysis, rows)
+        more = len(analysis.stalls) - len(listed)
+        title = f"The {len(listed)} longest stalls of {len(analysis.stalls):,}" if more > 0 else "Stalls"
+        show(title, listed, terminal=terminal)
     show(queues_title(analysis), queue_table(analysis), terminal=terminal)
     for line in remarks(analysis, witness):
         say(line, terminal=terminal)
@@ -236,8 +281,12 @@ def render(analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: b
 
 def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
     """:return: sentences on kernel, driver, missing hooks, dropped events and the witness."""
-    meta = analysis.meta
+    meta, scan = analysis.meta, analysis.scan
+    (began,) = to_utc(meta, np.array([scan.began]))
     lines = [
+        f"Recorded from {began:%Y-%m-%d %H:%M:%S} UTC on, for {(scan.ended - scan.began) / 1e9:.1f} s.",
+    ]
+    lines += [
         f"Kernel {meta.get('kernel')}, {each['name']} ({each.get('variant') or 'unknown variant'}), "
         f"regime: {each.get('regime') or 'unknown'}."
         for each in meta["drivers"]
@@ -254,7 +303,12 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
     )
     lines += [LOWER_BOUNDS] if analysis.scan.losses else []
-    return lines + ([witness["sentence"]] if witness else [])
+    return lines + ([witness_sentence(analysis, witness)] if witness else [])
+
+
+def witness_sentence(analysis: Analysis, witness: Mapping[str, Any]) -> str:
+    """Return what the comparison with a witness found; it is always of the whole trace."""
+    return f"{'Of the whole trace: ' if analysis.shown else ''}{witness['sentence']}"
 
 
 def _flaps(analysis: Analysis) -> list[str]:

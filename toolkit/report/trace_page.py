@@ -30,12 +30,12 @@ _STATES = {
 }
 
 
-def save(trace: Trace, file: Path, *, force: bool = False) -> None:
-    """Writes the page.
+def save(trace: Trace, file: Path, *, force: bool = False, rows: int | None = text.LISTED) -> None:
+    """Writes the page; `rows` as in render.
 
     :raises UserError: if the file exists and not `force`.
     """
-    rendered = render(trace, file)
+    rendered = render(trace, file, rows)
     try:
         with file.open("w" if force else "x") as opened:
             opened.write(rendered)
@@ -43,8 +43,12 @@ def save(trace: Trace, file: Path, *, force: bool = False) -> None:
         raise already_there(file) from None
 
 
-def render(trace: Trace, file: Path | None = None) -> str:
-    """:return: the page of a trace; `file` is its name in the command that makes it again."""
+def render(trace: Trace, file: Path | None = None, rows: int | None = text.LISTED) -> str:
+    """Return the page of a trace.
+
+    :param file: its name in the command that makes the page again.
+    :param rows: at most so many stalls are listed; None for all.
+    """
     analysis = trace.analysis
     figures = {
         "timeline": lambda: plots.timeline(analysis, trace.witness, trace.phases),
@@ -64,8 +68,8 @@ def render(trace: Trace, file: Path | None = None) -> str:
         verdict=trace.verdict,
         about=about(trace),
         drawings={name: page.inline(plots.svg(draw)) for name, draw in figures.items()},
-        stalls=text.stall_table(analysis),
-        more=max(len(stalls) - text.LISTED, 0),
+        stalls=text.stall_table(analysis, rows),
+        more=max(len(stalls) - rows, 0) if rows else 0,
         states={state: _STATES.get(state, "see the driver's README") for state in seen},
         causes=why[:CAUSES],
         more_causes=max(len(why) - CAUSES, 0),
@@ -74,13 +78,23 @@ def render(trace: Trace, file: Path | None = None) -> str:
         queues_title=text.queues_title(analysis),
         certainty=certainty(trace),
         recorded=recorded(trace.meta),
-        command=_command(trace, file),
+        command=_command(trace, file, rows),
     )
 
 
 def headline(analysis: Analysis) -> str:
-    """Say how many stalls count, and how long the longest was; before that, if the trace breaks off."""
+    """Say how many stalls count, and how long the longest was; and how many are not shown.
+
+    Of a trace that breaks off it says so before that.
+    """
+    left = analysis.shown.left_out if analysis.shown else 0
+    return _headline(analysis) + (f" shown, {left:,} left out" if left else "")
+
+
+def _headline(analysis: Analysis) -> str:
     stalls = analysis.stalls[analysis.stalls["class"] == STALL]
+    if stalls.empty and analysis.shown and analysis.shown.left_out:
+        return "No stall"
     if stalls.empty:
         why = text.doubt(analysis)
         return f"Nothing is known: {why}" if why else "No stall"
@@ -159,7 +173,7 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
         rows.append((False, "Uncertain", f"events were dropped in or at {count(uncertain, 'stall')}."))
     if trace.agreement:
         good = trace.agreement["agrees"] and trace.agreement["mostly_in_stalls"]
-        rows.append((good, "Witness", trace.agreement["sentence"]))
+        rows.append((good, "Witness", text.witness_sentence(trace.analysis, trace.agreement)))
     else:
         rows.append((False, "Witness", "none: nobody else saw when nothing went through."))
     return rows
@@ -175,8 +189,21 @@ def recorded(meta: Mapping[str, Any]) -> str:
     return "sudo " + shlex.join(words)
 
 
-def _command(trace: Trace, file: Path | None) -> str:
-    words = ["toolkit", "analyze", str(trace.path)]
+def _command(trace: Trace, file: Path | None, rows: int | None) -> str:
+    words = ["toolkit", "analyze", str(trace.path), *_options(trace.analysis)]
+    words += [] if rows else ["--all"]
     for option, path in (("--witness", trace.witness_path), ("--phases", trace.phases_path)):
         words += [option, str(path)] if path else []
     return printable(shlex.join([*words, "--html", str(file or "report.html")]))
+
+
+def _options(analysis: Analysis) -> list[str]:
+    """Return the options of `toolkit analyze` that show this part of a trace."""
+    part, scan = analysis.shown, analysis.scan
+    if part is None:
+        return []
+    words = [word for name in part.devices for word in ("-d", name)]
+    words += [word for number in part.queues for word in ("-q", str(number))]
+    for option, moment, whole in (("--from", part.start, scan.began), ("--to", part.end, scan.ended)):
+        words += [option, f"{(moment - scan.began) / 1e9:.9g}"] if moment != whole else []
+    return words + (["--min-duration", f"{part.shortest_ns / 1e9:g}"] if part.shortest_ns else [])

@@ -20,6 +20,7 @@ from toolkit.stalls.requests import requests
 from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals
+from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 from toolkit.trace.reader import TraceReader
 
@@ -28,12 +29,28 @@ LISTED = 1000
 
 
 @dataclass(frozen=True)
+class Shown:
+    """The part of a trace that an analysis shows (selection.select).
+
+    Attributes: names of `devices` and numbers of `queues`, empty for all; `start` and `end` [ns];
+    `shortest_ns`, of the stalls; `left_out`, how many stalls of the trace are not in it.
+    """
+
+    devices: Sequence[str]
+    queues: Sequence[int]
+    start: int
+    end: int
+    shortest_ns: int
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What a trace shows.
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
-    whole; `scan`; `stalls`, `queues`, `flaps`, `requests` and `intervals`, frames with the columns of
-    docs/stalls.md.
+    whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`, `queues`,
+    `flaps`, `requests` and `intervals`, frames with the columns of docs/stalls.md; `shown`, None for all.
     """
 
     path: Path
@@ -45,6 +62,13 @@ class Analysis:
     queues: pd.DataFrame
     flaps: pd.DataFrame
     requests: pd.DataFrame
+    names: pd.DataFrame
+    shown: Shown | None = None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Begin and end [ns] of what is shown."""
+        return (self.shown.start, self.shown.end) if self.shown else (self.scan.began, self.scan.ended)
 
 
 # Names of columns are strings: with those of Arrow, a table of a few rows takes up to twice as long.
@@ -62,16 +86,20 @@ def analyze(path: Path | str) -> Analysis:
     states = intervals(reader, known, found)
     table = classify(stalls(reader, known, found, states), found)
     names = _names(reader.meta, known, found)
+    named_stalls = named(table, names)
+    begins = to_utc(reader.meta, table["start_ns"].to_numpy())
+    named_stalls.insert(list(named_stalls).index("start_ns"), "start_utc", begins)
     return Analysis(
         path=Path(path),
         meta=reader.meta,
         damage=reader.damage,
         scan=found,
-        intervals=_named(states, names),
-        stalls=_without(_named(table, names), reader.meta, known),
-        queues=_without(_queues(found, table, names), reader.meta, known),
-        flaps=_named(flaps(found, table), names).drop(columns=["queue", "name"]),
-        requests=_named(requests(found), names),
+        intervals=named(states, names),
+        stalls=_without(named_stalls, reader.meta),
+        queues=summarize_queues(reader.meta, found, stall_totals(table, ["queue"]), names),
+        flaps=named(flaps(found, table), names).drop(columns=["queue", "name"]),
+        requests=named(requests(found), names),
+        names=names,
     )
 
 
@@ -116,6 +144,8 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "complete": analysis.damage is None,
         "damage": analysis.damage,
         "reason": scan.reason,
+        "shown": _shown(analysis.shown),
+        "began_utc": to_utc(meta, np.array([scan.began]))[0].isoformat(),
         "began_ns": scan.began,
         "duration_ns": scan.ended - scan.began,
         "events": int(scan.batches[:, 2].sum()),
@@ -123,6 +153,20 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "lower_bounds": bool(scan.losses),
         **{name: records(largest(table, by)) for name, (table, by) in tables.items()},
         "left_out": {name: len(table) - LISTED for name, (table, _) in tables.items() if len(table) > LISTED},
+    }
+
+
+def _shown(shown: Shown | None) -> dict[str, Any] | None:
+    """Return the `shown` object of summary.json."""
+    if shown is None:
+        return None
+    return {
+        "devices": list(shown.devices) or None,
+        "queues": list(shown.queues) or None,
+        "start_ns": shown.start,
+        "end_ns": shown.end,
+        "shortest_ns": shown.shortest_ns,
+        "stalls_left_out": shown.left_out,
     }
 
 
@@ -135,7 +179,9 @@ def largest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """:return: the rows as JSON objects; what is not known is null."""
+    """:return: the rows as JSON objects; what is not known is null, times are ISO 8601."""
+    times = frame.select_dtypes("datetimetz")
+    frame = frame.assign(**{str(name): [time.isoformat() for time in times[name]] for name in times})
     return [
         {
             str(name): None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
@@ -164,16 +210,17 @@ def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.D
     return pd.DataFrame(rows, columns=columns).astype({"size": "Int64"})
 
 
-def _named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """:return: the frame with device, queue, name and driver in the place of the queue's index."""
     columns = names.drop(columns="size").reindex(frame["queue"]).set_axis(frame.index)
     return columns.join(frame.drop(columns="queue"))
 
 
-def _without(frame: pd.DataFrame, meta: Mapping[str, Any], known: Sequence[Driver]) -> pd.DataFrame:
+def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
     """:return: the frame; null is in it what only a hook could have told that was not attached."""
     core, _ = drivers.core()
-    for driver, traced in zip(known, meta["drivers"], strict=True):
+    for traced in meta["drivers"]:
+        driver = drivers.load(traced["name"])
         missing = {hook["program"] for hook in traced.get("hooks", []) if not hook.get("attached")}
         hooks = (hook for hook in (*core, *driver.hooks) if hook.program in missing)
         for name in {name for hook in hooks for name in hook.tells} & set(frame):
@@ -181,13 +228,14 @@ def _without(frame: pd.DataFrame, meta: Mapping[str, Any], known: Sequence[Drive
     return frame
 
 
-def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """:return: the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name."""
+def stall_totals(stalls: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return how many stalls of each class each queue had and how long they were [ns], as in its summary."""
     classes = {STALL: "stalls", BRIEF: "brief", RECONFIGURATION: "reconfigurations"}
-    classed = pd.crosstab(stalls["queue"], stalls["class"]).reindex(columns=list(classes), fill_value=0)
+    classed = stalls.groupby([*by, "class"]).size().unstack(fill_value=0)
+    classed = classed.reindex(columns=list(classes), fill_value=0).rename(columns=classes)
     times = (
         stalls[stalls["class"] != RECONFIGURATION]
-        .groupby("queue")
+        .groupby(by)
         .agg(
             stalled_ns=("duration_ns", "sum"),
             longest_ns=("duration_ns", "max"),
@@ -195,8 +243,17 @@ def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFra
             uncertain=("uncertain", "sum"),
         )
     )
-    by_queue = classed.rename(columns=classes).join(times)
-    frame = names.join(by_queue.reindex(names.index).fillna(0).astype(np.int64))
+    return classed.join(times).fillna(0).astype(np.int64)
+
+
+def summarize_queues(
+    meta: Mapping[str, Any], scan: Scan, totals: pd.DataFrame, names: pd.DataFrame
+) -> pd.DataFrame:
+    """Return the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name.
+
+    :param totals: by that index, of queues that stalled (stall_totals).
+    """
+    frame = names.join(totals.reindex(names.index, fill_value=0).astype(np.int64))
     frame[list(SUMS)] = scan.sums
     rare, table = scan.rare, queue_table(scan.queues)
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):
@@ -214,7 +271,7 @@ def _queues(scan: Scan, stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFra
         frame[f"gap_p{percent}_ns"] = pd.Series(gap, dtype="Int64").mask(scan.gaps.sum(axis=1) == 0)
     frame = frame.rename(columns={"gap_p100_ns": "gap_max_ns"})
     frame = frame[frame["queue"] != ALL_QUEUES]
-    return frame.sort_values(["device", "queue"], kind="stable")
+    return _without(frame.sort_values(["device", "queue"], kind="stable"), meta)
 
 
 def _percentile(gaps: NDArray[np.int64], percent: int) -> NDArray[np.int64]:

@@ -434,6 +434,29 @@ def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsa
     assert sink.end["end"] == {"reason": "duration"}
 
 
+@pytest.mark.parametrize(
+    ("duration", "command", "reason", "status"),
+    [(None, "exit 5", "command", 5), (0, "sleep 600", "duration", 128 + signal.SIGTERM)],
+)
+def test_trace_and_its_command_end_together(
+    rehearsal: list[str], duration: float | None, command: str, reason: str, status: int
+) -> None:
+    options = Options([VIRTIO_NET], duration=duration, command=["sh", "-c", command])
+    sink = Kept()
+    progress = session.run(
+        start.begin(options), lambda _: sink, lambda _: None, lambda _: rehearsal.append("ready")
+    )
+    assert (progress.reason, progress.status) == (reason, status)
+    assert sink.end["end"] == {"reason": reason}
+    assert rehearsal[-4:] == ["arm True", "ready", "arm False", "detach"]
+
+
+def test_command_is_looked_for_before_the_probes_are_compiled(rehearsal: list[str]) -> None:
+    with pytest.raises(UserError, match="there is no program 'nothing'"):
+        start.begin(Options([VIRTIO_NET], command=["nothing"]))
+    assert rehearsal == []
+
+
 def test_probes_come_off_when_a_display_fails(rehearsal: list[str]) -> None:
     def fail(_: Progress) -> None:
         raise ZeroDivisionError

@@ -162,3 +162,58 @@ def test_directory_that_cannot_be_made_is_one_sentence(run: Run, make_trace: Tra
     code, _, err = run("analyze", make_trace(), "-o", "/proc/none/out")
     assert code == 1
     assert err.startswith("toolkit: error: /proc/none") and "Traceback" not in err
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_filters_are_those_of_text_json_and_report(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8, queue=1)])
+    part = ("-d", "eth1", "-q", 1, "--from", 2.5, "--to", "1970-01-01T00:00:09", "--min-duration", 0.5)
+    said = "Shown: eth1, queue 1, from 2.500 s to 9.000 s (00:00:02 to 00:00:09 UTC), stalls of "
+    code, out, _ = run("analyze", trace, *part)
+    assert code == 0 and out.startswith(said) and "1 of 2 stalls left out. eth1 went deaf once" in out
+    found = json.loads(run("analyze", trace, *part, "--json", "-o", tmp_path / "out")[1])
+    assert found["verdict"].startswith(said)
+    assert found["shown"] == {
+        "devices": ["eth1"],
+        "queues": [1],
+        "start_ns": BEGAN + 5 * S // 2,
+        "end_ns": BEGAN + 9 * S,
+        "shortest_ns": S // 2,
+        "stalls_left_out": 1,
+    }
+    assert [each["start_ns"] for each in found["stalls"]] == [BEGAN + 7 * S]
+    assert [each["start_utc"] for each in found["stalls"]] == ["1970-01-01T00:00:07+00:00"]
+    assert found["began_utc"] == "1970-01-01T00:00:00+00:00"
+    assert pd.read_csv(tmp_path / "out" / "stalls.csv")["queue"].tolist() == [1]
+    assert run("analyze", trace, *part, "--html", tmp_path / "a.html", "--all")[0] == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "<h1>one stall of 1.000 s shown, 1 left out</h1>" in page
+    assert "-d eth1 -q 1 --from 2.5 --to 9 --min-duration 0.5 --all --html" in page
+    assert json.loads(run("analyze", trace, "--json")[1])["shown"] is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--from", "noon", "'noon' is no time: give seconds since the trace began, such as 3.5, or"),
+        ("--to", "nan", "'nan' is no time"),
+        ("--from", "1e300", "'1e300' is no time"),
+        ("--min-duration", "inf", "--min-duration is a number of seconds"),
+        ("-d", "eth7", "has no device 'eth7'; it has: eth1."),
+        ("--from", "10", "has nothing from 10.000 s to 10.000 s"),
+        ("--notebook", "a.ipynb", "--notebook shows the whole trace"),
+    ],
+)
+def test_filters_that_cannot_be_are_one_sentence(
+    run: Run, make_trace: Trace, option: str, value: str, sentence: str
+) -> None:
+    code, out, err = run("analyze", make_trace([window(1)]), "--from", "0", option, value)
+    assert (code, out) == (1, "")
+    assert sentence in err and err.count("\n") == 1
+
+
+def test_all_stalls_are_listed_if_wanted(run: Run, make_trace: Trace) -> None:
+    trace = make_trace(*(worker_stall(each, each + 0.5) for each in range(1, 31)), end=40)
+    for more, title in (((), "The 20 longest stalls of 30"), (("--all",), "Stalls")):
+        lines = run("analyze", trace, *more)[1].splitlines()
+        assert title in lines

@@ -61,6 +61,20 @@ def test_one_driver_that_can_be_traced_is_enough_if_none_was_named(
     assert run("doctor")[0] == 1
 
 
+def test_what_all_drivers_have_in_common_is_said_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _findings(monkeypatch, aoe=[GOOD, BAD, PARTLY], qlge=[GOOD, BAD])
+    assert run("doctor", "aoe", "qlge")[1].splitlines() == [
+        "all drivers",
+        "    ok  bcc: version 0.30.0",
+        "  fail  user: this needs root",
+        "        -> use sudo.",
+        "aoe: cannot be traced",
+        "  warn  devices: none is bound to this driver",
+        "        -> bring one up to see events",
+        "qlge: cannot be traced",
+    ]
+
+
 def test_json_has_the_findings_by_driver(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     _findings(monkeypatch, aoe=[GOOD], qlge=[PARTLY])
     code, out, _ = run("doctor", "aoe", "qlge", "--json")

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run, Trace, window
+from tests.conftest import BEGAN, Run, S, Trace, window
 from toolkit import extras
 
 
@@ -71,3 +72,18 @@ def test_a_missing_extra_is_named(run: Run, make_trace: Trace, monkeypatch: pyte
     code, _, err = run("export", make_trace(), "--perfetto", "-o", "/dev/null")
     assert code == 1
     assert "pip install '.[perfetto]'" in err
+
+
+def test_witness_goes_with_perfetto_and_is_not_written_over(
+    run: Run, make_trace: Trace, tmp_path: Path
+) -> None:
+    trace, target, file = make_trace([window(1)]), tmp_path / "a.pftrace", tmp_path / "w.json"
+    gap = {"start_ns": 2 * S, "duration_ns": S, "refused": 3}
+    clock = {"offset_ns": BEGAN, "error_ns": 0}
+    file.write_text(json.dumps({"device": "eth1", "gaps": [gap], "clock": clock}))
+    code, _, err = run("export", trace, "--witness", file)
+    assert code == 1 and "--witness goes with --perfetto" in err
+    code, _, err = run("export", trace, "--perfetto", "--witness", file, "-o", file, "--force")
+    assert code == 1 and "is read" in err
+    assert run("export", trace, "--perfetto", "--witness", file, "-o", target) == (0, "", "")
+    assert b"3 refused frames" in target.read_bytes()

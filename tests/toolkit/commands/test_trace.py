@@ -18,7 +18,7 @@ def progress(monkeypatch: pytest.MonkeyPatch) -> Progress:
     found = Progress(Live([load("virtio_net")], META["devices"]), devices=META["devices"], reason="duration")
     found.live.take(np.concatenate(worker_stall(2, 6)))
     found.events = 6
-    monkeypatch.setattr(start, "begin", lambda _: None)
+    monkeypatch.setattr(start, "begin", lambda options: options)
     monkeypatch.setattr(session, "run", lambda *_: found)
     return found
 
@@ -52,3 +52,29 @@ def test_the_last_metrics_are_of_the_end(run: Run, tmp_path: Path) -> None:
         'rx_stall_stalled_seconds_total{device="eth1",driver="virtio_net",queue="0"} 4.0'
         in (tmp_path / "rx.prom").read_text()
     )
+
+
+def test_what_follows_two_dashes_is_run_and_its_status_passed_on(
+    run: Run, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[start.Options] = []
+
+    def record(options: start.Options, *_: object) -> Progress:
+        asked.append(options)
+        return progress
+
+    monkeypatch.setattr(session, "run", record)
+    progress.status = 7
+    words = ("make", "-j2", "--", "-d", "eth9")
+    code, _, err = run("trace", "virtio_net", "-d", "eth1", "-o", "a.rxt", "--", *words)
+    assert code == 7
+    assert "Next: toolkit analyze" in err
+    assert (asked[0].devices, asked[0].command) == (["eth1"], list(words))
+    assert [driver.name for driver in asked[0].drivers] == ["virtio_net"]
+
+
+@pytest.mark.usefixtures("progress")
+def test_two_dashes_without_a_command_are_a_mistake(run: Run) -> None:
+    code, _, err = run("trace", "virtio_net", "-o", "a.rxt", "--")
+    assert code == 1
+    assert "-- is followed by nothing" in err

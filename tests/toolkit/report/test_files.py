@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Trace, failed, refilled, window, worker_stall
@@ -11,6 +12,7 @@ from toolkit.errors import UserError
 from toolkit.report import files, plots
 from toolkit.stalls import analysis as stalls
 from toolkit.stalls.analysis import analyze
+from toolkit.stalls.selection import Selection, select
 
 
 def test_the_tables_say_the_same(make_trace: Trace, tmp_path: Path) -> None:
@@ -59,6 +61,18 @@ def test_witness_has_the_longest_of_many_gaps(make_trace: Trace, monkeypatch: py
 def test_nothing_is_left_out_of_a_small_summary(make_trace: Trace) -> None:
     found = files.summary(analyze(make_trace([window(1)])), None, None)
     assert (found["left_out"], found["rest"]) == ({}, None)
+
+
+def test_parquet_has_units_and_what_it_is_of(make_trace: Trace, tmp_path: Path) -> None:
+    part = select(analyze(make_trace(worker_stall(2, 6))), Selection(shortest=9))
+    files.save(files.summary(part, None, None), part.stalls, tmp_path)
+    schema = pq.read_schema(tmp_path / "stalls.parquet")
+    units = {field.name: field.metadata[b"unit"].decode() for field in schema}
+    expected = {"start_ns": "ns", "starved_ns": "ns", "posted": "buffers", "packets": "packets", "queue": "1"}
+    assert units.items() >= expected.items()
+    about = json.loads(schema.metadata[b"rxt-summary"])
+    assert (about["shown"]["stalls_left_out"], about["kernel"]) == (1, "6.1.0-test")
+    assert "stalls" not in about
 
 
 def test_no_stall_is_a_table_without_rows(make_trace: Trace, tmp_path: Path) -> None:

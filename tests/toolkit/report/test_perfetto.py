@@ -3,6 +3,7 @@
 
 import functools
 import io
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,3 +193,23 @@ def test_times_can_be_laid_beside_other_traces(make_trace: Trace) -> None:
     snapshot = found.packets[0].clock_snapshot
     assert {each.clock_id: each.timestamp for each in snapshot.clocks} == {3: BEGAN, 1: 5, 6: 6}
     assert {p.timestamp_clock_id for p in found.packets if p.HasField("track_event")} == {3}
+
+
+def test_gaps_of_a_witness_are_a_track_of_its_device(make_trace: Trace, tmp_path: Path) -> None:
+    gaps = [(2, 3, 5), (4, 2, 1), (8, 1, 2)]
+    witness = {
+        "device": "eth1",
+        "gaps": [
+            {"start_ns": start * S, "duration_ns": length * S, "refused": refused}
+            for start, length, refused in gaps
+        ],
+        "clock": {"offset_ns": BEGAN, "error_ns": 0},
+    }
+    (tmp_path / "witness.json").write_text(json.dumps(witness))
+    found = _read(make_trace([window(1), *worker_stall(2, 6)]))
+    assert found.slices["witness: refused frames"] == [
+        (BEGAN + 2 * S, BEGAN + 6 * S, "6 refused frames", 0),
+        (BEGAN + 8 * S, BEGAN + 9 * S, "2 refused frames", 0),
+    ]
+    parent = found.tracks["witness: refused frames"].parent_uuid
+    assert parent == found.tracks["eth1 (virtio_net)"].uuid

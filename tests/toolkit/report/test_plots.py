@@ -16,6 +16,7 @@ from tests.conftest import BEGAN, META, S, Trace, window, worker_stall
 from toolkit.report import plots
 from toolkit.report.files import PLOTS
 from toolkit.stalls.analysis import Analysis, analyze
+from toolkit.stalls.selection import Selection, select
 from toolkit.stalls.witness import Witness
 from toolkit.trace.schema import Events
 
@@ -29,7 +30,7 @@ CASES: dict[str, list[Events]] = {
 
 TITLE = "virtio_net stock, kernel 6.1.0-test"
 AXES = {
-    "timeline": {"time since the trace began [s]", "buffers"},
+    "timeline": {"time since the trace began, at 1970-01-01 00:00:00.000 UTC [s]", "buffers"},
     "durations": {"duration of the stall", "stalls"},
     "poll_gaps": {"gap from the end of one to the next", "share of gaps at least so long [%]"},
     "time_spent": {"share of the stall's time [%]"},
@@ -45,7 +46,7 @@ TEXTS: dict[str, dict[str, set[str]]] = {
         "timeline": {"eth1 rx-0", "starved", "napi-off", "refill failed", "allocation failed"},
         "durations": {"Duration of the stalls (1)", "starved (1)", "one stall"},
         "poll_gaps": {"eth1 rx-0"},
-        "time_spent": {"eth1 rx-0, at 2.00 s: 4.000 s starved", "direct reclaim"},
+        "time_spent": {"eth1 rx-0, at 2.00 s (00:00:02 UTC): 4.000 s starved", "direct reclaim"},
     },
     "many": {
         "timeline": {"Posted receive buffers and stalls", "eth1 rx-0", "eth1 rx-1"},
@@ -200,3 +201,16 @@ def test_intervals_that_no_screen_tells_apart_are_drawn_as_one(make_trace: Trace
     start = pd.Series([BEGAN + S, BEGAN + S + 3_000_000, BEGAN + 5 * S])
     spans = plots._spans(start, start + 1_000_000, analysis)
     assert spans == [(1.0, 0.004), (5.0, 0.001)]
+
+
+def test_plots_of_a_part_say_so_and_end_where_it_does(make_trace: Trace) -> None:
+    analysis = analyze(make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8)]))
+    part = select(analysis, Selection(since=1.5, until=6.5))
+    said = "Shown: from 1.500 s to 6.500 s (00:00:01 to 00:00:06 UTC); 1 of 2 stalls left out."
+    timeline, gaps = plots.timeline(part), plots.poll_gaps(part)
+    assert timeline.axes[-1].get_xlim() == (1.5, 6.5)
+    assert said in " ".join(timeline.get_suptitle().split())
+    assert gaps.axes[0].get_title().startswith("Gaps between NAPI polls, in the whole trace\n")
+    assert said in " ".join(gaps.axes[0].get_title().split())
+    assert max(map(len, gaps.axes[0].get_title().splitlines())) <= 70
+    assert "Shown" not in plots.timeline(analysis).get_suptitle()

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import META, Trace, event, failed, note, window, worker_stall
 from toolkit.report import text
 from toolkit.stalls.analysis import analyze, summary
+from toolkit.stalls.selection import Selection, select
 from toolkit.trace.writer import TraceWriter
 
 
@@ -183,3 +184,78 @@ def test_a_terminal_shows_whole_numbers_with_units_or_none(
     assert "duration" in out and "[s]" in out and "4.000" in out
     assert max(map(len, out.splitlines())) <= width
     assert ("A wider terminal shows also: waiting [s]" in out) == (width < 200)
+
+
+CLOCK = META | {"clock": META["clock"] | {"realtime_ns": 1_769_860_790_000_000_000}}
+"""Began at 11:59:50 on 31 January 2026."""
+
+
+def test_stalls_have_the_time_of_a_log(make_trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
+    analysis = analyze(make_trace(worker_stall(2, 6), meta=CLOCK))
+    assert text.stall_table(analysis)["start [UTC]"].tolist() == ["11:59:52"]
+    text.render(analysis, None, terminal=False)
+    assert "\nRecorded from 2026-01-31 11:59:50 UTC on, for 10.0 s.\n" in capsys.readouterr().out
+    days = analyze(make_trace(worker_stall(2, 6), worker_stall(90_000, 90_001), meta=CLOCK, end=100_000))
+    assert text.stall_table(days)["start [UTC]"].tolist() == [
+        "2026-01-31 11:59:52",
+        "2026-02-01 12:59:50",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("selection", "verdict"),
+    [
+        (
+            Selection(["eth1"], [0], since=3, until=8.5),
+            "Shown: eth1, queue 0, from 3.000 s to 8.500 s (11:59:53 to 11:59:58 UTC); "
+            "1 of 3 stalls left out. eth1 went deaf 2 times in 5.5 s on queue 0, at most for 4.000 s ",
+        ),
+        (
+            Selection(shortest=3),
+            "Shown: stalls of 3.000 s and more; 2 of 3 stalls left out. eth1 went deaf once in 10.0 s ",
+        ),
+        (
+            Selection(shortest=5),
+            "Shown: stalls of 5.000 s and more; 3 of 3 stalls left out. No stall is in what is shown.",
+        ),
+        (Selection(since=0), "Shown: all; no stall left out. eth1 went deaf 3 times in 10.0 s on 2 queues"),
+    ],
+)
+def test_verdict_on_a_part_says_what_is_left_out(
+    make_trace: Trace, selection: Selection, verdict: str
+) -> None:
+    stalls = [window(1), *worker_stall(2, 6), *worker_stall(7, 8), *worker_stall(7, 9, queue=1)]
+    assert text.verdict(select(analyze(make_trace(stalls, meta=CLOCK)), selection)).startswith(verdict)
+
+
+def test_no_stall_in_a_part_of_a_trace_that_has_none(make_trace: Trace) -> None:
+    part = select(analyze(make_trace([window(1)])), Selection(until=2))
+    assert text.verdict(part).endswith(
+        "no stall left out. No stall: eth1 never went deaf in 2.0 s (40 packets on 2 queues)."
+    )
+
+
+def test_part_of_a_trace_that_breaks_off_proves_no_absence(make_trace: Trace) -> None:
+    path = make_trace(worker_stall(1, 2), [window(4)])
+    path.write_bytes(path.read_bytes()[:-1500])
+    assert text.verdict(select(analyze(path), Selection(since=3))).endswith(
+        "1 of 1 stalls left out. The trace breaks off after 3.3 s: what happened later is not known. "
+        "No stall is in what is shown."
+    )
+
+
+def test_all_stalls_are_listed_if_wanted(make_trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
+    batches = [worker_stall(each, each + 0.01 * each) for each in range(1, 31)]
+    analysis = analyze(make_trace(*batches, end=40))
+    assert len(text.stall_table(analysis, None)) == 30
+    for rows, title in ((text.LISTED, "\nThe 20 longest stalls of 30\n"), (None, "\nStalls\n")):
+        text.render(analysis, {"sentence": "The witness agrees."}, terminal=False, rows=rows)
+        assert title in capsys.readouterr().out
+
+
+def test_witness_of_a_part_is_of_the_whole_trace(
+    make_trace: Trace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = select(analyze(make_trace(worker_stall(2, 6))), Selection(since=1))
+    text.render(part, {"sentence": "The witness agrees."}, terminal=False)
+    assert capsys.readouterr().out.endswith("\nOf the whole trace: The witness agrees.\n")

@@ -8,7 +8,7 @@ import pytest
 import toolkit
 from tests.conftest import BEGAN, META, MS, S, Trace, event, note, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.report import plots, text, trace_page
+from toolkit.report import plots, trace_page
 from toolkit.trace.writer import TraceWriter
 
 
@@ -38,10 +38,9 @@ def test_page_of_a_trace_has_stalls_causes_and_queues(make_trace: Trace) -> None
 
 
 def test_page_says_what_it_does_not_list(make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "LISTED", 1)
     monkeypatch.setattr(trace_page, "CAUSES", 1)
     events = [*worker_stall(2, 6), event("napi_off", 7, queue=1, ifindex=9, flags="in_worker")]
-    page = trace_page.render(toolkit.read(make_trace(events)))
+    page = trace_page.render(toolkit.read(make_trace(events)), rows=1)
     assert "<h2>Stalls: the 1 longest, 1 more are not listed</h2>" in page
     assert "<code>toolkit analyze TRACE -o DIR</code> writes them to stalls.csv and stalls.parquet." in page
     assert "1 more causes took less time." in page
