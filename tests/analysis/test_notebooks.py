@@ -59,7 +59,7 @@ def test_notebook_runs_where_nothing_happened(driver: str, what: str, make_trace
     trace = make_trace([window(1)] if what == "no stall" else [], meta=meta)
     file = trace.with_suffix(".ipynb")
     assert run("analyze", trace, "--notebook", file)[::2] == (0, "")
-    assert "No stall was seen" in file.read_text() or "No stall: " in file.read_text()
+    assert "no stall was seen" in file.read_text() or "No stall: " in file.read_text()
     code, _, err = run("analyze", trace, "--notebook", file)
     assert code == 1 and "--force" in err
 
