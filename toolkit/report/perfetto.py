@@ -22,6 +22,8 @@ _CLOCKS = {
     "boottime_ns": proto.BUILTIN_CLOCK_BOOTTIME,
 }
 _COUNTED = {"packets": "packets", "polls": "polls", "irqs": "interrupts", "failed": "failed refills"}
+MOST_TID = 1 << 22
+"""No thread of Linux has a greater number (PID_MAX_LIMIT, include/linux/threads.h)."""
 _TOLD = (
     "class",
     "cause",
@@ -229,7 +231,7 @@ def _posted(events: pd.DataFrame) -> list[tuple[int, int]]:
 def _counts(events: pd.DataFrame, column: str, began: int) -> list[tuple[int, int]]:
     """:return: [ns] the begin of each 10 ms, and how many there were; 0 where nothing follows."""
     step = (events["start"] - began) // WINDOW_NS
-    sums = events.groupby(step)[column].sum()
+    sums = events.groupby(step)[column].sum().astype(np.int64)
     ends = sums.index[~np.isin(sums.index + 1, sums.index)] + 1
     values = pd.concat([sums, pd.Series(0, ends)]).sort_index()
     return list(zip(values.index * WINDOW_NS + began, values, strict=True))
@@ -240,7 +242,7 @@ def _write_threads(writer: _Writer, events: pd.DataFrame) -> None:
     flags = events["flags"].str.contains
     process = flags("process").astype(bool)
     own = events[(process & (events["kind"] != "alloc_fail")) | (events["kind"] == "reclaim")]
-    for tid, mine in own[own["tid"] > 0].groupby("tid"):
+    for tid, mine in own[own["tid"].between(1, MOST_TID)].groupby("tid"):
         worker = bool(flags("in_worker").reindex(mine.index).any())
         name = "refill worker" if worker else "refilling thread"
         writer.slices(name, _calls(mine), tid=int(str(tid)))

@@ -146,6 +146,12 @@ def test_a_thread_has_its_worker_refill_and_reclaim_inside_one_another(make_trac
     assert found.tracks["refill worker 7"].thread.tid == 7
 
 
+@pytest.mark.parametrize(("tid", "shown"), [(perfetto.MOST_TID, True), (perfetto.MOST_TID + 1, False)])
+def test_a_number_that_no_thread_has_is_no_thread(tid: int, shown: bool, make_trace: Trace) -> None:
+    found = _read(make_trace([refilled(2, dur=S, tid=tid), refilled(4, dur=S, tid=tid)]))
+    assert any(track.thread.tid == tid for track in found.tracks.values()) == shown
+
+
 def test_failures_and_single_interrupts_are_instants(make_trace: Trace) -> None:
     events = [event("alloc_fail", 2, gfp=0xA20, order=1), failed(2.5), event("irq", 3, irqs=1)]
     found = _read(make_trace(events))
