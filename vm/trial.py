@@ -119,7 +119,6 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     files = Files(out / "trace.rxt", out / "witness.json", out / "phases.json", out / "trial.log")
     guest.ssh(f"sudo rm -rf {_THERE} && mkdir {_THERE}", check=True, timeout=60)
-    guest.limit_swap(True)
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(files.log.open("w"))
         path = f"{_THERE}/trace.rxt"
@@ -137,6 +136,7 @@ def run(
                     _scenario(guest, scenario)
                 time.sleep(seconds)
                 # All is over: what was swapped out is to come back soon.
+                stack.callback(guest.limit_swap, True)
                 guest.limit_swap(False)
             then()
             if running:
