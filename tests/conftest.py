@@ -212,3 +212,24 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(stopped.value.code or 0), *capsys.readouterr()
 
     return toolkit
+
+
+# Here, since this file is read also where pytest-xdist leaves the tests to its workers.
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print each scenario that was run again on a machine, of all workers."""
+    done = [
+        report
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "teardown" and report.nodeid.startswith("tests/machine/")
+    ]
+    repeats = [
+        f"{report.nodeid}: {value}"
+        for report in done
+        for name, value in report.user_properties
+        if name == "repeat"
+    ]
+    if done:
+        terminalreporter.write_sep("=", f"scenarios that were run again: {len(repeats)}")
+    for line in repeats:
+        terminalreporter.write_line(line)

@@ -56,18 +56,3 @@ def lab(
 def machine(lab: Lab, request: pytest.FixtureRequest) -> guest.Guest:
     """The machine that the test names."""
     return lab.boot(_kinds(request.node)[0])
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print each scenario that was run again, of all workers."""
-    repeats = [
-        f"{report.nodeid}: {value}"
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if getattr(report, "when", "") == "teardown"
-        for name, value in report.user_properties
-        if name == "repeat"
-    ]
-    terminalreporter.write_sep("=", f"scenarios that were run again: {len(repeats)}")
-    for line in repeats:
-        terminalreporter.write_line(line)
