@@ -6,6 +6,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,9 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in PROBES.glob("*/driver.toml"))
 
 
+@cache
 def load(name: str) -> Driver:
-    """One driver by name.
+    """Return one driver by name; its file is read once.
 
     :raises UserError: if there is no such driver.
     """
@@ -170,8 +172,9 @@ def load(name: str) -> Driver:
     )
 
 
+@cache
 def core() -> tuple[tuple[Hook, ...], tuple[Field, ...]]:
-    """The hooks and the fields of core.c, which every driver has."""
+    """Return the hooks and the fields of core.c, which every driver has; the file is read once."""
     with (PROBES / "core.toml").open("rb") as file:
         table = tomllib.load(file)
     return _hooks(table), _fields(table)
