@@ -87,7 +87,7 @@ def test_patched_survives_and_leaks_nothing(lab: Lab, kind: str, tmp_path: Path)
 
 
 def memory(machine: guest.Guest) -> tuple[int, int]:
-    """:return: [bytes] that are free or would be at once, and skbs in use; with nothing cached.
+    """Return the bytes that are free or would be at once, and the skbs in use; with nothing cached.
 
     After `knob`, which raises vm.min_free_kbytes, the CPUs keep up to 40 MiB of free pages to themselves.
     """

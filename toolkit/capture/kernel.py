@@ -45,7 +45,7 @@ def module_identity(module: str) -> int | None:
 
 
 def has_btf(module: str) -> bool:
-    """:return: whether a module has types of its own; one that is built in has none."""
+    """Tell whether a module has types of its own; one that is built in has none."""
     return (BTF / module).exists()
 
 
@@ -125,12 +125,12 @@ def _over(pattern: str) -> list[Path]:
 
 
 def netns() -> int:
-    """:return: the inode number of this process's network namespace, which tells it from others."""
+    """Return the inode number of this process's network namespace, which tells it from others."""
     return Path("/proc/self/ns/net").stat().st_ino
 
 
 def namespaces() -> dict[str, int]:
-    """:return: name -> inode number of the network namespaces that have a name (ip-netns(8))."""
+    """Return name -> inode number of the network namespaces that have a name (ip-netns(8))."""
     return {path.name: path.stat().st_ino for path in sorted(NETNS.glob("*"))}
 
 

@@ -217,7 +217,7 @@ def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
-    """:return: the frame; null is in it what only a hook could have told that was not attached."""
+    """Return the frame, with null for what only a hook could have told that was not attached."""
     core, _ = drivers.core()
     for traced in meta["drivers"]:
         driver = drivers.load(traced["name"])

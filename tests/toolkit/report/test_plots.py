@@ -162,7 +162,7 @@ def test_the_bars_are_shares_of_the_stalls(make_trace: Trace) -> None:
 
 
 def _ticks(axis: Axis) -> list[str]:
-    """:return: the labels of those ticks of an axis that are in view."""
+    """Return the labels of those ticks of an axis that are in view."""
     low, high = axis.get_view_interval()
     axis.figure.draw_without_rendering()  # type: ignore[union-attr]
     places = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)

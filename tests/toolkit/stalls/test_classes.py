@@ -10,7 +10,7 @@ from toolkit.trace.schema import Events
 
 
 def called(at: float, end: float) -> list[Events]:
-    """:return: what a worker does that no failed refill called."""
+    """Return what a worker does that no failed refill called."""
     return worker_stall(at, end)[2:]
 
 
