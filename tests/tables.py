@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every table of every recorded trace, as files that a change can be compared by.
+
+    python -m tests.tables out/before
+    … change something …
+    python -m tests.tables out/after && diff -r out/before out/after
+
+A change that is to alter no number leaves both the same.
+"""
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+
+import toolkit
+from toolkit.report import text
+
+RECORDINGS = Path(__file__).parent / "data"
+
+
+def write(out: Path) -> list[Path]:
+    """Write the tables of each recording below tests/data, its text and its summary.
+
+    :param out: a folder, made if it is not there; each recording has its own in it.
+    :return: the recordings.
+    """
+    recordings = sorted(RECORDINGS.rglob("*.rxt"))
+    for path in recordings:
+        folder = out / path.relative_to(RECORDINGS).with_suffix("")
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = (path.with_name(name) for name in ("witness.json", "phases.json"))
+        trace = toolkit.read(path, *(file if file.exists() else None for file in beside))
+        tables = {"stalls": trace.stalls, "queues": trace.queues, "states": trace.states}
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False)
+        summary = {name: value for name, value in trace.summary.items() if name != "toolkit"}
+        (folder / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
+        with (folder / "text").open("w") as file, contextlib.redirect_stdout(file):
+            text.render(trace.analysis, trace.agreement, terminal=False)
+    return recordings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("out", type=Path)
+    print(f"{len(write(parser.parse_args().out))} recordings")
+
+
+if __name__ == "__main__":
+    main()
