@@ -29,8 +29,11 @@ def write(out: Path) -> list[Path]:
     for path in recordings:
         folder = out / path.relative_to(RECORDINGS).with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
-        beside = (path.with_name(name) for name in ("witness.json", "phases.json"))
-        trace = toolkit.read(path, *(file if file.exists() else None for file in beside))
+        witness, phases = (
+            file if file.exists() else None
+            for file in (path.with_name("witness.json"), path.with_name("phases.json"))
+        )
+        trace = toolkit.read(path, witness, phases)
         tables = {"stalls": trace.stalls, "queues": trace.queues, "states": trace.states}
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
