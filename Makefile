@@ -55,6 +55,7 @@ check: .venv/stamp ## lint, types and unit tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 	$(PYTHON) -m pytest -q -n auto -m '$(UNIT)' --ignore=tests/machine --ignore=tests/browser
 
 test: setup-test check ## everything, with machines: a quarter of an hour without KVM

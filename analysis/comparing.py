@@ -28,9 +28,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import toolkit
+from toolkit.compare.comparison import compare
 from toolkit.report import distributions, plots
 from toolkit.report.comparison import metric_table
-from toolkit.stalls.comparison import compare
 
 # %matplotlib inline
 plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})

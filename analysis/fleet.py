@@ -31,7 +31,7 @@ import pandas as pd
 import toolkit
 from toolkit.errors import UserError
 from toolkit.report import plots
-from toolkit.stalls.runs import TraceSet
+from toolkit.runs import TraceSet
 
 # %matplotlib inline
 plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from toolkit.compare.comparison import set_aside
+from toolkit.compare.metrics import METRICS
+from toolkit.compare.statistics import ALPHA, measure
+from toolkit.compare.verdict import IMPROVED, WORSE, decide
 from toolkit.errors import UserError
-from toolkit.stalls.comparison import set_aside
-from toolkit.stalls.metrics import METRICS
-from toolkit.stalls.runs import read_runs
-from toolkit.stalls.statistics import ALPHA, measure
-from toolkit.stalls.verdict import IMPROVED, WORSE, decide
+from toolkit.runs import read_runs
 
 SEED = 0
 ROUNDS = 400

@@ -58,8 +58,8 @@ class Generator:
     """A BPF program on getppid, which nothing else here calls: BURST records a call."""
 
     def __init__(self) -> None:
-        from toolkit import PROBES
         from toolkit.capture import program
+        from toolkit.paths import PROBES
 
         self.bpf = program.bcc().BPF(
             text=PROGRAM, cflags=[f"-I{PROBES}", f"-DPAGES={PAGES}", f"-DBURST={BURST}"]

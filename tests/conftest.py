@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from toolkit import cli, reading
+from toolkit import cli, traces
 from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
+from toolkit.runs import COLUMNS
 from toolkit.stalls.analysis import Analysis, analyze
-from toolkit.stalls.runs import COLUMNS
 from toolkit.trace.schema import EVENT, FORMAT, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -191,7 +191,7 @@ def shared_analyses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         return analyze(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "analyze", analyze_once)
+        patch.setattr(traces, "analyze", analyze_once)
         yield unchanged
 
 

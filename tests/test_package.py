@@ -72,7 +72,7 @@ def test_recorder_requirements_are_dependencies() -> None:
     assert set(_recorder_requirements()) < set(_dependencies())
 
 
-@pytest.mark.parametrize("module", ["capture.start", "capture.session", "capture.recent", "trace.writer"])
+@pytest.mark.parametrize("module", ["capture.start", "capture.session", "live.recent", "trace.writer"])
 def test_recorder_needs_no_other_package(module: str) -> None:
     done = _run_recorder(f"import toolkit.{module}")
     assert done.returncode == 0, done.stderr

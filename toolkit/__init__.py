@@ -10,16 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.version import __version__
+
 if TYPE_CHECKING:
-    from toolkit.reading import Trace
-    from toolkit.stalls.runs import TraceSet
+    from toolkit.runs import TraceSet
     from toolkit.stalls.selection import Selection
+    from toolkit.traces import Trace
 
-__version__ = "0.1.0"
-
-_HERE = Path(__file__).resolve().parent
-#: Where the probes are: inside the package when installed, beside it in a checkout.
-PROBES = _HERE / "probes" if (_HERE / "probes").is_dir() else _HERE.parent / "probes"
+__all__ = ["__version__", "read", "read_set"]
 
 
 def read(
@@ -38,7 +36,7 @@ def read(
     :raises UserError: if it is not a trace, or of a newer format.
     """
     # Not at the top: pandas takes a second.
-    from toolkit.reading import read
+    from toolkit.traces import read
 
     return read(path, witness, phases, selection)
 
@@ -51,6 +49,6 @@ def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) 
     :return: a sequence of traces, with `stalls` and `queues` of all, and `runs`, a row for each.
     :raises UserError: if there is none, or something that is not one.
     """
-    from toolkit.stalls.runs import read_set
+    from toolkit.runs import read_set
 
     return read_set(*paths, say=say)

@@ -9,11 +9,11 @@ import typer
 from typer._completion_classes import completion_init
 from typer.completion import install_callback, show_callback
 
-import toolkit
 from toolkit.completion import Shell
 from toolkit.errors import UserError
 from toolkit.extras import missing
 from toolkit.printable import printable
+from toolkit.version import __version__
 
 app = typer.Typer(
     name="toolkit",
@@ -31,7 +31,7 @@ COMMANDS = ("trace", "watch", "doctor", "drivers", "info", "pack", "analyze", "c
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"toolkit {toolkit.__version__}")
+        typer.echo(f"toolkit {__version__}")
         raise typer.Exit
 
 

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from toolkit import PROBES
 from toolkit.errors import UserError
 from toolkit.event import KIND
+from toolkit.paths import PROBES
 
 POSTED = "posted receive buffers"
 """What most drivers' queues hold."""

@@ -7,7 +7,7 @@ Imports nothing that takes long: the registry of drivers and the loader of the p
 import re
 from typing import NamedTuple
 
-from toolkit import PROBES
+from toolkit.paths import PROBES
 
 _DEFINE = re.compile(r"#define RXT_([A-Z_]+) (0x[0-9a-f]+|\d+)(?:ULL)?")
 _ENUMERATOR = re.compile(r"\tRXT_([A-Z_]+) = (\d+),\t+/\* (\[posted\] )?.+ \*/")

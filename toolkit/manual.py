@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-import toolkit
 from toolkit.cli import app
+from toolkit.version import __version__
 
 _SECTIONS = {"Exits with": "EXIT STATUS", "Example:": "EXAMPLE"}
 
@@ -78,7 +78,7 @@ def _page(
         )
     lines = [
         r".\" SPDX-License-Identifier: GPL-2.0-only",
-        rf'.TH {name.upper()} 1 "" "toolkit {toolkit.__version__}" "rx-stall toolkit"',
+        rf'.TH {name.upper()} 1 "" "toolkit {__version__}" "rx-stall toolkit"',
         ".SH NAME",
         rf"{name} \- {_text(first[0].lower() + first[1:].rstrip('.'))}",
         ".SH SYNOPSIS",

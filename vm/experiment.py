@@ -21,11 +21,11 @@ from typing import Any
 import pandas as pd
 
 import toolkit
+from toolkit.compare import comparison
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.report import comparison as report
-from toolkit.stalls import comparison
-from toolkit.stalls.runs import read_runs
+from toolkit.runs import read_runs
 from vm import drivers, emulator, guest, image, machines, trial, variants
 from vm.cmd import cmd
 

@@ -13,10 +13,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from toolkit.compare.comparison import set_aside
+from toolkit.compare.metrics import heading, number, of_driver
 from toolkit.errors import UserError
-from toolkit.stalls.comparison import set_aside
-from toolkit.stalls.metrics import heading, number, of_driver
-from toolkit.stalls.runs import read_runs
+from toolkit.runs import read_runs
 from vm import drivers
 
 

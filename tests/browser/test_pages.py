@@ -9,9 +9,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 import toolkit
+from toolkit.compare.comparison import compare
 from toolkit.report import comparison as comparison_report
 from toolkit.report import trace_page
-from toolkit.stalls.comparison import compare
 
 DATA = Path(__file__).parent.parent / "data"
 STALLED = DATA / "virtio_net_variants" / "stock" / "001" / "trace.rxt"

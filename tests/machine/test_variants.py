@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.machine.harness.lab import Lab, assert_log_is_clean, failed
+from toolkit.runs import read_runs
 from toolkit.stalls.analysis import analyze
-from toolkit.stalls.runs import read_runs
 from vm import drivers, guest, trial
 
 PATHS = [

@@ -41,7 +41,7 @@ def test_ends_of_a_command_have_their_exit_codes(
     def fail(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("toolkit.reading.read", fail)
+    monkeypatch.setattr("toolkit.traces.read", fail)
     monkeypatch.setattr(sys, "argv", ["toolkit", "analyze", "a.rxt"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Run
-from toolkit import reading
+from toolkit import traces
 from toolkit.errors import UserError, already_there
 
 
@@ -21,6 +21,6 @@ def test_exit_code_of_a_mistake_is_that_of_the_command(
     def fail(_: Path) -> None:
         raise UserError("this is wrong.", code)
 
-    monkeypatch.setattr(reading, "TraceReader", fail)
+    monkeypatch.setattr(traces, "TraceReader", fail)
     (tmp_path / "a.rxt").touch()
     assert run("analyze", tmp_path / "a.rxt") == (code, "", "toolkit: error: this is wrong.\n")

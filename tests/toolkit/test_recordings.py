@@ -10,11 +10,11 @@ import pytest
 
 import toolkit
 from tests.conftest import DATA, Run
+from toolkit.compare import comparison
+from toolkit.compare.verdict import IMPROVED
 from toolkit.report import plots, text
-from toolkit.stalls import comparison
+from toolkit.runs import read_runs
 from toolkit.stalls.analysis import summary
-from toolkit.stalls.runs import read_runs
-from toolkit.stalls.verdict import IMPROVED
 from toolkit.stalls.witness import read_phases
 
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from toolkit import PROBES
 from toolkit.capture.btf import kernel_btf
 from toolkit.errors import UserError
+from toolkit.paths import PROBES
 
 #: bcc takes the kernel's source from here, if it is set.
 _VARIABLE = "BCC_KERNEL_SOURCE"

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit import PROBES
 from toolkit.capture import headers, kernel
 from toolkit.capture.btf import module_btf
 from toolkit.drivers import Driver, Hook, core
 from toolkit.errors import UserError
+from toolkit.paths import PROBES
 
 
 @dataclass(frozen=True)

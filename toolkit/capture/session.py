@@ -21,15 +21,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit import __version__
 from toolkit.capture import command, kernel, program
-from toolkit.capture.live import Live
 from toolkit.capture.ring import Ring, ledger
 from toolkit.capture.start import Options, Start
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
 from toolkit.trace.schema import EVENT, Events
+from toolkit.version import __version__
 
 #: Room for events that wait for the disk: as much as the kernel's ring, and so much at least.
 POOL_BYTES = 32 << 20
@@ -79,11 +78,10 @@ class Sink(Protocol):
 class Progress:
     """What a running trace can say of itself; counters only grow.
 
-    `blind` says why `live` counts no more, if what serves the display failed; the recording goes on.
+    `blind` says why the observer sees no more events, if it failed; the recording goes on.
     `status` is the exit status of the command that ran meanwhile, 0 without one.
     """
 
-    live: Live
     started: float = 0.0
     events: int = 0
     dropped: int = 0
@@ -97,6 +95,7 @@ class Progress:
 def run(
     start: Start,
     sink: Callable[[dict[str, Any]], Sink],
+    observe: Callable[[Events], object],
     show: Callable[[Progress], None],
     ready: Callable[[Progress], None],
     stop: threading.Event | None = None,
@@ -108,6 +107,7 @@ def run(
 
     :param start: what was found, and the program that is being compiled.
     :param sink: is given the JSON object of a trace, and makes what the batches go to.
+    :param observe: is given the events of each batch after they were written.
     :param show: is called about twice a second.
     :param ready: is called once, when everything is attached.
     :param stop: ends the trace, in the place of signals, where this is not the main thread.
@@ -119,7 +119,7 @@ def run(
     _check_layout(bpf)
     program.set_filters(bpf, start.chosen, options.queues)
 
-    progress = Progress(Live(options.drivers, devices), devices=devices)
+    progress = Progress(devices=devices)
     rotate = threading.Event()
     oom_score_adj = command.oom_score_adj()
     with contextlib.ExitStack() as stack:
@@ -134,7 +134,7 @@ def run(
             progress.devices = [*there, *gone]
             return sink(_meta(options, facts, progress.devices, attached) | {"headers": headers})
 
-        drain = _Drain(bpf, start.ring, begin, options.drivers, rotate, progress)
+        drain = _Drain(bpf, start.ring, begin, observe, options.drivers, rotate, progress)
         stack.push(drain.abandon)
         _survive()
         drain.start()
@@ -274,6 +274,7 @@ class _Drain:
 
     :param ring: size of the kernel's ring, in bytes.
     :param begin: makes what the batches go to, now.
+    :param observe: is given the events of each batch after they were written.
     :param drivers: those that are traced, in the order of their numbers in events.
     :param rotate: when it is set, `begin` makes what the batches that follow go to.
     """
@@ -283,12 +284,14 @@ class _Drain:
         bpf: Any,
         ring: int,
         begin: Callable[[], Sink],
+        observe: Callable[[Events], object],
         drivers: Sequence[Driver],
         rotate: threading.Event,
         progress: Progress,
     ) -> None:
         self._bpf = bpf
         self._begin = begin
+        self._observe = observe
         self._drivers = drivers
         self._rotate = rotate
         self._sink = begin()
@@ -422,7 +425,7 @@ class _Drain:
             self._put(windows[:used])
 
     def _put(self, events: Events) -> None:
-        """Write events, and only then let the display see them."""
+        """Write events, and only then let the observer see them."""
         places = events["kind"].astype(np.int64) * self._cpus + events["cpu"] % self._cpus
         counts = np.bincount(places, minlength=self._delivered.size)
         self._delivered += counts.reshape(self._delivered.shape)
@@ -430,7 +433,7 @@ class _Drain:
         self._sink.write(events, self._note() | self._new_devices(events))
         if not self._progress.blind:
             try:
-                self._progress.live.take(events)
+                self._observe(events)
             except Exception as error:
                 self._progress.blind = f"{type(error).__name__}: {error}"
 

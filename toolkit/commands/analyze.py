@@ -25,7 +25,7 @@ _LONGEST = 1e9
 """No trace has so many seconds."""
 
 if TYPE_CHECKING:
-    from toolkit.reading import Trace
+    from toolkit.traces import Trace
 
 _TRACE_HELP = "Trace files of `toolkit trace`, or directories that are searched for them (*.rxt), also below."
 _FROM_HELP = "Show only what ends after that: seconds since the trace began, or 2026-01-31T12:00:00 (UTC)."
@@ -103,7 +103,7 @@ def analyze(
     import toolkit
     from toolkit.report import files
     from toolkit.report.text import LISTED
-    from toolkit.stalls.runs import TraceSet, find_traces
+    from toolkit.runs import TraceSet, find_traces
     from toolkit.stalls.selection import EVERYTHING, Selection
 
     if not min_duration < _LONGEST:

@@ -46,11 +46,11 @@ def compare(
     Example: toolkit compare runs/unfixed runs/patched -o out --fail-on worse
     """
     import toolkit
+    from toolkit.compare import comparison
+    from toolkit.compare.verdict import CANNOT_SAY
     from toolkit.outputs import refuse_inputs
     from toolkit.report import comparison as report
     from toolkit.report.files import outputs, refuse_existing
-    from toolkit.stalls import comparison
-    from toolkit.stalls.verdict import CANNOT_SAY
 
     sets = [toolkit.read_set(path, say=_say) for path in (base, candidate)]
     refuse_inputs(

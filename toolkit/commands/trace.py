@@ -20,6 +20,7 @@ from toolkit import completion
 
 if TYPE_CHECKING:
     from toolkit.capture.session import Progress
+    from toolkit.live.queues import Live
 
 
 class Command(TyperCommand):
@@ -127,6 +128,7 @@ def trace(
     _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
     started = start.begin(options)
     from toolkit.capture import session
+    from toolkit.live.queues import Live
     from toolkit.trace.writer import TraceWriter
 
     parts = _parts(path)
@@ -138,25 +140,29 @@ def trace(
             _say(f"{written[-2]} is ended; the trace goes on in {written[-1]}.")
         return TraceWriter(written[-1], meta, force=force)
 
+    live = Live(drivers, started.devices)
     progress = session.run(
         started,
         begin,
-        partial(_show, metrics, quiet=bool(command)),
-        partial(_ready, metrics, command),
+        live.take,
+        partial(_show, live, metrics, quiet=bool(command)),
+        partial(_ready, live, metrics, command),
     )
     if metrics:
-        _write(progress, metrics)
+        _write(progress, live, metrics)
     if sys.stderr.isatty() and not command:
         print("\r\x1b[K", end="", file=sys.stderr)
     _say(
-        f"{path}: {progress.events:,} events, {progress.live.stalls} stalls begun, "
+        f"{path}: {progress.events:,} events, {live.stalls} stalls begun, "
         f"{progress.dropped} dropped; ended by {progress.reason}. "
         f"Next: toolkit analyze {' '.join(map(str, written))}"
     )
     if progress.blind:
         _say(f"warning: stalls were not counted to the end ({progress.blind}); the trace itself is whole.")
     if as_json:
-        print(json.dumps(_counted(path, progress) | {"files": [str(part) for part in written]}, indent=1))
+        print(
+            json.dumps(_counted(path, progress, live) | {"files": [str(part) for part in written]}, indent=1)
+        )
     if progress.status:
         raise typer.Exit(progress.status)
 
@@ -170,7 +176,7 @@ def _parts(path: Path) -> Iterator[Path]:
             yield part
 
 
-def _counted(path: Path, progress: Progress) -> dict[str, object]:
+def _counted(path: Path, progress: Progress, live: Live) -> dict[str, object]:
     """:return: what the trace has, in the words of docs/stalls.md; exactly it is what `analyze` says."""
     import time
 
@@ -194,7 +200,7 @@ def _counted(path: Path, progress: Progress) -> dict[str, object]:
                 "failed": queue.failed,
                 "packets": queue.packets,
             }
-            for (ifindex, number), queue in progress.live.queues.items()
+            for (ifindex, number), queue in live.queues.items()
         ],
     }
 
@@ -216,15 +222,15 @@ def _refuse_metrics(file: Path, *, force: bool) -> None:
         raise UserError(f"{file} exists and holds something else; give another name, or --force.")
 
 
-def _write(progress: Progress, metrics: Path) -> None:
-    from toolkit.capture.metrics import write
+def _write(progress: Progress, live: Live, metrics: Path) -> None:
+    from toolkit.live.prometheus import write
 
-    write(progress, metrics)
+    write(progress, live, metrics)
 
 
-def _ready(metrics: Path | None, command: Sequence[str], progress: Progress) -> None:
+def _ready(live: Live, metrics: Path | None, command: Sequence[str], progress: Progress) -> None:
     if metrics:
-        _write(progress, metrics)
+        _write(progress, live, metrics)
     for entry in progress.missing:
         _say(
             f"warning: {entry.hook.program} is not attached, "
@@ -235,20 +241,20 @@ def _ready(metrics: Path | None, command: Sequence[str], progress: Progress) -> 
     _say(f"tracing {names}; {until}.")
 
 
-def _show(metrics: Path | None, progress: Progress, *, quiet: bool) -> None:
+def _show(live: Live, metrics: Path | None, progress: Progress, *, quiet: bool) -> None:
     import time
 
     if metrics:
         # A file that grows old tells that it cannot be written; the trace goes on.
         with suppress(OSError):
-            _write(progress, metrics)
+            _write(progress, live, metrics)
     if quiet or not sys.stderr.isatty():
         return
     seconds = time.monotonic() - progress.started
     rate = progress.events / seconds if seconds > 0 else 0.0
     print(
         f"\r\x1b[K{seconds:6.0f} s  {progress.events:,} events ({rate:,.0f}/s)  "
-        f"{progress.live.stalls} stalls  {progress.dropped} dropped",
+        f"{live.stalls} stalls  {progress.dropped} dropped",
         end="",
         file=sys.stderr,
         flush=True,

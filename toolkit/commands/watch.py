@@ -16,10 +16,10 @@ import typer
 from toolkit import completion
 
 if TYPE_CHECKING:
-    from toolkit.capture.recent import Recent
     from toolkit.capture.session import Progress
     from toolkit.capture.start import Options
     from toolkit.drivers import Driver
+    from toolkit.live.recent import Recent
 
 
 def watch(
@@ -59,11 +59,12 @@ def watch(
 def _watch(options: Options) -> None:
     """Traces in a thread of its own, while the screen shows it."""
     from toolkit.capture import session, start
-    from toolkit.capture.recent import Recent
-    from toolkit.report.screen import LINES, Line, Screen, failures
+    from toolkit.live.queues import Live
+    from toolkit.live.recent import Recent
+    from toolkit.live.screen import LINES, Line, Screen, failures
 
     told: deque[Line] = deque(maxlen=LINES)
-    running: list[Progress] = []
+    running: list[tuple[Progress, Live]] = []
     errors: list[Exception] = []
     ready, stop = threading.Event(), threading.Event()
     kept: list[Recent] = []
@@ -72,13 +73,16 @@ def _watch(options: Options) -> None:
         kept.append(Recent(meta, lambda events: told.extend(failures(events, meta["gfp_flags"]))))
         return kept[0]
 
-    def begin(progress: Progress) -> None:
-        running.append(progress)
-        ready.set()
-
     def record() -> None:
         try:
-            session.run(start.begin(options), sink, lambda _: None, begin, stop)
+            started = start.begin(options)
+            live = Live(options.drivers, started.devices)
+
+            def begin(progress: Progress) -> None:
+                running.append((progress, live))
+                ready.set()
+
+            session.run(started, sink, live.take, lambda _: None, begin, stop)
         except Exception as error:
             errors.append(error)
         finally:
@@ -100,13 +104,13 @@ def _watch(options: Options) -> None:
     thread.start()
     ready.wait()
     if running and not stop.is_set():
-        Screen(options.drivers, running[0], lines, save, thread.is_alive).run(mouse=False)
+        Screen(options.drivers, *running[0], lines, save, thread.is_alive).run(mouse=False)
     stop.set()
     thread.join()
     if errors:
         raise errors[0]
-    for progress in running:
-        print(f"{progress.events:,} events, {progress.live.stalls} stalls, {progress.dropped} dropped.")
+    for progress, live in running:
+        print(f"{progress.events:,} events, {live.stalls} stalls, {progress.dropped} dropped.")
 
 
 def _loaded() -> list[Driver]:

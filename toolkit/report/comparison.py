@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from toolkit.compare.comparison import Comparison, summary
+from toolkit.compare.metrics import heading, number
+from toolkit.compare.verdict import finding
 from toolkit.english import count
 from toolkit.printable import printable
 from toolkit.report import distributions, page
 from toolkit.report.text import say, show
-from toolkit.stalls.comparison import Comparison, summary
-from toolkit.stalls.metrics import heading, number
-from toolkit.stalls.verdict import finding
 
 NAMES = ("comparison.json", "runs.csv", "report.html", "distributions.png", "distributions.svg")
 """What `compare -o` writes."""

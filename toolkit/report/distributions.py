@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
+from toolkit.compare.comparison import Comparison
+from toolkit.compare.verdict import finding
 from toolkit.english import count
 from toolkit.report.plots import STYLE, write
-from toolkit.stalls.comparison import Comparison
-from toolkit.stalls.verdict import finding
 
 # Told apart by colour, line and mark; where they coincide, the candidate lies in the base.
 _SETS: dict[str, dict[str, Any]] = {

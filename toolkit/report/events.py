@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
-from toolkit.stalls import gfp
+from toolkit.trace import gfp
 from toolkit.trace.reader import Columns, TraceReader
 from toolkit.trace.schema import EVENT, META_KEY, SCHEMA
 

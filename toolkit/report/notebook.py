@@ -13,11 +13,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-import toolkit
 from toolkit.errors import UserError, already_there
+from toolkit.paths import PROBES
 
 #: Where the notebooks are: inside the package when installed, beside it in a checkout.
-NOTEBOOKS = toolkit.PROBES.parent / "analysis"
+NOTEBOOKS = PROBES.parent / "analysis"
 
 FLEET = "fleet"
 """The notebook for several traces."""

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import toolkit
+from toolkit.compare.comparison import Comparison
+from toolkit.compare.statistics import RESAMPLES, SEED
 from toolkit.english import count
 from toolkit.report.text import WORDS
-from toolkit.stalls.comparison import Comparison
-from toolkit.stalls.statistics import RESAMPLES, SEED
+from toolkit.version import __version__
 
 
 def fill(template: str, **values: Any) -> str:
@@ -24,7 +24,7 @@ def fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.globals |= {"words": WORDS, "count": count}
-    return environment.get_template(template).render(toolkit=toolkit.__version__, **values)
+    return environment.get_template(template).render(toolkit=__version__, **values)
 
 
 def inline(drawing: str) -> str:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A trace for the Perfetto UI: what happened to each queue, and in which thread."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,10 @@ from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
 
 from toolkit import drivers
 from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
-from toolkit.reading import Trace
 from toolkit.stalls.witness import Witness
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
 
 _SEQUENCE = 1
 _CLOCKS = {

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What one trace shows, as one HTML page that needs nothing else."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,11 +15,13 @@ from toolkit import drivers
 from toolkit.english import count, cpus
 from toolkit.errors import already_there
 from toolkit.printable import printable
-from toolkit.reading import Trace
 from toolkit.report import page, plots, text
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import STALL
 from toolkit.trace.ledger import totals
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
 
 CAUSES = 50
 """As many causes are listed, the costliest."""

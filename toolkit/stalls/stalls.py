@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from toolkit.drivers import Driver
 from toolkit.event import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
-from toolkit.stalls import gfp, rules
+from toolkit.stalls import rules
 from toolkit.stalls.marks import Marks, QueueTable, last_until, look_up, queue_table, spread
 from toolkit.stalls.scan import SUMS, Scan
+from toolkit.trace import gfp
 from toolkit.trace.reader import Columns, TraceReader
 
 _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import PROBES
 from toolkit.capture import headers
 from toolkit.errors import UserError
+from toolkit.paths import PROBES
 
 
 @pytest.mark.parametrize(

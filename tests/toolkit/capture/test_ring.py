@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.toolkit.capture.ring_memory import PAGE, RECORD, KernelRing, Ledger, numbered
-from toolkit import PROBES
 from toolkit.capture.ring import Ring, ledger
+from toolkit.paths import PROBES
 from toolkit.trace.schema import EVENT
 
 

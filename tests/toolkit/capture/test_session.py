@@ -12,12 +12,10 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from tests.conftest import META
 from tests.toolkit.capture.ring_memory import PAGE, RECORD, KernelRing, Ledger, Queues, numbered
 from tests.toolkit.capture.test_start import DEVICES
 from toolkit import drivers
 from toolkit.capture import kernel, program, session, start
-from toolkit.capture.live import Live
 from toolkit.capture.program import Attached
 from toolkit.capture.session import Progress
 from toolkit.capture.start import Options
@@ -73,13 +71,22 @@ class Machine:
         self.ledger = Ledger(CPUS, KINDS)
         self.queues = Queues()
         self.rotate = threading.Event()
-        self.progress = Progress(Live([VIRTIO_NET], META["devices"]), reason="duration")
+        self.progress = Progress(reason="duration")
+        self.observe: Callable[[Events], object] = lambda _: None
 
     def drain(self, *sinks: session.Sink) -> session._Drain:
         maps = {"events": self.ring, "ledger": self.ledger, "queues": self.queues}
         following = iter(sinks)
         ring = RING_PAGES * PAGE
-        return session._Drain(maps, ring, lambda: next(following), [VIRTIO_NET], self.rotate, self.progress)
+        return session._Drain(
+            maps,
+            ring,
+            lambda: next(following),
+            lambda events: self.observe(events),
+            [VIRTIO_NET],
+            self.rotate,
+            self.progress,
+        )
 
 
 @pytest.fixture
@@ -209,11 +216,11 @@ def test_trace_goes_on_in_the_next_file_and_each_event_is_in_one(machine: Machin
     assert [sink.end["end"]["reason"] for sink in (first, second)] == ["rotated", "duration"]
 
 
-def test_display_that_fails_ends_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_display_that_fails_ends_nothing(machine: Machine) -> None:
     def fail(_: Events) -> None:
         raise ZeroDivisionError("of the display")
 
-    monkeypatch.setattr(machine.progress.live, "take", fail)
+    machine.observe = fail
     sink = Kept()
     drain = machine.drain(sink)
     drain.start()
@@ -319,7 +326,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def _wait(*, duration: float | None = None, stop: threading.Event | None = None, failed: bool = False) -> str:
     """Return the reason for which a trace ended, once it was shown."""
-    progress = Progress(Live([VIRTIO_NET], []))
+    progress = Progress()
     shown: list[Progress] = []
     drain: Any = SimpleNamespace(failed=OSError() if failed else None)
     options = Options([VIRTIO_NET], duration=duration)
@@ -416,6 +423,7 @@ def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsa
         start.begin(Options([VIRTIO_NET], ["eth2"], [2], duration=0)),
         open_sink,
         lambda _: None,
+        lambda _: None,
         lambda progress: rehearsal.append(f"ready, {len(progress.missing)} missing"),
     )
     assert rehearsal == [
@@ -444,7 +452,11 @@ def test_trace_and_its_command_end_together(
     options = Options([VIRTIO_NET], duration=duration, command=["sh", "-c", command])
     sink = Kept()
     progress = session.run(
-        start.begin(options), lambda _: sink, lambda _: None, lambda _: rehearsal.append("ready")
+        start.begin(options),
+        lambda _: sink,
+        lambda _: None,
+        lambda _: None,
+        lambda _: rehearsal.append("ready"),
     )
     assert (progress.reason, progress.status) == (reason, status)
     assert sink.end["end"] == {"reason": reason}
@@ -462,5 +474,7 @@ def test_probes_come_off_when_a_display_fails(rehearsal: list[str]) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        session.run(start.begin(Options([VIRTIO_NET])), lambda _: Kept(), lambda _: None, fail)
+        session.run(
+            start.begin(Options([VIRTIO_NET])), lambda _: Kept(), lambda _: None, lambda _: None, fail
+        )
     assert rehearsal[-2:] == ["arm False", "detach"]

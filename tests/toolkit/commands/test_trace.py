@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.conftest import META, Run, worker_stall
 from toolkit.capture import session, start
-from toolkit.capture.live import Live
 from toolkit.capture.session import Progress
-from toolkit.drivers import load
+from toolkit.trace.schema import Events
 
 
 @pytest.fixture
 def progress(monkeypatch: pytest.MonkeyPatch) -> Progress:
     """What a trace had when it ended; recording one is tested on machines."""
-    found = Progress(Live([load("virtio_net")], META["devices"]), devices=META["devices"], reason="duration")
-    found.live.take(np.concatenate(worker_stall(2, 6)))
-    found.events = 6
-    monkeypatch.setattr(start, "begin", lambda options: options)
-    monkeypatch.setattr(session, "run", lambda *_: found)
+    found = Progress(events=6, devices=META["devices"], reason="duration")
+
+    def run(_start: object, _sink: object, observe: Callable[[Events], object], *_: object) -> Progress:
+        observe(np.concatenate(worker_stall(2, 6)))
+        return found
+
+    monkeypatch.setattr(start, "begin", lambda _: SimpleNamespace(devices=META["devices"]))
+    monkeypatch.setattr(session, "run", run)
     return found
 
 
@@ -59,11 +63,11 @@ def test_what_follows_two_dashes_is_run_and_its_status_passed_on(
 ) -> None:
     asked: list[start.Options] = []
 
-    def record(options: start.Options, *_: object) -> Progress:
+    def begin(options: start.Options) -> SimpleNamespace:
         asked.append(options)
-        return progress
+        return SimpleNamespace(devices=META["devices"])
 
-    monkeypatch.setattr(session, "run", record)
+    monkeypatch.setattr(start, "begin", begin)
     progress.status = 7
     words = ("make", "-j2", "--", "-d", "eth9")
     code, _, err = run("trace", "virtio_net", "-d", "eth1", "-o", "a.rxt", "--", *words)

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from tests.conftest import runs_of
+from toolkit.compare.comparison import Comparison, compare, summary
 from toolkit.report import comparison as report
 from toolkit.report import distributions, page
-from toolkit.stalls.comparison import Comparison, compare, summary
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 

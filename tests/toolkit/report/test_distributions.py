@@ -8,8 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from tests.conftest import S, runs_of
+from toolkit.compare.comparison import compare
 from toolkit.report import distributions
-from toolkit.stalls.comparison import compare
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 

@@ -2,9 +2,9 @@
 import re
 
 from tests.conftest import runs_of
+from toolkit.compare.comparison import compare
 from toolkit.report import page
 from toolkit.report.comparison import metric_table
-from toolkit.stalls.comparison import compare
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 SVG = '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg><path/></svg>'

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-import toolkit
+from toolkit.compare.metrics import Metric, of_driver
+from toolkit.compare.statistics import ALPHA, RESAMPLES, SEED, measure
+from toolkit.compare.verdict import Side, judge
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import records
-from toolkit.stalls.metrics import Metric, of_driver
-from toolkit.stalls.statistics import ALPHA, RESAMPLES, SEED, measure
-from toolkit.stalls.verdict import Side, judge
+from toolkit.version import __version__
 
 LONGER = 1.1
 """Runs that last longer than the other set's by more than this factor are worth a remark."""
@@ -106,7 +106,7 @@ def summary(found: Comparison) -> dict[str, Any]:
     aside = found.runs[found.runs["set_aside"].notna()]
     return {
         "format": 1,
-        "toolkit": toolkit.__version__,
+        "toolkit": __version__,
         "driver": found.driver,
         "kernel": found.kernel,
         "scenario": found.scenario,

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import S, runs_of
-from toolkit.stalls.statistics import measure
-from toolkit.stalls.verdict import CANNOT_SAY, IMPROVED, NO_DIFFERENCE, WORSE, Side, decide, judge
+from toolkit.compare.statistics import measure
+from toolkit.compare.verdict import CANNOT_SAY, IMPROVED, NO_DIFFERENCE, WORSE, Side, decide, judge
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 SPIN = [each * S for each in range(1, 6)]

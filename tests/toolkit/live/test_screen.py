@@ -13,11 +13,11 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
-from toolkit.capture.live import Live, Queue
 from toolkit.capture.session import Progress
 from toolkit.drivers import load
 from toolkit.errors import UserError
-from toolkit.report.screen import Line, Screen, bar, failures
+from toolkit.live.queues import Live, Queue
+from toolkit.live.screen import Line, Screen, bar, failures
 
 Script = Callable[[Screen, Pilot[None]], Awaitable[None]]
 
@@ -35,11 +35,12 @@ class Shown:
     ) -> None:
         driver = load(name)
         self.at = BEGAN + 10 * S
-        self.progress = Progress(Live([driver], META["devices"]), started=BEGAN / S, devices=META["devices"])
+        self.live = Live([driver], META["devices"])
+        self.progress = Progress(started=BEGAN / S, devices=META["devices"])
         self.lines: list[Line] = []
         self._save = save
         monkeypatch.setattr(time, "clock_gettime_ns", lambda _: self.at)
-        self.app = Screen([driver], self.progress, self._take, self._saved, lambda: lives)
+        self.app = Screen([driver], self.progress, self.live, self._take, self._saved, lambda: lives)
 
     def _take(self) -> list[Line]:
         taken, self.lines = self.lines, []
@@ -83,7 +84,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
 
 def test_screen_shows_each_queue(shown: Shown) -> None:
-    shown.progress.live.take(np.concatenate([window(1), *worker_stall(8, 9)[:-2]]))
+    shown.live.take(np.concatenate([window(1), *worker_stall(8, 9)[:-2]]))
     shown.progress.dropped = 3
 
     async def script(pilot: Pilot[None]) -> None:
@@ -99,7 +100,7 @@ def test_screen_shows_each_queue(shown: Shown) -> None:
 
 
 def test_screen_fits_a_narrow_terminal(shown: Shown) -> None:
-    shown.progress.live.take(np.concatenate(worker_stall(9, 12)[1:-2]))
+    shown.live.take(np.concatenate(worker_stall(9, 12)[1:-2]))
 
     async def script(pilot: Pilot[None]) -> None:
         await shown.until(pilot, r"eth1 rx-0 +0 of 256 +0 +1 +1 +1\.000 +1\.0 s starved")
@@ -113,7 +114,7 @@ def test_a_stall_as_it_comes_and_goes(shown: Shown) -> None:
 
     async def script(pilot: Pilot[None]) -> None:
         for events, at in ((np.concatenate(begin), 12), (end, 14)):
-            shown.progress.live.take(events)
+            shown.live.take(events)
             shown.at = BEGAN + at * S
             shown.app.look()
         text = await shown.until(pilot, "receives again", "256 of 256")
@@ -125,8 +126,8 @@ def test_a_stall_as_it_comes_and_goes(shown: Shown) -> None:
 
 def test_a_driver_that_sends_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch, name="aoe")
-    shown.progress.live.queues.clear()
-    shown.progress.live.take(np.concatenate([event("blocked", 8), event("unblocked", 9)]))
+    shown.live.queues.clear()
+    shown.live.take(np.concatenate([event("blocked", 8), event("unblocked", 9)]))
 
     async def script(pilot: Pilot[None]) -> None:
         silent = "8.000 s  eth1 target-0  is silent: blocked"
@@ -149,7 +150,7 @@ def test_failures_are_written_down_and_a_flood_is_cut(shown: Shown) -> None:
 
 
 def test_a_flood_does_not_wash_away_what_became_of_a_queue(shown: Shown) -> None:
-    shown.progress.live.take(np.concatenate(worker_stall(11, 13)))
+    shown.live.take(np.concatenate(worker_stall(11, 13)))
     shown.lines = [Line(BEGAN + 15 * S + n, 3, 1, f"refill failed {n}") for n in range(30)]
 
     async def script(pilot: Pilot[None]) -> None:
@@ -183,7 +184,7 @@ def test_keys_filter_pause_and_save(shown: Shown) -> None:
         assert "eth1 rx-0" not in text
         await pilot.press("f", *["backspace"] * 4, "enter")
         await pilot.press("space")
-        shown.progress.live.take(failed(10, queue=1))
+        shown.live.take(failed(10, queue=1))
         shown.app.look()
         assert "is deaf" not in await shown.until(pilot, "PAUSED")
         await pilot.press("space", "s")

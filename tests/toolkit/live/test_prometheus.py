@@ -7,18 +7,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import META, Run, worker_stall
-from toolkit.capture import metrics
-from toolkit.capture.live import Live
 from toolkit.capture.session import Progress
 from toolkit.drivers import load
+from toolkit.live import prometheus
+from toolkit.live.queues import Live
 
 
 @pytest.fixture
-def progress() -> Progress:
+def counted() -> tuple[Progress, Live]:
     """A trace that runs: one stall that ended, one that did not."""
-    found = Progress(Live([load("virtio_net")], META["devices"]), dropped=7, devices=META["devices"])
-    found.live.take(np.concatenate([*worker_stall(2, 6), *worker_stall(8, 9, queue=1)[:-1]]))
-    return found
+    live = Live([load("virtio_net")], META["devices"])
+    live.take(np.concatenate([*worker_stall(2, 6), *worker_stall(8, 9, queue=1)[:-1]]))
+    return Progress(dropped=7, devices=META["devices"]), live
 
 
 def _samples(file: Path) -> dict[tuple[str, str], float]:
@@ -31,10 +31,10 @@ def _samples(file: Path) -> dict[tuple[str, str], float]:
 
 
 def test_metrics_file_is_what_prometheus_reads(
-    progress: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    counted: tuple[Progress, Live], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "clock_gettime_ns", lambda _: 1010 * 10**9)
-    metrics.write(progress, tmp_path / "rx.prom")
+    prometheus.write(*counted, tmp_path / "rx.prom")
     assert _samples(tmp_path / "rx.prom") == {
         ("rx_stall_stalls_total", "0"): 1,
         ("rx_stall_stalls_total", "1"): 1,
@@ -47,11 +47,11 @@ def test_metrics_file_is_what_prometheus_reads(
     assert 'device="eth1",driver="virtio_net",queue="0"' in (tmp_path / "rx.prom").read_text()
 
 
-def test_a_reader_sees_the_old_file_or_the_new(progress: Progress, tmp_path: Path) -> None:
+def test_a_reader_sees_the_old_file_or_the_new(counted: tuple[Progress, Live], tmp_path: Path) -> None:
     file = tmp_path / "rx.prom"
-    metrics.write(progress, file)
+    prometheus.write(*counted, file)
     with file.open() as opened:
-        metrics.write(progress, file)
+        prometheus.write(*counted, file)
         assert opened.read().endswith("7.0\n")
     assert [path.name for path in tmp_path.iterdir()] == ["rx.prom"]
 

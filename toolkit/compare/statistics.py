@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from toolkit.stalls.metrics import METRICS, Metric
+from toolkit.compare.metrics import METRICS, Metric
 
 ALPHA = 0.05
 """The chance, at most, that a difference is found between two sets of runs of the same driver."""

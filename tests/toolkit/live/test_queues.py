@@ -6,9 +6,9 @@ import pytest
 
 import toolkit
 from tests.conftest import BEGAN, DATA, META, S, event, failed, window, worker_stall
-from toolkit.capture.live import Change, Live
 from toolkit.drivers import load
 from toolkit.event import ALL_QUEUES
+from toolkit.live.queues import Change, Live
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import EVENT, Events
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import BEGAN, MS, S, Trace, failed, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.stalls.runs import COLUMNS, read_runs, read_set, recovery
+from toolkit.runs import COLUMNS, read_runs, read_set, recovery
 
 
 def _beside(folder: Path, *, sent: int = 75, refused: int = 25, shortage: bool = True) -> None:

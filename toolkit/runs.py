@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from toolkit.errors import UserError
-from toolkit.reading import Trace, read
 from toolkit.stalls.analysis import Analysis, summary
 from toolkit.stalls.classes import STALL
+from toolkit.traces import Trace, read
 
 COLUMNS = {
     "trace": "string",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from toolkit.stalls.metrics import METRICS, amount, change, number
-from toolkit.stalls.runs import COLUMNS
+from toolkit.compare.metrics import METRICS, amount, change, number
+from toolkit.runs import COLUMNS
 
 
 def test_every_metric_is_a_column_of_a_run() -> None:

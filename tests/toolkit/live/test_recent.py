@@ -6,8 +6,8 @@ import pytest
 
 import toolkit
 from tests.conftest import BEGAN, META, S, note, window, worker_stall
-from toolkit.capture.recent import MOST_EVENTS, Recent
 from toolkit.errors import UserError
+from toolkit.live.recent import MOST_EVENTS, Recent
 from toolkit.trace.schema import EVENT, Events
 
 

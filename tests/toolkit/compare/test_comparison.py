@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from tests.conftest import S, runs_of
+from toolkit.compare.comparison import compare, set_aside, summary
+from toolkit.compare.verdict import CANNOT_SAY, IMPROVED
 from toolkit.errors import UserError
-from toolkit.stalls.comparison import compare, set_aside, summary
-from toolkit.stalls.verdict import CANNOT_SAY, IMPROVED
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from toolkit.stalls.gfp import names
+from toolkit.trace.gfp import names
 
 # Bits of Linux 6.1 and, without __GFP_ATOMIC, of 6.12.
 OLD = {

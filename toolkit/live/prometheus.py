@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from toolkit.capture.session import Progress
+    from toolkit.live.queues import Live
 
 _LABELS = ("device", "queue", "driver")
 
@@ -21,8 +22,8 @@ _LABELS = ("device", "queue", "driver")
 class _Queues(Collector):
     """What is written: counters since the trace began, for each queue."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, live: Live) -> None:
+        self._progress, self._live = progress, live
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -34,7 +35,7 @@ class _Queues(Collector):
         failed = CounterMetricFamily(
             "rx_stall_refills_failed", "Refills that were not complete.", labels=_LABELS
         )
-        for (ifindex, number), queue in list(self._progress.live.queues.items()):
+        for (ifindex, number), queue in list(self._live.queues.items()):
             labels = (names.get(ifindex, f"if{ifindex}"), str(number), queue.driver)
             stalls.add_metric(labels, queue.stalls)
             seconds.add_metric(labels, queue.stalled_ns(now) / 1e9)
@@ -45,11 +46,11 @@ class _Queues(Collector):
         )
 
 
-def write(progress: Progress, file: Path) -> None:
+def write(progress: Progress, live: Live, file: Path) -> None:
     """Puts the counters in the place of a file, at once and whole.
 
     :raises OSError: if it cannot be written.
     """
     registry = CollectorRegistry()
-    registry.register(_Queues(progress))
+    registry.register(_Queues(progress, live))
     write_to_textfile(str(file), registry)

@@ -13,13 +13,13 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, RichLog, Static
 
-from toolkit.capture.live import Queue
 from toolkit.capture.session import Progress
 from toolkit.drivers import Driver
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND, NOT_KNOWN
-from toolkit.stalls import gfp
+from toolkit.live.queues import Live, Queue
+from toolkit.trace import gfp
 from toolkit.trace.schema import Events
 
 REFRESH = 0.5
@@ -69,6 +69,7 @@ class Screen(App[None]):
 
     :param drivers: those that are traced.
     :param progress: the trace that runs.
+    :param live: its queues.
     :param lines: gives what failed since it was last asked.
     :param save: makes a trace of the last minute and gives its name.
     :param runs: whether the trace still runs; the screen ends with it.
@@ -89,13 +90,15 @@ class Screen(App[None]):
         self,
         drivers: Sequence[Driver],
         progress: Progress,
+        live: Live,
         lines: Callable[[], list[Line]],
         save: Callable[[], Path],
         runs: Callable[[], bool],
     ) -> None:
         super().__init__()
         self._drivers = {driver.name: driver for driver in drivers}
-        self._progress, self._told, self._save, self._lives = progress, lines, save, runs
+        self._progress, self._live, self._told = progress, live, lines
+        self._save, self._lives = save, runs
         self._looks: deque[_Look] = deque(maxlen=_OVER + 1)
         self._paused = False
         self._only = ""
@@ -123,7 +126,7 @@ class Screen(App[None]):
             return
         progress = self._progress
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        queues = dict(progress.live.queues)
+        queues = dict(self._live.queues)
         packets = {key: queue.packets for key, queue in queues.items()}
         self._looks.append(_Look(now / 1e9, progress.events, packets))
         names = {key: self._label(key, queue) for key, queue in queues.items()}
@@ -136,7 +139,7 @@ class Screen(App[None]):
         first, last = self._looks[0], self._looks[-1]
         rate = (last.events - first.events) / max(last.at - first.at, REFRESH)
         words = f"{', '.join(self._drivers)}   {last.at - progress.started:.0f} s   "
-        stalls = progress.live.stalls
+        stalls = self._live.stalls
         words += f"{count(stalls, 'stall')}   {rate:,.0f} events/s, "
         head = Text(words).append(f"{progress.dropped} dropped", "bold red" if progress.dropped else "")
         head.append("   PAUSED (the trace goes on)" * self._paused, "reverse")
@@ -170,9 +173,9 @@ class Screen(App[None]):
     def _show_lines(self, names: dict[tuple[int, int], str]) -> None:
         """Writes down what failed, which queues are stalled now, and which go on."""
         happened = [(line.at, (line.ifindex, line.queue), line.what, "yellow") for line in self._told()]
-        changes = self._progress.live.changes
+        changes = self._live.changes
         for at, ifindex, number, state, lasted in [changes.popleft() for _ in range(len(changes))]:
-            driver = self._drivers[self._progress.live.queues[ifindex, number].driver]
+            driver = self._drivers[self._live.queues[ifindex, number].driver]
             what, style = f"is {driver.deaf}: {state}", "bold red"
             if lasted is not None:
                 what, style = f"{driver.does} again after {lasted / 1e9:.3f} s", "bold green"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import S, runs_of
-from toolkit.stalls.statistics import ALPHA, enough, measure, needed
+from toolkit.compare.statistics import ALPHA, enough, measure, needed
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 

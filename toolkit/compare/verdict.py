@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from toolkit.compare.metrics import amount, change
+from toolkit.compare.statistics import enough, needed
 from toolkit.english import count
-from toolkit.stalls.metrics import amount, change
-from toolkit.stalls.statistics import enough, needed
 
 IMPROVED = "improved"
 WORSE = "worse"
