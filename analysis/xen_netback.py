@@ -154,7 +154,7 @@ print(trace.agreement["sentence"] if trace.agreement else "There is no witness."
 # packet in netback, nothing waits for slots, and the detector is silent.
 
 # %%
-flaps = trace.summary["flaps"]
+flaps = trace.tables["flaps"]
 print(f"How often netback took the link of this guest away: {len(flaps)}")
 
 # %% [markdown]
@@ -171,13 +171,13 @@ print(f"How often netback took the link of this guest away: {len(flaps)}")
 PAUSED = Path("../tests/data/xen_netback/paused/trace.rxt")
 other = toolkit.read(PAUSED) if PAUSED.exists() else trace
 zero = other.meta["clock"]["monotonic_ns"]
-flaps = pd.DataFrame(other.summary["flaps"], columns=["device", "driver", "off_ns", "on_ns", "deaf_ns"])
+flaps = other.tables["flaps"]
 print(other.verdict)
 pd.DataFrame(
     {
-        "stalled [s]": (flaps["off_ns"].astype(float) - zero) / 1e9,
-        "ready [s]": (flaps["on_ns"].astype(float) - zero) / 1e9,
-        "deaf after that [s]": flaps["deaf_ns"].astype(float) / 1e9,
+        "stalled [s]": (flaps["begin_ns"].astype(float) - zero) / 1e9,
+        "ready [s]": (flaps["end_ns"].astype(float) - zero) / 1e9,
+        "deaf after that [s]": flaps["after_ns"].astype(float) / 1e9,
     }
 ).round(3)
 
@@ -188,8 +188,10 @@ for stall in other.stalls.itertuples():
 for gap in (other.agreement or {}).get("gaps", []):
     axis.broken_barh([((gap["start_ns"] - zero) / 1e9, gap["duration_ns"] / 1e9)], (1, 0.8), color="#333333")
 for flap in flaps.itertuples():
-    back = other.analysis.scan.ended if pd.isna(flap.on_ns) else flap.on_ns
-    axis.broken_barh([((flap.off_ns - zero) / 1e9, (back - flap.off_ns) / 1e9)], (0, 0.8), color="#0072b2")
+    back = other.analysis.scan.ended if pd.isna(flap.end_ns) else flap.end_ns
+    axis.broken_barh(
+        [((flap.begin_ns - zero) / 1e9, (back - flap.begin_ns) / 1e9)], (0, 0.8), color="#0072b2"
+    )
 axis.set_yticks(
     [0.4, 1.4, 2.4], ["netback says\n“stalled”", "no answer\nto echo requests", "blocked,\nby its events"]
 )

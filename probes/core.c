@@ -378,7 +378,7 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	queue = queues.lookup(&key);
 	if (!queue || !queue->watched)
 		return 0;
-	/* A poll may claim its whole budget to be called again: virtio_net's from 6.19, when its refill failed. */
+	/* A poll may claim its whole budget to be called again: some drivers do when a refill failed. */
 	if (queue->counter) {
 		counted = rxt_u64(queue->counter);
 		packets = counted - queue->counted;

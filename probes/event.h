@@ -31,23 +31,26 @@ enum rxt_kind {
 	RXT_NAPI_ON = 8,	/* napi_enable was entered */
 	RXT_POLL = 9,		/* [posted] one NAPI poll, with --detail full */
 	RXT_IRQ = 10,		/* one receive interrupt, with --detail full */
-	RXT_BLOCKED = 11,	/* [posted] the queue waits for slots or for a frame, or its device queue is stopped */
-	RXT_UNBLOCKED = 12,	/* [posted] a packet was delivered, and the queue is not stopped; or there was a frame */
-	RXT_CARRIER_OFF = 13,	/* the driver took the link away */
-	RXT_CARRIER_ON = 14,	/* the driver gave the link back */
-	RXT_RETRANSMIT = 15,	/* a frame that was not answered was sent again; dur: since it was sent last */
-	RXT_REQUEST = 16,	/* a block request ended that took a window or more; --detail full: each */
-	RXT_TIMER = 17,		/* the driver's timer ran while the queue was blocked */
+	RXT_BLOCKED = 11,	/* [posted] the queue waits; the driver's flags say for what */
+	RXT_UNBLOCKED = 12,	/* [posted] the queue no longer waits */
+	RXT_OWN_1 = 13,		/* a kind of the driver's own, as are those that follow: driver.toml names them */
+	RXT_OWN_2 = 14,		/* the driver's own */
+	RXT_OWN_3 = 15,		/* the driver's own */
+	RXT_OWN_4 = 16,		/* the driver's own */
+	RXT_OWN_5 = 17,		/* the driver's own */
+	RXT_OWN_6 = 18,		/* the driver's own */
+	RXT_OWN_7 = 19,		/* the driver's own */
+	RXT_OWN_8 = 20,		/* the driver's own */
 };
 
 enum rxt_flag {
 	RXT_PROCESS = 1,	/* in process context; else in softirq */
 	RXT_COMPLETE = 2,	/* the refill posted all that it wanted to */
 	RXT_IN_WORKER = 4,	/* inside the driver's refill worker */
-	RXT_STOPPED = 8,	/* the device queue in front of it was stopped */
-	RXT_HELD = 16,		/* the skbs that the driver would use next are held by the network */
-	RXT_SOME_FREE = 32,	/* others, which it does not look at, are free */
-	RXT_KICK = 64,		/* the driver has noted that it is to look for work again */
+	RXT_OWN_FLAG_1 = 8,	/* a flag of the driver's own, as are those that follow: driver.toml names them */
+	RXT_OWN_FLAG_2 = 16,	/* the driver's own */
+	RXT_OWN_FLAG_3 = 32,	/* the driver's own */
+	RXT_OWN_FLAG_4 = 64,	/* the driver's own */
 };
 
 struct rxt_event {

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from toolkit import cli, traces
+from toolkit import cli, drivers, traces
 from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
 from toolkit.runs import COLUMNS
 from toolkit.stalls.analysis import Analysis, analyze
@@ -70,13 +70,17 @@ Trace: TypeAlias = Callable[..., Path]
 Run: TypeAlias = Callable[..., tuple[int, str, str]]
 
 
+_KINDS = KIND | {own.name: own.number for name in drivers.names() for own in drivers.load(name).events}
+_FLAGS = FLAG | {own.name: own.number for name in drivers.names() for own in drivers.load(name).flags}
+
+
 def event(kind: str, at: float, **members: Any) -> Events:
     """:return: one event, `at` seconds after the trace began; flags joined by |."""
     row = np.zeros(1, EVENT)
-    row["ifindex"], row["kind"], row["ts"] = 3, KIND[kind], BEGAN + round(at * S)
+    row["ifindex"], row["kind"], row["ts"] = 3, _KINDS[kind], BEGAN + round(at * S)
     row["posted_before"] = row["posted_after"] = NOT_KNOWN
     row["order"] = NO_ORDER if kind == "refill" else 0
-    row["flags"] = sum(FLAG[name] for name in members.pop("flags", "").split("|") if name)
+    row["flags"] = sum(_FLAGS[name] for name in members.pop("flags", "").split("|") if name)
     for name, value in members.items():
         row[name] = value
     return row

@@ -34,7 +34,7 @@ def write(out: Path) -> list[Path]:
             for file in (path.with_name("witness.json"), path.with_name("phases.json"))
         )
         trace = toolkit.read(path, witness, phases)
-        tables = {"stalls": trace.stalls, "queues": trace.queues, "states": trace.states}
+        tables = {"stalls": trace.stalls, "queues": trace.queues, "states": trace.states, **trace.tables}
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
         summary = {name: value for name, value in trace.summary.items() if name != "toolkit"}

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.errors import UserError
-from toolkit.event import KIND
+from toolkit.event import FLAG, KIND, NOT_KNOWN
 from toolkit.paths import PROBES
 
 POSTED = "posted receive buffers"
@@ -22,6 +22,8 @@ REFUSED = "refused frames"
 
 #: Members of Driver that a driver.toml may leave out.
 _WORDS = ("netif", "rx", "posted", "polls", "refused", "does", "deaf")
+_OWN_KINDS = frozenset(name for name in KIND if name.startswith("own_"))
+_OWN_FLAGS = frozenset(name for name in FLAG if name.startswith("own_flag_"))
 _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
 #: Column of an event -> operator -> value; an event matches when every one of them holds.
@@ -65,12 +67,72 @@ class Regime:
 
 
 @dataclass(frozen=True)
+class Own:
+    """A kind of event, or a flag, that only this driver has: its number in event.h, and what it means."""
+
+    name: str
+    number: int
+    means: str
+
+
+@dataclass(frozen=True)
 class State:
-    """An interval of one queue: from an event that matches any of begin to one that matches any of end."""
+    """An interval of one queue: from an event that matches any of begin to one that matches any of end.
+
+    `means` says in words what the queue is in.
+    """
 
     name: str
     begin: tuple[Condition, ...]
     end: tuple[Condition, ...]
+    means: str
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a stall began, told by the event that began it.
+
+    `says` is the sentence, with {posted}; `later` goes on, with {posted_later}, where more was posted when
+    the same was said last. `relief` matches an event that shows that what was waited for was there again;
+    then `relieved` goes on, with {relieved} in seconds.
+    """
+
+    name: str
+    when: Condition
+    says: str
+    later: str = ""
+    relief: Condition | None = None
+    relieved: str = ""
+
+
+@dataclass(frozen=True)
+class Also:
+    """A further number of a table of durations: events of a `kind`, or a `column` of the table of queues.
+
+    `says` is a sentence with {count}, which counts what `noun` is a name for.
+    """
+
+    noun: str
+    says: str
+    name: str = ""
+    kind: int = 0
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Events of a driver's own as a table: `pair`, two kinds of which one ends what the other began; or
+    `lasts`, a kind that has a duration, with `also`.
+
+    `says` is a sentence about pairs; `noun` is a name for one event that lasts.
+    """
+
+    name: str
+    pair: tuple[int, int] | None = None
+    lasts: int = 0
+    says: str = ""
+    noun: str = ""
+    also: tuple[Also, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +158,10 @@ class Driver:
     fields: tuple[Field, ...]
     regimes: tuple[Regime, ...]
     states: tuple[State, ...]
+    events: tuple[Own, ...] = ()
+    flags: tuple[Own, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    tables: tuple[Table, ...] = ()
     rings: tuple[str, ...] = ()
     netif: str = ""
     rx: str = "rx"
@@ -104,6 +170,18 @@ class Driver:
     refused: str = REFUSED
     does: str = "receives"
     deaf: str = "deaf"
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """The kinds of events that this driver sends, by name: those of event.h and its own."""
+        own = {event.name: event.number for event in self.events}
+        return {name: number for name, number in KIND.items() if name not in _OWN_KINDS} | own
+
+    @property
+    def flag_bits(self) -> dict[str, int]:
+        """The flags of its events, by name: those of event.h and its own."""
+        own = {flag.name: flag.number for flag in self.flags}
+        return {name: bit for name, bit in FLAG.items() if name not in _OWN_FLAGS} | own
 
     def queues_of(self, rx: int) -> range:
         """:return: the numbers of the queues that an rx queue of the device has, one for each ring."""
@@ -146,6 +224,14 @@ def load(name: str) -> Driver:
     directory = PROBES / name
     with (directory / "driver.toml").open("rb") as file:
         table = tomllib.load(file)
+    events, flags = (
+        tuple(Own(entry["name"], numbers[entry[of]], entry["means"]) for entry in table.get(which, []))
+        for which, of, numbers in (("event", "kind", KIND), ("flag", "flag", FLAG))
+    )
+    words = _Words(
+        KIND | {event.name: event.number for event in events},
+        {flag["name"]: flag["flag"] for flag in table.get("flag", [])},
+    )
     return Driver(
         name=table["name"],
         module=table["module"],
@@ -162,14 +248,24 @@ def load(name: str) -> Driver:
         states=tuple(
             State(
                 entry["name"],
-                tuple(_condition(condition) for condition in entry["begin"]),
-                tuple(_condition(condition) for condition in entry["end"]),
+                tuple(_condition(condition, words) for condition in entry["begin"]),
+                tuple(_condition(condition, words) for condition in entry["end"]),
+                entry["means"],
             )
             for entry in table["state"]
         ),
+        events=events,
+        flags=flags,
+        causes=tuple(_cause(entry, words) for entry in table.get("cause", [])),
+        tables=tuple(_table(entry, words) for entry in table.get("table", [])),
         rings=tuple(table.get("rings", [])),
         **{name: table[name] for name in _WORDS if name in table},
     )
+
+
+def known(name: str) -> Driver | None:
+    """Return one driver by name, or None if there is no such driver, as in a trace of another version."""
+    return load(name) if name in names() else None
 
 
 @cache
@@ -202,14 +298,57 @@ def _fields(table: Mapping[str, Any]) -> tuple[Field, ...]:
     )
 
 
-def _condition(entry: Mapping[str, Any]) -> Condition:
+class _Words(NamedTuple):
+    """What a driver.toml may call things: kinds by name, and its own flags as event.h calls them."""
+
+    kinds: Mapping[str, int]
+    flags: Mapping[str, str]
+
+
+def _condition(entry: Mapping[str, Any], words: _Words) -> Condition:
     """{kind = "refill", posted_after = {gt = 0}} -> {"kind": {"eq": 2}, "posted_after": {"gt": 0}}."""
     condition: dict[str, dict[str, int]] = {}
     for column, wanted in entry.items():
         if column == "kind":
-            wanted = int(KIND[wanted])
+            wanted = words.kinds[wanted]
         operators = wanted if isinstance(wanted, dict) else {"eq": wanted}
         if unknown := operators.keys() - _OPERATORS:
             raise ValueError(f"{column}: unknown operator {', '.join(sorted(unknown))}")
-        condition[column] = {operator: int(value) for operator, value in operators.items()}
+        condition[words.flags.get(column, column)] = {
+            operator: NOT_KNOWN if value == "not_known" else int(value)
+            for operator, value in operators.items()
+        }
     return condition
+
+
+def _cause(entry: Mapping[str, Any], words: _Words) -> Cause:
+    relief = entry.get("relief")
+    return Cause(
+        entry["name"],
+        _condition(entry["when"], words),
+        entry["says"],
+        entry.get("later", ""),
+        _condition(relief, words) if relief else None,
+        entry.get("relieved", ""),
+    )
+
+
+def _table(entry: Mapping[str, Any], words: _Words) -> Table:
+    first, second = entry.get("pair", (None, None))
+    return Table(
+        entry["name"],
+        (words.kinds[first], words.kinds[second]) if first else None,
+        words.kinds[entry["lasts"]] if "lasts" in entry else 0,
+        entry.get("says", ""),
+        entry.get("noun", ""),
+        tuple(
+            Also(
+                also["noun"],
+                also["says"],
+                also.get("name", ""),
+                words.kinds[also["kind"]] if "kind" in also else 0,
+                also.get("column", ""),
+            )
+            for also in entry.get("also", [])
+        ),
+    )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from toolkit.paths import PROBES
 
 _DEFINE = re.compile(r"#define RXT_([A-Z_]+) (0x[0-9a-f]+|\d+)(?:ULL)?")
-_ENUMERATOR = re.compile(r"\tRXT_([A-Z_]+) = (\d+),\t+/\* (\[posted\] )?.+ \*/")
+_ENUMERATOR = re.compile(r"\tRXT_([A-Z_0-9]+) = (\d+),\t+/\* (\[posted\] )?.+ \*/")
 _MEMBER = re.compile(r"\t__u(8|16|32|64) ([a-z_]+);\t+/\* \[(\w+)\] (.+) \*/")
 
 

@@ -58,6 +58,11 @@ class Trace:
         return self.analysis.queues.reset_index(drop=True)
 
     @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables that the drivers declare of their own events, by name (docs/stalls.md)."""
+        return {name: rows.reset_index(drop=True) for name, rows in self.analysis.tables.items()}
+
+    @cached_property
     def ledger(self) -> pd.DataFrame:
         """What was counted while events were sent: kind, cpu; attempted, delivered, dropped [events]."""
         ledger = self.analysis.scan.ledger

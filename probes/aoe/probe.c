@@ -56,8 +56,8 @@ static __always_inline int aoe_frame_held(u64 frame)
 	return skb && aoe_held(skb);
 }
 
-/* What a target's next frame would find: RXT_HELD if neither its own skb nor the pool's first is free, and
- * RXT_SOME_FREE if another is. */
+/* What a target's next frame would find: FLAG_held if neither its own skb nor the pool's first is free, and
+ * FLAG_some_free if another is. */
 static __always_inline u8 aoe_skbs(u64 target, u64 device)
 {
 	u64 frames = target + OFF_tgt_ffree, frame = rxt_pointer(frames);
@@ -73,14 +73,14 @@ static __always_inline u8 aoe_skbs(u64 target, u64 device)
 			break;
 		/* A driver without a pool takes any. */
 		if (!aoe_frame_held(frame))
-			return skb == pool ? 0 : RXT_HELD | RXT_SOME_FREE;
+			return skb == pool ? 0 : FLAG_held | FLAG_some_free;
 	}
 	for (i = 0; i < AOE_SKBS && skb && skb != pool; i++) {
 		if (!aoe_held(skb))
-			return RXT_HELD | RXT_SOME_FREE;
+			return FLAG_held | FLAG_some_free;
 		skb = rxt_pointer(skb);
 	}
-	return RXT_HELD;
+	return FLAG_held;
 }
 
 static __always_inline struct rxt_queue *aoe_queue(u64 target)
@@ -241,7 +241,7 @@ int aoe_timer(struct pt_regs *ctx)
 	u64 now = bpf_ktime_get_ns();
 	struct aoe_wait *wait;
 	struct rxt_queue *queue;
-	u8 kick = rxt_u32(device + OFF_aoe_flags) & AOE_KICKME ? RXT_KICK : 0;
+	u8 kick = rxt_u32(device + OFF_aoe_flags) & AOE_KICKME ? FLAG_kick : 0;
 	int i;
 
 	for (i = 0; i < AOE_TARGETS; i++) {
@@ -253,7 +253,7 @@ int aoe_timer(struct pt_regs *ctx)
 		if (!wait || !wait->since || !queue || !queue->watched)
 			continue;
 		aoe_tell(queue, wait);
-		aoe_send(queue, RXT_TIMER, now, 0, aoe_pool(device), aoe_skbs(target, device) | kick);
+		aoe_send(queue, KIND_timer, now, 0, aoe_pool(device), aoe_skbs(target, device) | kick);
 	}
 	return 0;
 }
@@ -265,7 +265,7 @@ int aoe_resend(struct pt_regs *ctx)
 	struct rxt_queue *queue = aoe_queue(rxt_pointer(frame + OFF_frame_t));
 
 	if (queue && rxt_worth_sending(queue, now))
-		aoe_send(queue, RXT_RETRANSMIT, now, now - rxt_pointer(frame + OFF_frame_sent),
+		aoe_send(queue, KIND_retransmit, now, now - rxt_pointer(frame + OFF_frame_sent),
 			 aoe_pool(PT_REGS_PARM1(ctx)), 0);
 	return 0;
 }
@@ -311,6 +311,6 @@ int aoe_request_out(struct pt_regs *ctx)
 	/* A request may be in frames of several targets: it is told of the first. */
 	queue = aoe_queue(rxt_pointer(rxt_pointer(device + OFF_aoe_targets)));
 	if (queue)
-		aoe_send(queue, RXT_REQUEST, now, latency, RXT_NOT_KNOWN, 0);
+		aoe_send(queue, KIND_request, now, latency, RXT_NOT_KNOWN, 0);
 	return 0;
 }

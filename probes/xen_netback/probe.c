@@ -80,7 +80,7 @@ static __always_inline void netback_send(struct rxt_queue *queue, u8 kind, u64 t
 	event.ts = ts;
 	event.posted_before = before;
 	event.posted_after = after;
-	event.flags = stopped ? RXT_STOPPED : 0;
+	event.flags = stopped ? FLAG_stopped : 0;
 	rxt_send_alone(queue, &event);
 }
 
@@ -232,7 +232,7 @@ static __always_inline void netback_carrier(u64 device, u8 kind)
 	u32 off = rxt_u32(device + OFF_netdev_state) & NETBACK_NO_CARRIER;
 	struct rxt_queue all = {};
 
-	if (!ifindex || !off != (kind == RXT_CARRIER_OFF))
+	if (!ifindex || !off != (kind == KIND_carrier_off))
 		return;
 	all.ifindex = *ifindex;
 	all.queue = RXT_ALL_QUEUES;
@@ -243,13 +243,13 @@ static __always_inline void netback_carrier(u64 device, u8 kind)
 /* void netif_carrier_off(struct net_device *dev), of any device */
 int netback_carrier_off(struct pt_regs *ctx)
 {
-	netback_carrier(PT_REGS_PARM1(ctx), RXT_CARRIER_OFF);
+	netback_carrier(PT_REGS_PARM1(ctx), KIND_carrier_off);
 	return 0;
 }
 
 /* void netif_carrier_on(struct net_device *dev), of any device */
 int netback_carrier_on(struct pt_regs *ctx)
 {
-	netback_carrier(PT_REGS_PARM1(ctx), RXT_CARRIER_ON);
+	netback_carrier(PT_REGS_PARM1(ctx), KIND_carrier_on);
 	return 0;
 }

@@ -23,9 +23,12 @@ def test_each_driver_is_whole(name: str) -> None:
     programs = {hook.program for hook in driver.hooks}
     assert all(set(regime.hooks) <= programs for regime in driver.regimes)
     columns = {*(EVENT.names or ()), *FLAG}
-    for state in driver.states:
-        for condition in (*state.begin, *state.end):
-            assert set(condition) <= columns
+    conditions = [condition for state in driver.states for condition in (*state.begin, *state.end)]
+    conditions += [each for cause in driver.causes for each in (cause.when, cause.relief) if each]
+    for condition in conditions:
+        assert set(condition) <= columns
+    for prefix, own in (("KIND", driver.events), ("FLAG", driver.flags)):
+        assert all(f"{prefix}_{each.name}" in source for each in own)
     for field in driver.fields:
         macros = {f"{'OFF' if '.' in path else 'SIZE'}_{field.name}" for path in field.of}
         assert any(macro in source for macro in macros), f"{field.name} is not used"

@@ -13,6 +13,7 @@ from tests.conftest import DATA, Run
 from toolkit.compare import comparison
 from toolkit.compare.verdict import IMPROVED
 from toolkit.report import plots, text
+from toolkit.report.causes import sentence
 from toolkit.runs import read_runs
 from toolkit.stalls.analysis import summary
 from toolkit.stalls.witness import read_phases
@@ -133,7 +134,7 @@ def test_xen_netback_stays_stopped_without_its_fix() -> None:
     )
     assert last["duration_ns"] == pytest.approx(31.581e9, abs=1e6)
     assert trace.agreement and trace.agreement["agrees"]
-    assert trace.summary["flaps"] == []
+    assert trace.summary["tables"]["flaps"] == []
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,8 @@ def test_the_longest_gap_goes_on_to_the_end_of_the_trace(recording: str, queue: 
 def test_a_refill_that_failed_before_a_stall_is_not_counted_in_it_and_is_said_to_be_earlier() -> None:
     (stall,) = toolkit.read(DATA / "virtio_net_pressure" / "trace.rxt").stalls.to_dict("records")
     assert stall["failed"] == 0
-    assert stall["cause"] == "order-0 allocation failed in an earlier softirq refill (GFP_ATOMIC)"
+    assert (stall["cause"], stall["order"], stall["cause_earlier"]) == ("allocation_failed", 0, True)
+    assert sentence(stall) == "order-0 allocation failed in an earlier softirq refill (GFP_ATOMIC)"
 
 
 @pytest.mark.parametrize(
@@ -196,9 +198,9 @@ def test_a_paused_guest_is_ready_and_deaf() -> None:
     (stall,) = trace.stalls.to_dict("records")
     assert (stall["state"], stall["open"], stall["posted"]) == ("blocked", False, 0)
     assert stall["duration_ns"] == pytest.approx(39.949e9, abs=1e6)
-    first, _ = trace.summary["flaps"]
-    assert stall["start_ns"] < first["off_ns"] < first["on_ns"] == stall["end_ns"] - first["deaf_ns"]
-    assert first["deaf_ns"] > 19e9
+    first, _ = trace.summary["tables"]["flaps"]
+    assert stall["start_ns"] < first["begin_ns"] < first["end_ns"] == stall["end_ns"] - first["after_ns"]
+    assert first["after_ns"] > 19e9
     assert trace.agreement and trace.agreement["agrees"]
 
 

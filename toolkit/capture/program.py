@@ -77,6 +77,16 @@ def fields(driver: Driver) -> dict[str, int]:
     return found
 
 
+def own_names(driver: Driver) -> dict[str, int]:
+    """Return what a driver's probes call the kinds of events and the flags that are its own.
+
+    :return: C macro -> number: ``KIND_<name>`` for a kind, ``FLAG_<name>`` for a flag.
+    """
+    return {f"KIND_{event.name}": event.number for event in driver.events} | {
+        f"FLAG_{flag.name}": flag.number for flag in driver.flags
+    }
+
+
 def defines(
     drivers: Sequence[Driver], *, ring: int, full: bool, only_devices: bool, only_queues: bool
 ) -> dict[str, int | str]:
@@ -94,7 +104,7 @@ def defines(
         "RXT_GFP_NORETRY": hex(flags.get("__GFP_NORETRY", 0)),
     }
     for number, driver in enumerate(drivers):
-        macros |= fields(driver)
+        macros |= fields(driver) | own_names(driver)
         macros[f"DRIVER_{driver.name}"] = number
         if driver.poll:
             macros[f"POLL_{driver.name}"] = f"{bcc().BPF.ksymname(driver.poll) & 0xFFFFFFFFFFFFFFFF:#x}ULL"

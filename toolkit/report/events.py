@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.drivers import known
 from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
 from toolkit.trace import gfp
 from toolkit.trace.reader import Columns, TraceReader
@@ -58,8 +59,9 @@ def exported(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mappin
     """Return events for other tools (docs/trace-file.md).
 
     :return: the columns of EVENT, with `unit` and `doc` in their metadata; with words for kind and driver,
-        a column of booleans for each flag in the place of flags, and device and gfp_names. A number that is
-        not known is null; what is counted or measured is signed.
+        a column of booleans for each flag of the drivers in the place of flags, null where the event is of
+        a driver without it; and device and gfp_names. A number that is not known is null; what is counted or
+        measured is signed.
     """
     words = named(columns, meta, devices)
     fields: list[pa.Field] = []
@@ -77,8 +79,8 @@ def exported(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mappin
     for field in SCHEMA:
         name, unit, doc = field.name, field.metadata[b"unit"], field.metadata[b"doc"]
         if name == "flags":
-            for flag, bit in FLAG.items():
-                add(flag, pa.array(columns[name] & bit > 0))
+            for flag, bits in _flags(meta).items():
+                add(flag, _flag(columns, bits))
         elif name in _WORDS:
             add(name, text(name))
         else:
@@ -109,17 +111,45 @@ def everything(reader: TraceReader) -> pd.DataFrame:
 def named(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """:return: the columns of EVENT, with words for kind, flags, driver; and device and gfp_names."""
     frame = pd.DataFrame(columns)
-    flags = {number: "|".join(name for name, bit in FLAG.items() if number & bit) for number in range(256)}
+    traced = [known(each["name"]) for each in meta.get("drivers", [])]
     masks = {mask: gfp.names(int(mask), meta.get("gfp_flags", {})) for mask in frame["gfp"].unique()}
     names = {each["ifindex"]: each["name"] for each in devices}
     drivers = {number: each["name"] for number, each in enumerate(meta.get("drivers", []))}
     frame.insert(0, "device", _worded(frame["ifindex"], names))
     frame["gfp_names"] = _worded(frame["gfp"], masks)
-    frame["flags"] = _worded(frame["flags"], flags)
-    # A number that has no word stays.
-    for name, words in (("kind", {number: kind for kind, number in KIND.items()}), ("driver", drivers)):
-        frame[name] = _worded(frame[name], {number: str(number) for number in range(256)} | words)
+    # A number means what the driver of its event says; one that has no word stays.
+    kinds, flags = {}, {}
+    for driver in range(max(len(traced), int(frame["driver"].max()) + 1 if len(frame) else 0)):
+        each = traced[driver] if driver < len(traced) else None
+        names_of = {number: name for name, number in (each.kinds if each else KIND).items()}
+        bits = (each.flag_bits if each else FLAG).items()
+        for number in range(256):
+            code = driver << 8 | number
+            kinds[code] = names_of.get(number, str(number))
+            flags[code] = "|".join(name for name, bit in bits if number & bit)
+    of_driver = frame["driver"].astype(np.int64) * 256
+    frame["kind"] = _worded(of_driver + frame["kind"], kinds)
+    frame["flags"] = _worded(of_driver + frame["flags"], flags)
+    frame["driver"] = _worded(frame["driver"], {number: str(number) for number in range(256)} | drivers)
     return frame
+
+
+def _flags(meta: Mapping[str, Any]) -> dict[str, dict[int, int]]:
+    """Return the flags of the drivers of a trace: by name, the bit that each driver's number has for it."""
+    found: dict[str, dict[int, int]] = {}
+    for number, each in enumerate(meta.get("drivers", [])):
+        driver = known(each["name"])
+        for name, bit in (driver.flag_bits if driver else FLAG).items():
+            found.setdefault(name, {})[number] = bit
+    return found
+
+
+def _flag(columns: Columns, bits: Mapping[int, int]) -> pa.Array:
+    """Return a flag of each event; null where the event's driver does not have it."""
+    of_driver = np.zeros(256, np.uint8)
+    of_driver[list(bits)] = list(bits.values())
+    mask = of_driver[columns["driver"]]
+    return pa.array(columns["flags"] & mask > 0, mask=mask == 0)
 
 
 def _worded(numbers: pd.Series, words: Mapping[Any, str]) -> pd.Series:

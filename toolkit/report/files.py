@@ -28,7 +28,7 @@ NAMES = (
 )
 """What `analyze -o` writes for one trace."""
 
-_TABLES = ("stalls", "queues", "flaps", "requests", "phases")
+_TABLES = ("stalls", "queues", "tables", "phases")
 _UNITS = {"posted": "buffers"} | {name: unit for name, _, unit, _ in MEMBERS if name in SUMS}
 
 

@@ -14,6 +14,7 @@ from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
 
 from toolkit import drivers
 from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
+from toolkit.report.causes import sentences
 from toolkit.stalls.witness import Witness
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ def _write_queue(
         frame[(frame["device"] == queue["device"]) & (frame["queue"] == queue["queue"])]
         for frame in (trace.stalls, trace.states)
     )
-    writer.slices(f"{name} stalls", _slices(stalls, "stall, {}"), parent)
+    told = stalls.assign(cause=sentences(stalls))
+    writer.slices(f"{name} stalls", _slices(told, "stall, {}"), parent)
     for state, mine in states.groupby("state"):
         writer.slices(f"{name} {state}", _slices(mine, "{}"), parent)
     writer.instants(f"{name} failures", _failures(events), parent)
@@ -192,7 +194,7 @@ def _write_queue(
             writer.counter(f"{name} {what} in 10 ms", counts, parent, what)
     single = events.loc[events["kind"] == "irq", "ts"]
     writer.instants(f"{name} interrupts", [(ts, "receive interrupt") for ts in single], parent)
-    writer.instants(f"{name} timer", _timer(events), parent)
+    writer.instants(f"{name} driver", _own(events), parent)
 
 
 def _slices(intervals: pd.DataFrame, name: str) -> Iterator[Slice]:
@@ -213,13 +215,13 @@ def _failures(events: pd.DataFrame) -> list[tuple[int, str]]:
     return [(ts, what[kind].format(gfp, order)) for ts, kind, gfp, order in zip(*columns, strict=True)]
 
 
-def _timer(events: pd.DataFrame) -> list[tuple[int, str]]:
-    """:return: what the timer of a driver that sends frames did, and found while the queue was blocked."""
-    rows = events[events["kind"].isin(["timer", "retransmit"])]
-    held = rows["flags"].str.contains("held").astype(bool)
-    looked = np.where(held, "skbs held by the network", "an skb was free")
-    what = np.where(rows["kind"] == "retransmit", "frame sent again", looked)
-    return list(zip(rows["ts"], what, strict=True))
+def _own(events: pd.DataFrame) -> list[tuple[int, str]]:
+    """Return the events of kinds that only their driver has, with their flags."""
+    traced = [drivers.load(name) for name in drivers.names() if name in set(events["driver"])]
+    rows = events[events["kind"].isin([event.name for driver in traced for event in driver.events])]
+    flags = rows["flags"].astype("string")
+    words = rows["kind"].astype("string").str.cat((" (" + flags + ")").where(flags != "", ""))
+    return list(zip(rows["ts"], words, strict=True))
 
 
 def _posted(events: pd.DataFrame) -> list[tuple[int, int]]:

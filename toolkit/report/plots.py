@@ -4,6 +4,7 @@
 import io
 import textwrap
 from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from toolkit.trace.clock import to_utc
 
 # The palette of Okabe and Ito, told apart with any kind of colour vision.
 STATES = {"starved": "#0072b2", "napi-off": "#d55e00", "blocked": "#e69f00", "spinning": "#cc79a7"}
+_OTHER_STATES = ("#56b4e9", "#009e73", "#000000")
 SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
 _STEPS = 500
 _MOST_SPANS = 4000
@@ -280,7 +282,8 @@ def _worst_first(analysis: Analysis) -> pd.DataFrame:
 def _colours(analysis: Analysis) -> dict[str, str]:
     """:return: the colour of each state that this trace shows, known or not."""
     seen = dict.fromkeys(analysis.intervals["state"])
-    return {state: STATES.get(state, "#000000") for state in [*(s for s in STATES if s in seen), *seen]}
+    others = dict(zip([state for state in seen if state not in STATES], cycle(_OTHER_STATES), strict=False))
+    return {state: colour for state, colour in (STATES | others).items() if state in seen}
 
 
 def _word(analysis: Analysis, which: str) -> str:

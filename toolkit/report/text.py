@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.english import count
+from toolkit.report import causes
+from toolkit.report.own_tables import own_tables
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
 from toolkit.trace.clock import to_utc
@@ -105,6 +107,7 @@ def _verdict(analysis: Analysis) -> str:
         sentences.append("No stall is in what is shown." if hidden else _nothing(analysis, length))
     longest = counted.loc[counted.groupby("device")["duration_ns"].idxmax()]
     worst = longest.sort_values("duration_ns", ascending=False)
+    worst = worst.assign(says=causes.sentences(worst))
     sentences += [
         _stalled(counted[counted["device"] == row["device"]], row, length) for row in worst.to_dict("records")
     ]
@@ -149,7 +152,7 @@ def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) ->
     deaf = drivers.word("deaf", [longest["driver"]])
     sentence = (
         f"{longest['device']} went {deaf} {times} in {length:.1f} s on {where}, "
-        f"{'for' if number == 1 else 'at most for'} {much} s ({state}): {longest['cause']}."
+        f"{'for' if number == 1 else 'at most for'} {much} s ({state}): {longest['says']}."
     )
     if stalls["open"].any():
         sentence += f" {count(int(stalls['open'].sum()), 'stall')} had not ended when the trace did."
@@ -171,7 +174,7 @@ def _apart(stalls: pd.DataFrame) -> list[str]:
         most = seconds(caused["duration_ns"].max())
         sentences.append(
             f"Not counted: {count(len(caused), 'reconfiguration')}, at most {most} s long: "
-            f"{caused['cause'].iloc[0]}."
+            f"{causes.sentences(caused).iloc[0]}."
         )
     return sentences
 
@@ -220,7 +223,7 @@ def stall_table(analysis: Analysis, rows: int | None = LISTED) -> pd.DataFrame:
     for name in ("refills", "failed", "retries"):
         table[name] = _bounds(stalls[name], stalls["uncertain"])
     marks = {"open": stalls["open"], "uncertain": stalls["uncertain"]}
-    table["cause"] = stalls["cause"]
+    table["cause"] = causes.sentences(stalls)
     for mark, marked in marks.items():
         table.loc[marked, "cause"] = f"({mark}) " + table["cause"]
     if "witness_difference_ns" in stalls:
@@ -297,7 +300,7 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
         for hook in each.get("hooks", [])
         if not hook.get("attached")
     ]
-    lines += _flaps(analysis) + _requests(analysis)
+    lines += own_tables(analysis)
     ledger = totals(analysis.scan.ledger)
     lines.append(
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
@@ -309,39 +312,6 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
 def witness_sentence(analysis: Analysis, witness: Mapping[str, Any]) -> str:
     """Return what the comparison with a witness found; it is always of the whole trace."""
     return f"{'Of the whole trace: ' if analysis.shown else ''}{witness['sentence']}"
-
-
-def _flaps(analysis: Analysis) -> list[str]:
-    """:return: a sentence for each device whose link its driver gave back while it was deaf."""
-    flaps, began = analysis.flaps, analysis.scan.began
-    early = flaps[flaps["deaf_ns"].fillna(0) > 0]
-    return [
-        f"{driver} gave {device} its link back {count(len(rows), 'time')} in a stall (at "
-        f"{', '.join(f'{(at - began) / 1e9:.1f}' for at in rows['on_ns'])} s), which went on for "
-        f"{', '.join(f'{left / 1e9:.1f}' for left in rows['deaf_ns'])} s."
-        for (device, driver), rows in early.groupby(["device", "driver"])
-    ]
-
-
-def _requests(analysis: Analysis) -> list[str]:
-    """:return: a sentence for each queue with block requests: how long they took, and what they met."""
-    every = analysis.meta.get("options", {}).get("detail") == "full"
-    some = "at least " * bool(analysis.scan.losses)
-    frame = analysis.requests.merge(analysis.queues, on=["device", "queue", "name", "driver"])
-    return [
-        f"{row['device']} {row['name']}: {some}{count(row['requests'], 'request')}"
-        + ("" if every else " of 10 ms and more")
-        + (
-            f", half of them in {row['p50_ns'] / 1e6:.1f} ms, 99 % in {row['p99_ns'] / 1e6:.1f} ms, "
-            f"the longest {row['max_ns'] / 1e6:.1f} ms"
-            if row["requests"]
-            else ""
-        )
-        + f"; {some}{count(row['retransmits'], 'frame')} sent again; "
-        f"the window was full {some}{count(row['full_polls'], 'time')}, "
-        "which is flow control and no stall."
-        for row in frame.to_dict("records")
-    ]
 
 
 def say(sentence: str, *, terminal: bool) -> None:

@@ -16,6 +16,7 @@ from toolkit.english import count, cpus
 from toolkit.errors import already_there
 from toolkit.printable import printable
 from toolkit.report import page, plots, text
+from toolkit.report.causes import general
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import STALL
 from toolkit.trace.ledger import totals
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 
 CAUSES = 50
 """As many causes are listed, the costliest."""
-
-_STATES = {
-    "starved": "nothing is posted, so the device has no place for a frame",
-    "napi-off": "the refill worker holds NAPI off, so nobody takes frames, posted or not",
-    "blocked": "the queue is stopped for want of ring slots, or has work and no frame",
-    "spinning": "polls use their whole budget and take no packet, since their refills fail",
-}
 
 
 def save(trace: Trace, file: Path, *, force: bool = False, rows: int | None = text.LISTED) -> None:
@@ -63,7 +57,6 @@ def render(trace: Trace, file: Path | None = None, rows: int | None = text.LISTE
     stalls = analysis.stalls
     if stalls.empty:
         del figures["time_spent"], figures["durations"]
-    seen = dict.fromkeys(analysis.intervals["state"])
     why = causes(stalls)
     return page.fill(
         "trace.html",
@@ -74,7 +67,7 @@ def render(trace: Trace, file: Path | None = None, rows: int | None = text.LISTE
         drawings={name: page.inline(plots.svg(draw)) for name, draw in figures.items()},
         stalls=text.stall_table(analysis, rows),
         more=max(len(stalls) - rows, 0) if rows else 0,
-        states={state: _STATES.get(state, "see the driver's README") for state in seen},
+        states=states(analysis),
         causes=why[:CAUSES],
         more_causes=max(len(why) - CAUSES, 0),
         polls=drivers.word("polls", (each["name"] for each in trace.meta["drivers"])),
@@ -127,11 +120,22 @@ def about(trace: Trace) -> list[str]:
     return lines
 
 
+def states(analysis: Analysis) -> dict[str, str]:
+    """Return what each state that was seen means, in its driver's words."""
+    seen = analysis.intervals[["driver", "state"]].drop_duplicates()
+    return {
+        state.name: state.means
+        for driver, name in seen.itertuples(index=False)
+        for state in drivers.load(driver).states
+        if state.name == name
+    }
+
+
 def causes(stalls: pd.DataFrame) -> pd.DataFrame:
     """:return: how many stalls each cause has and what their time went into, the costliest first, as strings
     under headings with units."""
     times = ["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns"]
-    groups = stalls.groupby("cause", sort=False)
+    groups = stalls.groupby(general(stalls), sort=False)
     found = groups[times].sum(min_count=1).assign(stalls=groups.size(), longest=groups["duration_ns"].max())
     found = found.sort_values("duration_ns", ascending=False)
     headings = [

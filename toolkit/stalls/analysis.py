@@ -14,12 +14,11 @@ from toolkit import drivers
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL, classify
-from toolkit.stalls.flaps import flaps
 from toolkit.stalls.marks import queue_table, spread
-from toolkit.stalls.requests import requests
 from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals
+from toolkit.stalls.tables import tables
 from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 from toolkit.trace.reader import TraceReader
@@ -50,7 +49,8 @@ class Analysis:
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
     whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`, `queues`,
-    `flaps`, `requests` and `intervals`, frames with the columns of docs/stalls.md; `shown`, None for all.
+    `intervals`, frames with the columns of docs/stalls.md; `tables`, by name, those that the drivers
+    declare; `shown`, None for all.
     """
 
     path: Path
@@ -60,8 +60,7 @@ class Analysis:
     intervals: pd.DataFrame
     stalls: pd.DataFrame
     queues: pd.DataFrame
-    flaps: pd.DataFrame
-    requests: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
     names: pd.DataFrame
     shown: Shown | None = None
 
@@ -97,8 +96,7 @@ def analyze(path: Path | str) -> Analysis:
         intervals=named(states, names),
         stalls=_without(named_stalls, reader.meta),
         queues=summarize_queues(reader.meta, found, stall_totals(table, ["queue"]), names),
-        flaps=named(flaps(found, table), names).drop(columns=["queue", "name"]),
-        requests=named(requests(found), names),
+        tables={name: named_table(rows, names) for name, rows in tables(found, known, table).items()},
         names=names,
     )
 
@@ -123,15 +121,13 @@ def summary(analysis: Analysis) -> dict[str, Any]:
     ]
     losses = pd.DataFrame(scan.losses, columns=["start_ns", "duration_ns"])
     losses["duration_ns"] -= losses["start_ns"]
-    tables = {
+    largest_by = {
         "loss_windows": (losses, "duration_ns"),
         "stalls": (analysis.stalls, "duration_ns"),
         "queues": (analysis.queues, "stalled_ns"),
-        "flaps": (analysis.flaps, "deaf_ns"),
-        "requests": (analysis.requests, "requests"),
     }
     return {
-        "format": 1,
+        "format": 2,
         "trace": analysis.path.name,
         "toolkit": meta.get("toolkit"),
         "kernel": meta.get("kernel"),
@@ -151,8 +147,16 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "events": int(scan.batches[:, 2].sum()),
         "ledger": totals(scan.ledger),
         "lower_bounds": bool(scan.losses),
-        **{name: records(largest(table, by)) for name, (table, by) in tables.items()},
-        "left_out": {name: len(table) - LISTED for name, (table, _) in tables.items() if len(table) > LISTED},
+        **{name: records(largest(table, by)) for name, (table, by) in largest_by.items()},
+        "tables": {name: records(largest(rows, _by(rows))) for name, rows in analysis.tables.items()},
+        "left_out": {
+            name: len(rows) - LISTED
+            for name, rows in [
+                *((name, rows) for name, (rows, _) in largest_by.items()),
+                *analysis.tables.items(),
+            ]
+            if len(rows) > LISTED
+        },
     }
 
 
@@ -168,6 +172,11 @@ def _shown(shown: Shown | None) -> dict[str, Any] | None:
         "shortest_ns": shown.shortest_ns,
         "stalls_left_out": shown.left_out,
     }
+
+
+def _by(rows: pd.DataFrame) -> str:
+    """Return the column by which rows of a driver's own table are the largest."""
+    return "after_ns" if "after_ns" in rows else "count"
 
 
 def largest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -214,6 +223,12 @@ def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """:return: the frame with device, queue, name and driver in the place of the queue's index."""
     columns = names.drop(columns="size").reindex(frame["queue"]).set_axis(frame.index)
     return columns.join(frame.drop(columns="queue"))
+
+
+def named_table(rows: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    """Return a driver's own table as `named` does; without queue and name, if it is of whole devices."""
+    whole = len(rows) > 0 and (names["queue"].reindex(rows["queue"]) == ALL_QUEUES).all()
+    return named(rows, names).drop(columns=["queue", "name"] if whole else [])
 
 
 def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:

@@ -20,10 +20,10 @@ flow control is below 9 ms."""
 CALLED_NS = 1_000_000_000
 """A refill worker runs at the latest so long after the refill that failed: drivers ask for up to 0.5 s."""
 
-_WORDS = {
-    "cause": "the refill worker ran though no refill had failed, as after ethtool -L",
-    **dict.fromkeys(("order", "gfp", "gfp_names", "context", "posted"), pd.NA),
-}
+CALLED = "worker_without_failure"
+"""The cause of a reconfiguration: the refill worker ran though no refill had failed, as after ethtool -L."""
+
+_OF_A_FAILURE = ("cause_queue", "cause_earlier", "order", "gfp", "gfp_names", "context", "posted")
 
 
 def classify(stalls: pd.DataFrame, scan: Scan) -> pd.DataFrame:
@@ -37,7 +37,8 @@ def classify(stalls: pd.DataFrame, scan: Scan) -> pd.DataFrame:
     known = ~(stalls["open"] | stalls["uncertain"])
     brief = known & (stalls["duration_ns"] < BRIEF_NS)
     called = known & _called_without_failure(stalls, scan)
-    found = stalls.assign(**{name: stalls[name].mask(called, word) for name, word in _WORDS.items()})
+    found = stalls.assign(**{name: stalls[name].mask(called) for name in _OF_A_FAILURE})
+    found["cause"] = found["cause"].mask(called, CALLED)
     words = np.select([called, brief], [RECONFIGURATION, BRIEF], STALL)
     found.insert(list(found).index("uncertain") + 1, "class", pd.Series(words, found.index, dtype="string"))
     return found

@@ -47,7 +47,7 @@ def _matching(condition: Condition, columns: Columns) -> NDArray[np.intp]:
 
 
 def column(name: str, columns: Columns, at: NDArray[np.intp] | slice = slice(None)) -> NDArray[Any]:
-    """:return: a column, or a flag as if it were a column of booleans, at some rows."""
-    if name in FLAG:
+    """Return a column, or a flag as if it were a column of booleans, at some rows."""
+    if name in FLAG and name not in columns:
         return np.asarray(columns["flags"][at] & FLAG[name], np.bool_)
     return columns[name][at]

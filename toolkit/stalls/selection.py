@@ -9,12 +9,13 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
+from toolkit import drivers
 from toolkit.errors import UserError
 from toolkit.event import NOT_KNOWN
 from toolkit.stalls import rules
-from toolkit.stalls.analysis import Analysis, Shown, named, stall_totals, summarize_queues
-from toolkit.stalls.requests import requests
+from toolkit.stalls.analysis import Analysis, Shown, named_table, stall_totals, summarize_queues
 from toolkit.stalls.scan import SUMS, Scan
+from toolkit.stalls.tables import tables
 from toolkit.trace.clock import from_utc, to_utc
 from toolkit.trace.reader import TraceReader
 
@@ -50,8 +51,8 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     A stall that overlaps the range of time is whole in the result; so are its states. Of the queues, counts
     are of the range of time; the gaps between polls are NA if that is not the whole trace.
 
-    :return: the analysis with other `stalls`, `intervals`, `queues`, `flaps` and `requests`, and with
-        `shown`; its `scan` stays that of the whole trace. For Selection(), the analysis itself.
+    :return: the analysis with other `stalls`, `intervals`, `queues` and `tables`, and with `shown`; its
+        `scan` stays that of the whole trace. For Selection(), the analysis itself.
     :raises UserError: if the trace has no such device or queue, or is not of that time.
     """
     if selection == EVERYTHING:
@@ -73,19 +74,34 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     totals = stall_totals(stalls[kept], _KEYS).reindex(keys, fill_value=0).set_axis(names.index)
     whole = (start, end) == (analysis.scan.began, analysis.scan.ended)
     scan = analysis.scan if whole else _part(analysis, start, end)
-    counted = requests(scan)
     queues = summarize_queues(analysis.meta, scan, totals, analysis.names)
-    flaps = analysis.flaps
-    back = flaps["on_ns"].fillna(analysis.scan.ended)
     return replace(
         analysis,
         shown=replace(shown, left_out=int((~kept).sum())),
         stalls=stalls[kept],
         intervals=analysis.intervals[kept.reindex(of_stall).to_numpy()],
         queues=queues[queues.index.isin(names.index)],
-        flaps=flaps[flaps["device"].isin(names["device"]) & (flaps["off_ns"] < end) & (back >= start)],
-        requests=named(counted[counted["queue"].isin(names.index)], analysis.names),
+        tables=_tables(analysis, scan, names, start, end),
     )
+
+
+def _tables(
+    analysis: Analysis, part: Scan, names: pd.DataFrame, start: int, end: int
+) -> dict[str, pd.DataFrame]:
+    """Return the drivers' own tables of some queues: pairs that overlap the time, and what ended in it."""
+    known = [drivers.load(traced["name"]) for traced in analysis.meta["drivers"]]
+    none = pd.DataFrame({"queue": [], "start_ns": [], "end_ns": []}, dtype=np.int64)
+    found = {}
+    for name, rows in tables(part, known, none).items():
+        if "begin_ns" in rows:
+            pairs = analysis.tables[name]
+            ended = pairs["end_ns"].fillna(analysis.scan.ended)
+            found[name] = pairs[
+                pairs["device"].isin(names["device"]) & (pairs["begin_ns"] < end) & (ended >= start)
+            ]
+        else:
+            found[name] = named_table(rows[rows["queue"].isin(names.index)], analysis.names)
+    return found
 
 
 def _range(analysis: Analysis, selection: Selection) -> tuple[int, int]:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From the states of a queue to its stalls: how long, why, and what the time went into."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,25 @@ _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]
 _COUNTED = [*SUMS, "spin_ns", "retries"]
 _WHOSE = ("driver", "ifindex", "queue")
 
+NOT_SEEN = "no_failure_seen"
+ALLOCATION = "allocation_failed"
+REFILL = "refill_failed"
+"""Causes that any driver's stall may have, beside those of its own: by the failed refill that began it."""
+
+_CAUSE = {
+    "cause": "string",
+    "cause_queue": "Int64",
+    "cause_earlier": "boolean",
+    "gfp_names": "string",
+    "context": "string",
+    "order": "Int64",
+    "gfp": "Int64",
+    "posted": "Int64",
+    "posted_later": "Int64",
+    "relieved_ns": "Int64",
+}
+"""What is known of the cause of a stall (docs/stalls.md)."""
+
 
 def stalls(
     reader: TraceReader, drivers: Sequence[Driver], scan: Scan, intervals: pd.DataFrame
@@ -32,9 +50,10 @@ def stalls(
     """
     frame = _join(intervals, [state.name for driver in drivers for state in driver.states])
     frame["uncertain"] = _touches(frame, scan.losses)
-    cause = _cause(frame, scan, drivers, reader.meta.get("gfp_flags", {}))
-    cause.update(_blocked(frame, scan))
-    frame = frame.join(cause)
+    causes = _refill_causes(frame, scan, reader.meta.get("gfp_flags", {}))
+    own = _own_causes(frame, scan, drivers)
+    causes.loc[own.index] = own.reindex(columns=list(_CAUSE)).astype(_CAUSE)
+    frame = frame.join(causes)
     table = queue_table(scan.queues)
     frame = frame.join(_spent(frame, scan, table)).join(_count(reader, frame, scan, table))
     frame.insert(4, "duration_ns", frame["end_ns"] - frame["start_ns"])
@@ -64,12 +83,10 @@ def _touches(frame: pd.DataFrame, windows: Sequence[tuple[int, int]]) -> NDArray
     return np.asarray(np.append(start, np.iinfo(np.int64).max)[following] <= frame["end_ns"])
 
 
-def _cause(
-    frame: pd.DataFrame, scan: Scan, drivers: Sequence[Driver], flags: Mapping[str, int]
-) -> pd.DataFrame:
-    """Looks for the failed refill that started each stall: the last one of the device until then.
+def _refill_causes(frame: pd.DataFrame, scan: Scan, flags: Mapping[str, int]) -> pd.DataFrame:
+    """Look for the failed refill that started each stall: the last one of the device until then.
 
-    :return: cause, order, gfp, gfp_names, context, posted.
+    :return: the columns of _CAUSE.
     """
     refills = _failed_refills(scan)
     device = np.array([queue.driver << 32 | queue.ifindex for queue in scan.queues], np.int64)
@@ -84,75 +101,63 @@ def _cause(
         "refill"
     ]
     within = after.where(refills["ts"].reindex(after).to_numpy() <= frame["end_ns"].to_numpy())
-    cause = refills.reindex(own.fillna(before).fillna(within)).set_axis(frame.index)
-    cause["context"] = cause["process"].map({True: "process", False: "softirq"})
-    names = {mask: gfp.names(int(mask), flags) for mask in cause["gfp"].dropna().unique()}
-    cause["gfp_names"] = cause["gfp"].map(names)
-    other = cause["queue"].mask(cause["queue"] == frame["queue"])
-    earlier = cause["ts"] < frame["start_ns"]
-    reasons = cause[["context", "order", "gfp_names"]].assign(
-        seen=cause["queue"].notna(), other=other, earlier=earlier
-    )
-    cause["cause"] = _words(reasons, lambda reason: _sentence(reason, scan, drivers))
-    cause["posted"] = cause["posted_after"].where(
-        (cause["posted_after"] != NOT_KNOWN) & (cause["queue"] == frame["queue"])
-    )
-    numbers = ["order", "gfp", "posted"]
-    words = ["cause", "gfp_names", "context"]
-    types = dict.fromkeys(words, "string") | dict.fromkeys(numbers, "Int64")
-    return cause[list(types)].astype(types)
+    found = refills.reindex(own.fillna(before).fillna(within)).set_axis(frame.index)
+    found["context"] = found["process"].map({True: "process", False: "softirq"})
+    names = {mask: gfp.names(int(mask), flags) for mask in found["gfp"].dropna().unique()}
+    found["gfp_names"] = found["gfp"].map(names)
+    seen, other = found["queue"].notna(), found["queue"] != frame["queue"]
+    numbers = np.array([queue.queue for queue in scan.queues], np.int64)
+    found["cause"] = np.select([~seen, found["order"].notna()], [NOT_SEEN, ALLOCATION], REFILL)
+    found["cause_queue"] = pd.Series(numbers, dtype="Int64").reindex(found["queue"].mask(~other)).to_numpy()
+    found["cause_earlier"] = (found["ts"] < frame["start_ns"]).astype("boolean").mask(~seen)
+    found["posted"] = found["posted_after"].where((found["posted_after"] != NOT_KNOWN) & ~other)
+    return found.reindex(columns=list(_CAUSE)).astype(_CAUSE)
 
 
-def _blocked(frame: pd.DataFrame, scan: Scan) -> pd.DataFrame:
-    """Looks for the events that say that a queue was blocked, of a driver that refills nothing itself.
+def _own_causes(frame: pd.DataFrame, scan: Scan, drivers: Sequence[Driver]) -> pd.DataFrame:
+    """Look for the causes that a driver declares, by the event that began each stall.
 
-    :return: cause and posted of the stalls that begin with one.
+    :return: cause, posted, posted_later and relieved_ns of the stalls that begin with such an event.
     """
     rare = scan.rare.sort_values("ts", kind="stable")
-    blocked = rare[rare["kind"] == KIND["blocked"]]
-    seen = blocked[["ts", "queue", "posted_after", "stopped", "held", "some_free"]].assign(said=blocked["ts"])
-    free = rare[(rare["kind"] == KIND["timer"]) & ~rare["held"].astype(bool)]
+    number = np.array([queue.driver for queue in scan.queues], np.intp)[rare["queue"]]
+    columns = {str(name): rare[name].to_numpy() for name in rare}
+    causes = [(index, cause) for index, driver in enumerate(drivers) for cause in driver.causes]
+    which = np.full(len(rare), -1)
+    relief = np.zeros(len(rare), np.bool_)
+    for place, (index, cause) in reversed(list(enumerate(causes))):
+        at = rules.rows([cause.when], columns)
+        which[at[number[at] == index]] = place
+        if cause.relief:
+            at = rules.rows([cause.relief], columns)
+            relief[at[number[at] == index]] = True
+    told = rare.assign(which=which, told=rare["ts"])[["ts", "queue", "posted_after", "which", "told"]]
+    told = told[which >= 0]
     asked = frame[["queue"]].rename_axis("stall")
     starts = asked.assign(ts=frame["start_ns"])
-    first = pd.merge_asof(starts, seen, on="ts", by="queue", tolerance=0)
-    # Slots that end a stall come a moment before it ends.
+    first = pd.merge_asof(starts, told, on="ts", by="queue", tolerance=0)
+    # What ends a stall comes a moment before it ends.
     ends = asked.assign(ts=frame["end_ns"].where(frame["open"], frame["end_ns"] - WINDOW_NS))
     ends = ends.reset_index().sort_values("ts", kind="stable")
-    last = pd.merge_asof(ends, seen, on="ts", by="queue").set_index("stall").reindex(frame.index)
-    looks = free[["ts", "queue"]].assign(freed=free["ts"])
-    freed = pd.merge_asof(starts, looks, on="ts", by="queue", direction="forward")["freed"]
-    found = first.assign(
-        later=last["posted_after"].where(last["said"] >= frame["start_ns"]).to_numpy(),
-        freed=(freed.where(freed.to_numpy() <= frame["end_ns"].to_numpy()) - starts["ts"].to_numpy()) / 1e9,
-    ).set_axis(frame.index)
-    found = found[found["posted_after"].notna()]
-    reasons = found[["posted_after", "stopped", "held", "some_free", "later", "freed"]]
-    return pd.DataFrame({"cause": _words(reasons, _why_blocked), "posted": found["posted_after"]})
-
-
-def _words(rows: pd.DataFrame, say: Callable[[Mapping[Any, Any]], str]) -> pd.Series:
-    """Put each row into words; rows that are the same are asked about once."""
-    number = rows.groupby(list(rows), dropna=False, sort=False).ngroup()
-    words = np.array([say(row) for row in rows.drop_duplicates().to_dict("records")], object)
-    return pd.Series(words[number], rows.index, dtype="str")
-
-
-def _why_blocked(blocked: Mapping[Any, Any]) -> str:
-    """:return: why a queue was blocked, in words.
-
-    :param blocked: the event, `later`, what was posted when it was last said before the end, and `freed`
-        [s], when the driver's timer first found that skbs were free again.
-    """
-    posted = int(blocked["posted_after"])
-    if not blocked["held"]:
-        what = "queue stopped" if blocked["stopped"] else "waiting for ring slots"
-        later = f", and still with {int(blocked['later'])}" if blocked["later"] > posted else ""
-        return f"{what} with {posted} free{later}"
-    if blocked["some_free"]:
-        what = f"the network held the first skb of the pool's {posted}, though others were free"
-    else:
-        what = f"the network held all {posted} skbs of the pool" if posted else "the network held every skb"
-    return what if pd.isna(blocked["freed"]) else f"{what}; {blocked['freed']:.1f} s later one was free"
+    last = pd.merge_asof(ends, told, on="ts", by="queue").set_index("stall").reindex(frame.index)
+    reliefs = rare.assign(relieved=rare["ts"])[["ts", "queue", "relieved"]][relief]
+    relieved = pd.merge_asof(starts, reliefs, on="ts", by="queue", direction="forward")["relieved"]
+    later = last["posted_after"].where(last["told"] >= frame["start_ns"]).to_numpy()
+    found = first.set_axis(frame.index).assign(later=later, relieved=relieved.to_numpy())
+    found = found[found["which"].notna()]
+    mine = [causes[int(place)][1] for place in found["which"]]
+    goes_on = np.array([bool(cause.later) for cause in mine], np.bool_)
+    eased = np.array([cause.relief is not None for cause in mine], np.bool_)
+    within = eased & (found["relieved"] <= frame["end_ns"].reindex(found.index))
+    return pd.DataFrame(
+        {
+            "cause": [cause.name for cause in mine],
+            "posted": found["posted_after"],
+            "posted_later": found["later"].where(goes_on & (found["later"] > found["posted_after"])),
+            "relieved_ns": (found["relieved"] - found["ts"]).where(within),
+        },
+        found.index,
+    ).astype({name: _CAUSE[name] for name in ("cause", "posted", "posted_later", "relieved_ns")})
 
 
 def _failed_refills(scan: Scan) -> pd.DataFrame:
@@ -180,25 +185,6 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
             "order": found["order"].where(inside, found["own_order"]),
         }
     )
-
-
-def _sentence(refill: Mapping[Any, Any], scan: Scan, drivers: Sequence[Driver]) -> str:
-    """:return: the cause in words.
-
-    :param refill: whether one was `seen`; its context, order and gfp_names; the `other` queue that it was of,
-        if it was of another; and whether it ended `earlier` than the stall began.
-    """
-    if not refill["seen"]:
-        return "no failed refill was seen"
-    # The counts of the stall do not have a refill that ended before it.
-    article, earlier = ("an", "earlier ") if refill["earlier"] else ("a", "")
-    where = f"{earlier}{refill['context']} refill"
-    if pd.notna(refill["other"]):
-        other = scan.queues[int(refill["other"])]
-        where += f" of {drivers[other.driver].queue_label(other.queue)}"
-    if pd.isna(refill["order"]):
-        return f"{where} failed ({refill['gfp_names']})"
-    return f"order-{int(refill['order'])} allocation failed in {article} {where} ({refill['gfp_names']})"
 
 
 def _spent(frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:

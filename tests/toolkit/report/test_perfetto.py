@@ -162,17 +162,17 @@ def test_failures_and_single_interrupts_are_instants(make_trace: Trace) -> None:
     assert found.instants["rx-0 interrupts"] == [(BEGAN + 3 * S, "receive interrupt")]
 
 
-def test_looks_of_a_senders_timer_are_instants(make_trace: Trace) -> None:
+def test_events_of_a_drivers_own_are_instants(make_trace: Trace) -> None:
     meta = META | {"drivers": [META["drivers"][0] | {"name": "aoe"}]}
     events = [
         event("timer", 1, flags="held"),
         event("timer", 2),
         event("retransmit", 3, dur=S),
     ]
-    assert _read(make_trace(events, meta=meta)).instants["rx-0 timer"] == [
-        (BEGAN + S, "skbs held by the network"),
-        (BEGAN + 2 * S, "an skb was free"),
-        (BEGAN + 3 * S, "frame sent again"),
+    assert _read(make_trace(events, meta=meta)).instants["rx-0 driver"] == [
+        (BEGAN + S, "timer (held)"),
+        (BEGAN + 2 * S, "timer"),
+        (BEGAN + 3 * S, "retransmit"),
     ]
 
 

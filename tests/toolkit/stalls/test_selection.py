@@ -119,17 +119,17 @@ def test_trace_without_a_stall(make_trace: Callable[..., Path]) -> None:
 
 
 def test_links_and_requests_in_the_time(make_trace: Callable[..., Path]) -> None:
-    traced: dict[str, Any] = META["drivers"][0] | {"name": "xen_netback"}
+    traced = [META["drivers"][0] | {"name": name} for name in ("xen_netback", "aoe")]
     events: list[Any] = [
         event("carrier_off", 2, queue=65535),
         event("carrier_on", 3, queue=65535),
-        event("request", 4, dur=S // 10),
-        event("request", 8, dur=S // 5),
+        event("request", 4, dur=S // 10, driver=1),
+        event("request", 8, dur=S // 5, driver=1),
     ]
-    whole = analyze(make_trace(events, meta=META | {"drivers": [traced]}))
+    whole = analyze(make_trace(events, meta=META | {"drivers": traced}))
     early, late = (select(whole, each) for each in (Selection(until=5), Selection(since=5)))
-    assert (len(early.flaps), len(late.flaps)) == (1, 0)
-    assert [each.requests["max_ns"].tolist() for each in (whole, early, late)] == [
+    assert [len(each.tables["flaps"]) for each in (early, late)] == [1, 0]
+    assert [each.tables["requests"]["max_ns"].tolist() for each in (whole, early, late)] == [
         [S // 5],
         [S // 10],
         [S // 5],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, note, refilled, window, worker_stall
 from toolkit.event import NO_ORDER
+from toolkit.report.causes import sentence
 from toolkit.stalls.analysis import analyze
 from toolkit.trace.writer import TraceWriter
 
@@ -46,7 +47,7 @@ def test_cause_is_the_allocation_that_failed_in_the_refill(make_trace: Trace) ->
     assert (stall["order"], stall["gfp"], stall["gfp_names"]) == (0, 0xA20, "GFP_ATOMIC")
     assert stall["context"] == "softirq"
     assert stall["posted"] == 0
-    assert stall["cause"] == "order-0 allocation failed in a softirq refill (GFP_ATOMIC)"
+    assert sentence(stall) == "order-0 allocation failed in a softirq refill (GFP_ATOMIC)"
 
 
 def test_cause_without_an_allocation(make_trace: Trace) -> None:
@@ -61,12 +62,12 @@ def test_cause_without_an_allocation(make_trace: Trace) -> None:
     )
     assert pd.isna(stall["order"])
     assert (stall["gfp"], stall["context"]) == (0xA20, "process")
-    assert stall["cause"] == "process refill failed (GFP_ATOMIC)"
+    assert sentence(stall) == "process refill failed (GFP_ATOMIC)"
 
 
 def test_cause_is_what_the_refill_says_when_its_allocation_was_only_counted(make_trace: Trace) -> None:
     stall = _only(make_trace([failed(2, dur=1000, order=1), refilled(3)]))
-    assert stall["cause"] == "order-1 allocation failed in a softirq refill (GFP_ATOMIC)"
+    assert sentence(stall) == "order-1 allocation failed in a softirq refill (GFP_ATOMIC)"
 
 
 def test_a_worker_that_is_called_again_and_again_spins(make_trace: Trace) -> None:
@@ -81,20 +82,22 @@ def test_a_worker_that_another_queue_called(make_trace: Trace) -> None:
     other = failed(2, posted_after=5, queue=1)
     off, on = event("napi_off", 3, flags="in_worker"), event("napi_on", 4)
     stall = _only(make_trace([other, off, on]))
-    assert stall["cause"] == "earlier softirq refill of queue 1 failed (GFP_ATOMIC)"
+    assert sentence(stall) == "earlier softirq refill of queue 1 failed (GFP_ATOMIC)"
+    assert (stall["cause"], stall["cause_queue"], stall["cause_earlier"]) == ("refill_failed", 1, True)
     assert pd.isna(stall["posted"])
 
 
 def test_its_own_refill_is_the_cause_also_at_the_moment_of_another(make_trace: Trace) -> None:
     stalls = analyze(make_trace([failed(2), failed(2, queue=1), refilled(3), refilled(3, queue=1)])).stalls
-    assert stalls["cause"].tolist() == ["softirq refill failed (GFP_ATOMIC)"] * 2
+    assert stalls["cause"].tolist() == ["refill_failed"] * 2
+    assert stalls["cause_queue"].isna().all()
 
 
 def test_no_failed_refill_was_seen(make_trace: Trace) -> None:
     stall = _only(
         make_trace([event("napi_off", 3, flags="in_worker"), event("napi_on", 4), failed(5, posted_after=9)])
     )
-    assert stall["cause"] == "no failed refill was seen"
+    assert stall["cause"] == "no_failure_seen"
     assert pd.isna(stall["gfp"])
 
 
