@@ -189,9 +189,8 @@ for gap in (other.agreement or {}).get("gaps", []):
     axis.broken_barh([((gap["start_ns"] - zero) / 1e9, gap["duration_ns"] / 1e9)], (1, 0.8), color="#333333")
 for flap in flaps.itertuples():
     back = other.analysis.scan.ended if pd.isna(flap.end_ns) else flap.end_ns
-    axis.broken_barh(
-        [((flap.begin_ns - zero) / 1e9, (back - flap.begin_ns) / 1e9)], (0, 0.8), color="#0072b2"
-    )
+    span = (flap.begin_ns - zero) / 1e9, (back - flap.begin_ns) / 1e9
+    axis.broken_barh([span], (0, 0.8), color="#0072b2")
 axis.set_yticks(
     [0.4, 1.4, 2.4], ["netback says\n“stalled”", "no answer\nto echo requests", "blocked,\nby its events"]
 )
