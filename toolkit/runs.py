@@ -40,6 +40,7 @@ COLUMNS = {
     "open": "int64",
     "failed": "int64",
     "spin_ns": "int64",
+    "silent_ns": "int64",
     "recovery_ns": "Int64",
     "refused": "Float64",
 }
@@ -166,6 +167,7 @@ def _counted(analysis: Analysis) -> dict[str, int]:
         **{name: int(queues[name].sum()) for name in sums},
         "longest_ns": int(queues["longest_ns"].max()) if len(queues) else 0,
         "spin_ns": int(stalls["spin_ns"].sum()),
+        "silent_ns": int(queues["silent_ns"].sum()),
     }
 
 

@@ -46,6 +46,12 @@ class Trace:
         return self.analysis.stalls.reset_index(drop=True)
 
     @cached_property
+    def silences(self) -> pd.DataFrame:
+        """The times outside of stalls in which no frame was taken, sorted by start: device, queue, name,
+        driver, state (slow-refill or slow-poll), start_ns, end_ns, duration_ns."""
+        return self.analysis.silences.reset_index(drop=True)
+
+    @cached_property
     def states(self) -> pd.DataFrame:
         """The intervals that stalls are made of, sorted by start: device, queue, name, driver, state,
         start_ns, end_ns, open."""

@@ -122,7 +122,8 @@ class Screen(App[None]):
         """Shows how things stand."""
         if not self._lives():
             self.exit()
-        if self._paused:
+        # A timer may run once more while the screen is taken down.
+        if self._paused or not self.query("#head"):
             return
         progress = self._progress
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)

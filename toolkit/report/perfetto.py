@@ -178,14 +178,16 @@ def _write_queue(
     writer: _Writer, parent: int, trace: Trace, queue: Mapping[Any, Any], events: pd.DataFrame
 ) -> None:
     name = queue["name"]
-    stalls, states = (
+    stalls, states, silences = (
         frame[(frame["device"] == queue["device"]) & (frame["queue"] == queue["queue"])]
-        for frame in (trace.stalls, trace.states)
+        for frame in (trace.stalls, trace.states, trace.silences)
     )
     told = stalls.assign(cause=sentences(stalls))
     writer.slices(f"{name} stalls", _slices(told, "stall, {}"), parent)
     for state, mine in states.groupby("state"):
         writer.slices(f"{name} {state}", _slices(mine, "{}"), parent)
+    for state, mine in silences.groupby("state"):
+        writer.slices(f"{name} {state}", _slices(mine.assign(open=False), "{}"), parent)
     writer.instants(f"{name} failures", _failures(events), parent)
     writer.counter(f"{name} posted", _posted(events), parent, "buffers")
     for column, what in _COUNTED.items():

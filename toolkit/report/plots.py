@@ -26,13 +26,21 @@ from toolkit.report.text import seconds, wall_times
 from toolkit.report.text import shown as shown_part
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
+from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL
 from toolkit.stalls.spans import union
 from toolkit.stalls.witness import Witness
 from toolkit.trace.clock import to_utc
 
 # The palette of Okabe and Ito, told apart with any kind of colour vision.
-STATES = {"starved": "#0072b2", "napi-off": "#d55e00", "blocked": "#e69f00", "spinning": "#cc79a7"}
-_OTHER_STATES = ("#56b4e9", "#009e73", "#000000")
+STATES = {
+    "starved": "#0072b2",
+    "napi-off": "#d55e00",
+    "blocked": "#e69f00",
+    "spinning": "#cc79a7",
+    SLOW_REFILL: "#009e73",
+    SLOW_POLL: "#56b4e9",
+}
+_OTHER_STATES = ("#f0e442", "#000000")
 SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
 _STEPS = 500
 _MOST_SPANS = 4000
@@ -281,7 +289,7 @@ def _worst_first(analysis: Analysis) -> pd.DataFrame:
 
 def _colours(analysis: Analysis) -> dict[str, str]:
     """:return: the colour of each state that this trace shows, known or not."""
-    seen = dict.fromkeys(analysis.intervals["state"])
+    seen = dict.fromkeys([*analysis.intervals["state"], *analysis.silences["state"]])
     others = dict(zip([state for state in seen if state not in STATES], cycle(_OTHER_STATES), strict=False))
     return {state: colour for state, colour in (STATES | others).items() if state in seen}
 
@@ -311,12 +319,14 @@ def _say(axis: Axes, text: str) -> None:
 def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *, short: bool) -> None:
     """Draws one queue: states shaded, the fewest buffers posted in each step, failures as marks."""
     scan = analysis.scan
-    states = analysis.intervals[
-        (analysis.intervals["device"] == queue["device"]) & (analysis.intervals["queue"] == queue["queue"])
-    ]
-    stalls = analysis.stalls[
-        (analysis.stalls["device"] == queue["device"]) & (analysis.stalls["queue"] == queue["queue"])
-    ].rename(columns={"start_ns": "start", "end_ns": "end"})
+    renamed = {"start_ns": "start", "end_ns": "end"}
+    states, stalls, silences = (
+        frame[(frame["device"] == queue["device"]) & (frame["queue"] == queue["queue"])].rename(
+            columns=renamed
+        )
+        for frame in (analysis.intervals, analysis.stalls, analysis.silences)
+    )
+    states, stalls = pd.concat([states, silences]), pd.concat([stalls, silences])
     for lane, (state, colour) in enumerate(_colours(analysis).items()):
         # The stall is shaded as the state of most of its time; a lane on top for each state.
         low = 1 - (lane + 1) * _LANE

@@ -16,6 +16,8 @@ from toolkit.report import causes
 from toolkit.report.own_tables import own_tables
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
+from toolkit.stalls.scan import SLOW_NS
+from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL
 from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 
@@ -48,6 +50,7 @@ _LESS = (
     "failed",
     "poll gap max [ms]",
     "open",
+    "silent [s]",
     "posted min",
     "ratio (95 %)",
     "adjusted p",
@@ -111,7 +114,7 @@ def _verdict(analysis: Analysis) -> str:
     sentences += [
         _stalled(counted[counted["device"] == row["device"]], row, length) for row in worst.to_dict("records")
     ]
-    return " ".join([*sentences, *_apart(stalls)])
+    return " ".join([*sentences, *_silent(analysis), *_apart(stalls)])
 
 
 def doubt(analysis: Analysis) -> str | None:
@@ -161,6 +164,22 @@ def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) ->
             f" Uncertain, since events were dropped: {count(int(stalls['uncertain'].sum()), 'stall')}."
         )
     return sentence
+
+
+def _silent(analysis: Analysis) -> list[str]:
+    """Say how long each device was silent outside of its stalls, and in what."""
+    words = {SLOW_REFILL: "refill", SLOW_POLL: "poll"}
+    sentences = []
+    for device, mine in analysis.silences.groupby("device"):
+        lengths = {state: mine["duration_ns"][mine["state"] == state] for state in words}
+        parts = [
+            f"in {count(len(length), words[state])} of {SLOW_NS / 1e6:g} ms or longer "
+            f"({seconds(int(length.sum()))} s in all, at most {seconds(int(length.max()))} s)"
+            for state, length in lengths.items()
+            if len(length)
+        ]
+        sentences.append(f"Outside of stalls {device} took no frame {' and '.join(parts)}.")
+    return sentences
 
 
 def _apart(stalls: pd.DataFrame) -> list[str]:
@@ -250,6 +269,8 @@ def queue_table(analysis: Analysis) -> pd.DataFrame:
             table[name] = queues[name]
     table["stalled [s]"] = queues["stalled_ns"].map(seconds)
     table["longest [s]"] = queues["longest_ns"].map(seconds)
+    if queues["silent_ns"].fillna(0).any():
+        table["silent [s]"] = queues["silent_ns"].map(seconds)
     table["open"] = queues["open"]
     for name in ("packets", "polls", "refills", "failed", "alloc_failures", "fallbacks"):
         table[name.replace("_", " ")] = _bounds(queues[name], bool(analysis.scan.losses))

@@ -19,6 +19,7 @@ from toolkit.report import page, plots, text
 from toolkit.report.causes import general
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import STALL
+from toolkit.stalls.silences import MEANS
 from toolkit.trace.ledger import totals
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def about(trace: Trace) -> list[str]:
 def states(analysis: Analysis) -> dict[str, str]:
     """Return what each state that was seen means, in its driver's words."""
     seen = analysis.intervals[["driver", "state"]].drop_duplicates()
-    return {
+    slow = {state: MEANS[state] for state in MEANS if (analysis.silences["state"] == state).any()}
+    return slow | {
         state.name: state.means
         for driver, name in seen.itertuples(index=False)
         for state in drivers.load(driver).states
@@ -180,7 +182,7 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
     if uncertain:
         rows.append((False, "Uncertain", f"events were dropped in or at {count(uncertain, 'stall')}."))
     if trace.agreement:
-        good = trace.agreement["agrees"] and trace.agreement["mostly_in_stalls"]
+        good = trace.agreement["agrees"] and trace.agreement["mostly_explained"]
         rows.append((good, "Witness", text.witness_sentence(trace.analysis, trace.agreement)))
     else:
         rows.append((False, "Witness", "none: nobody else saw when nothing went through."))

@@ -16,6 +16,7 @@ from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL, classify
 from toolkit.stalls.marks import queue_table, spread
 from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
+from toolkit.stalls.silences import silences
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals
 from toolkit.stalls.tables import tables
@@ -48,9 +49,9 @@ class Analysis:
     """What a trace shows.
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
-    whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`, `queues`,
-    `intervals`, frames with the columns of docs/stalls.md; `tables`, by name, those that the drivers
-    declare; `shown`, None for all.
+    whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`,
+    `silences`, `queues`, `intervals`, frames with the columns of docs/stalls.md; `tables`, by name, those
+    that the drivers declare; `shown`, None for all.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Analysis:
     scan: Scan
     intervals: pd.DataFrame
     stalls: pd.DataFrame
+    silences: pd.DataFrame
     queues: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     names: pd.DataFrame
@@ -88,6 +90,8 @@ def analyze(path: Path | str) -> Analysis:
     named_stalls = named(table, names)
     begins = to_utc(reader.meta, table["start_ns"].to_numpy())
     named_stalls.insert(list(named_stalls).index("start_ns"), "start_utc", begins)
+    silent = _silences(found, known, table, names)
+    queues = summarize_queues(reader.meta, found, stall_totals(table, ["queue"]), names)
     return Analysis(
         path=Path(path),
         meta=reader.meta,
@@ -95,10 +99,28 @@ def analyze(path: Path | str) -> Analysis:
         scan=found,
         intervals=named(states, names),
         stalls=_without(named_stalls, reader.meta),
-        queues=summarize_queues(reader.meta, found, stall_totals(table, ["queue"]), names),
+        silences=silent,
+        queues=with_silences(queues, silent),
         tables={name: named_table(rows, names) for name, rows in tables(found, known, table).items()},
         names=names,
     )
+
+
+def _silences(scan: Scan, known: Sequence[Driver], stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    """Return the silences of the queues outside of their stalls, by name, with their duration."""
+    found = named(silences(scan, known, stalls), names)
+    return found.assign(duration_ns=found["end_ns"] - found["start_ns"])
+
+
+def with_silences(queues: pd.DataFrame, silent: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of queues with silent_ns, the sum of their silences; null without NAPI."""
+    sums = silent.groupby(["device", "queue"])["duration_ns"].sum()
+    mine = sums.reindex(pd.MultiIndex.from_frame(queues[["device", "queue"]]), fill_value=0)
+    known = np.array([bool(drivers.load(name).poll) for name in queues["driver"]], np.bool_)
+    found = queues.copy()
+    place = list(found).index("longest_ns") + 1
+    found.insert(place, "silent_ns", pd.Series(mine.to_numpy(), queues.index, dtype="Int64").where(known))
+    return found
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
@@ -124,6 +146,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
     largest_by = {
         "loss_windows": (losses, "duration_ns"),
         "stalls": (analysis.stalls, "duration_ns"),
+        "silences": (analysis.silences, "duration_ns"),
         "queues": (analysis.queues, "stalled_ns"),
     }
     return {
@@ -277,7 +300,7 @@ def summarize_queues(
         row, queue = spread(seen, table)
         frame[name] = np.bincount(queue, counts[seen][row], len(frame)).astype(np.int64)
     # Of a worker that is called again and again most runs are in windows, with a refill each.
-    runs = rare[rare["kind"] == KIND["window"]]
+    runs = rare[(rare["kind"] == KIND["window"]) & rare["process"].astype(bool)]
     frame["workers"] += np.bincount(runs["queue"], runs["refills"], len(frame)).astype(np.int64)
     fewest = scan.posted.min(axis=1, initial=NOT_KNOWN)
     frame["posted_min"] = pd.Series(fewest, dtype="Int64").mask(fewest == NOT_KNOWN)

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver
-from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS
+from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 from toolkit.stalls import rules
 from toolkit.trace.ledger import Ledger, loss_windows
 from toolkit.trace.reader import Batch, Columns, TraceReader
@@ -25,6 +25,10 @@ BINS = 4096
 
 GAP_BINS = 64 * 8
 """Bins of the distribution of gaps between polls, 8 in each octave."""
+
+SLOW_NS = WINDOW_NS
+"""A refill in softirq, or a poll, that takes so long is slow. Softirqs go on for two ticks, or 2 ms
+(netdev_budget_usecs), before another's turn comes, and a whole ring is filled in less."""
 
 NEVER = np.iinfo(np.int64).max
 
@@ -50,11 +54,12 @@ class Scan:
     Attributes: `queues`, those of the devices and then any other that an event names; `batches`, [ns] the
     first and last moment of each, and its events; `begins`, per driver and state a frame of queue (index)
     and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index), start, ts [ns] and the flags
-    as booleans, of the events that are sent one by one also without --detail full, and of the worker's
-    windows; `sums` by queue and column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from
-    `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`);
-    `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each interval in which events were dropped;
-    `ledger`, what was counted in all; `reason` and `devices` as in the notes; `began`, `ended` [ns].
+    as booleans, of the events that are sent one by one also without --detail full, of the worker's windows,
+    and of refills and polls of SLOW_NS and longer; `sums` by queue and column of SUMS; `posted` [buffers] by
+    queue and step of 2**`shift` ns from `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by
+    queue and bin (see `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each
+    interval in which events were dropped; `ledger`, what was counted in all; `reason` and `devices` as in
+    the notes; `began`, `ended` [ns].
     """
 
     queues: list[Queue]
@@ -219,11 +224,12 @@ def _begins(drivers: Sequence[Driver], number: int, state: str, columns: Columns
 def _rare(columns: Columns, queue: _Index) -> Columns:
     """:return: the columns of Scan.rare."""
     # A window in process context is that of a worker that is called again and again.
-    at = np.flatnonzero(_RARE[columns["kind"]] | (columns["flags"] & FLAG["process"] > 0))
+    slow = columns["dur"] >= SLOW_NS
+    at = np.flatnonzero(_RARE[columns["kind"]] | (columns["flags"] & FLAG["process"] > 0) | slow)
     kind, flags = columns["kind"][at], columns["flags"][at]
     good = (kind == KIND["refill"]) & (flags & (FLAG["process"] | FLAG["complete"]) == FLAG["complete"])
-    at = at[~good]
-    names = ("reclaim", "tid", "gfp", "order", "kind", "posted_before", "posted_after", "refills")
+    at = at[~good | slow[at]]
+    names = ("reclaim", "tid", "gfp", "order", "kind", "posted_before", "posted_after", "refills", "polls")
     ts = columns["ts"][at].astype(np.int64)
     rare: Columns = {"queue": queue[at], "start": ts - columns["dur"][at].view(np.int64), "ts": ts}
     rare |= {name: columns[name][at] for name in names}

@@ -13,7 +13,14 @@ from toolkit import drivers
 from toolkit.errors import UserError
 from toolkit.event import NOT_KNOWN
 from toolkit.stalls import rules
-from toolkit.stalls.analysis import Analysis, Shown, named_table, stall_totals, summarize_queues
+from toolkit.stalls.analysis import (
+    Analysis,
+    Shown,
+    named_table,
+    stall_totals,
+    summarize_queues,
+    with_silences,
+)
 from toolkit.stalls.scan import SUMS, Scan
 from toolkit.stalls.tables import tables
 from toolkit.trace.clock import from_utc, to_utc
@@ -51,8 +58,8 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     A stall that overlaps the range of time is whole in the result; so are its states. Of the queues, counts
     are of the range of time; the gaps between polls are NA if that is not the whole trace.
 
-    :return: the analysis with other `stalls`, `intervals`, `queues` and `tables`, and with `shown`; its
-        `scan` stays that of the whole trace. For Selection(), the analysis itself.
+    :return: the analysis with other `stalls`, `silences`, `intervals`, `queues` and `tables`, and with
+        `shown`; its `scan` stays that of the whole trace. For Selection(), the analysis itself.
     :raises UserError: if the trace has no such device or queue, or is not of that time.
     """
     if selection == EVERYTHING:
@@ -75,14 +82,21 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     whole = (start, end) == (analysis.scan.began, analysis.scan.ended)
     scan = analysis.scan if whole else _part(analysis, start, end)
     queues = summarize_queues(analysis.meta, scan, totals, analysis.names)
+    silent = _in_time(analysis.silences, keys, start, end)
     return replace(
         analysis,
         shown=replace(shown, left_out=int((~kept).sum())),
         stalls=stalls[kept],
+        silences=silent,
         intervals=analysis.intervals[kept.reindex(of_stall).to_numpy()],
-        queues=queues[queues.index.isin(names.index)],
+        queues=with_silences(queues[queues.index.isin(names.index)], silent),
         tables=_tables(analysis, scan, names, start, end),
     )
+
+
+def _in_time(silences: pd.DataFrame, keys: pd.MultiIndex, start: int, end: int) -> pd.DataFrame:
+    """Return the silences of some queues that overlap a range of time."""
+    return silences[_in(silences, keys) & (silences["start_ns"] < end) & (silences["end_ns"] >= start)]
 
 
 def _tables(

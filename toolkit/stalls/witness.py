@@ -18,6 +18,7 @@ from toolkit.printable import printable_json
 from toolkit.stalls import spans
 from toolkit.stalls.analysis import Analysis, records
 from toolkit.stalls.scan import Queue
+from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL
 from toolkit.trace.reader import Columns, TraceReader
 from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text, check
 
@@ -151,7 +152,8 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     refused = spans.both(spans.union(*_edges(witness.gaps, "start", "end")), watched)
     starts, ends = _edges(own, "start_ns", "end_ns")
 
-    elsewhere = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
+    outside = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
+    slow, elsewhere = _split_by_state(analysis, witness, outside)
     long = elsewhere[elsewhere[:, 1] - elsewhere[:, 0] >= BACKGROUND_NS]
     gaps = pd.DataFrame(long, columns=["start", "end"])
     gaps["refused"] = _refused_within(witness.gaps, long)
@@ -163,7 +165,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     missing = ends - starts - seen
     noticed = _sent_to(analysis, own, witness.device) & (ends - starts > bound)
     unseen = own[noticed & (missing > bound)]
-    whole, outside, while_busy = (spans.length(each) for each in (refused, elsewhere, long[busy]))
+    whole, rest, while_busy = (spans.length(each) for each in (refused, elsewhere, long[busy]))
     found = {
         "device": witness.device,
         "sent": witness.sent,
@@ -171,11 +173,12 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "clock_error_ns": witness.error_ns,
         "gaps": _gaps(witness.gaps),
         "agrees": bool(busy.all()) and unseen.empty,
-        "mostly_in_stalls": outside <= max(whole // 2, BACKGROUND_NS),
+        "mostly_explained": rest <= max(whole // 2, BACKGROUND_NS),
         "refused_ns": whole,
-        "in_stalls_ns": whole - outside,
+        "in_stalls_ns": whole - spans.length(outside),
+        "in_silences_ns": slow,
         "while_busy_ns": while_busy,
-        "unexplained_ns": outside - while_busy,
+        "unexplained_ns": rest - while_busy,
         "stalls_compared": int(noticed.sum()),
         "largest_difference_ns": int(missing[noticed].max(initial=0)),
         "allowed_ns": int(bound[noticed].max(initial=STALL_NOTICED_NS)),
@@ -191,6 +194,23 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         ],
     }
     return replace(analysis, stalls=stalls), found | {"sentence": _sentence(found)}
+
+
+def _split_by_state(
+    analysis: Analysis, witness: Witness, refused: spans.Spans
+) -> tuple[dict[str, int], spans.Spans]:
+    """Split the refused time outside of stalls by the silences of the device.
+
+    :return: how much of it [ns] is in each state; and what is in none.
+    """
+    mine = analysis.silences[analysis.silences["device"] == witness.device]
+    found = {}
+    for state in (SLOW_REFILL, SLOW_POLL):
+        starts, ends = _edges(mine[mine["state"] == state], "start_ns", "end_ns")
+        rest = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
+        found[state] = spans.length(refused) - spans.length(rest)
+        refused = rest
+    return found, refused
 
 
 def _require_device(analysis: Analysis, witness: Witness) -> None:
@@ -339,12 +359,12 @@ def _sentence(found: Mapping[str, Any]) -> str:
         verdict = "The witness agrees: it saw no gap that calls for a stall."
     if not found["refused_ns"]:
         return verdict
-    total, inside, while_busy, rest = (
-        f"{found[name] / 1e9:.3f} s"
-        for name in ("refused_ns", "in_stalls_ns", "while_busy_ns", "unexplained_ns")
-    )
-    busy = f"{while_busy} while buffers were posted but no poll ended, " if found["while_busy_ns"] else ""
-    return f"{verdict} It saw gaps of {total} in all: {inside} in stalls, {busy}{rest} unexplained."
+    spent = {"in stalls": found["in_stalls_ns"]}
+    spent |= {f"in {state}": much for state, much in found["in_silences_ns"].items()}
+    spent["while buffers were posted but no poll ended"] = found["while_busy_ns"]
+    told = [f"{much / 1e9:.3f} s {where}" for where, much in spent.items() if much or where == "in stalls"]
+    told.append(f"{found['unexplained_ns'] / 1e9:.3f} s unexplained")
+    return f"{verdict} It saw gaps of {found['refused_ns'] / 1e9:.3f} s in all: {', '.join(told)}."
 
 
 def _gaps(gaps: pd.DataFrame) -> list[dict[str, Any]]:

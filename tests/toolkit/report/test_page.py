@@ -26,7 +26,7 @@ def test_page_has_the_drawing_the_table_what_was_set_aside_and_the_command() -> 
     text = _page()
     assert "<svg><path/></svg>" in text
     assert "<?xml" not in text
-    assert text.count("<tr>") == 1 + 8 + 1 + 1
+    assert text.count("<tr>") == 1 + 9 + 1 + 1
     assert "patched/5/trace.rxt</code></td><td>candidate</td><td>events were dropped" in text
     assert "toolkit compare runs/stock &#39;my runs/patched&#39;" in text
 

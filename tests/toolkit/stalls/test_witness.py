@@ -115,7 +115,7 @@ def test_a_moment_of_stall_does_not_explain_a_long_gap(make_trace: Trace, tmp_pa
     assert not found["agrees"]
     assert found["in_stalls_ns"] == 51 * MS
     assert found["unexplained_ns"] == 4 * S - 51 * MS
-    assert not found["mostly_in_stalls"]
+    assert not found["mostly_explained"]
     assert found["gaps_without_stall"] == [
         {"start_ns": BEGAN + 2 * S + 51 * MS, "duration_ns": 4 * S - 51 * MS, "refused": 9}
     ]
@@ -164,7 +164,7 @@ def test_refused_time_adds_up(make_trace: Trace, tmp_path: Path) -> None:
     parts = [found[name] for name in ("in_stalls_ns", "while_busy_ns", "unexplained_ns")]
     assert parts == [2 * S, 4 * S, S // 4]
     assert found["refused_ns"] == sum(parts)
-    assert not found["mostly_in_stalls"]
+    assert not found["mostly_explained"]
     assert "It saw gaps of 6.250 s in all: 2.000 s in stalls, 4.000 s while" in found["sentence"]
     assert found["sentence"].endswith("0.250 s unexplained.")
 

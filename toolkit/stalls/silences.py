@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Times in which a queue was polled, and yet took no frame: because a refill or a poll took long."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from toolkit.drivers import Driver
+from toolkit.event import KIND
+from toolkit.stalls import spans
+from toolkit.stalls.scan import SLOW_NS, Scan
+
+SLOW_REFILL = "slow-refill"
+SLOW_POLL = "slow-poll"
+
+MEANS = {
+    SLOW_REFILL: "a refill inside a poll takes long, though it may succeed: nobody takes frames meanwhile",
+    SLOW_POLL: "a poll takes long outside of its refill: the frames after those that it took wait",
+}
+
+
+def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.DataFrame:
+    """Find the refills in softirq and the polls that took SLOW_NS or longer, of drivers that have NAPI.
+
+    The probes add nothing to a window that is longer than RXT_WINDOW_NS (rxt_extend): a window of SLOW_NS
+    and longer is one refill or one poll. What is in a stall is left out, and of a poll the slow refills
+    inside it.
+
+    :param stalls: columns queue (index in scan.queues), start_ns, end_ns [ns].
+    :return: queue, state, start_ns, end_ns [ns]; each at least SLOW_NS long, sorted by start_ns.
+    """
+    rare = scan.rare
+    napi = np.array([bool(drivers[queue.driver].poll) for queue in scan.queues], np.bool_)
+    slow = ((rare["ts"] - rare["start"]).to_numpy() >= SLOW_NS) & ~rare["process"].to_numpy(np.bool_)
+    slow &= np.isin(rare["kind"], [KIND["window"], KIND["poll"], KIND["refill"]])
+    rows = rare[slow & napi[rare["queue"]]] if slow.any() else rare[:0]
+    found: list[pd.DataFrame] = []
+    for queue, mine in rows.groupby("queue"):
+        polled = (mine["polls"] > 0).to_numpy()
+        own = stalls[stalls["queue"] == queue]
+        taken = _spans(own, "start_ns", "end_ns")
+        for state, part in ((SLOW_REFILL, mine[~polled]), (SLOW_POLL, mine[polled])):
+            parts = spans.without(_spans(part, "start", "ts"), taken)
+            parts = parts[parts[:, 1] - parts[:, 0] >= SLOW_NS]
+            taken = spans.union(*np.concatenate([taken, parts]).T)
+            found.append(
+                pd.DataFrame({"queue": queue, "state": state, "start_ns": parts[:, 0], "end_ns": parts[:, 1]})
+            )
+    types = {"queue": "int64", "state": "str", "start_ns": "int64", "end_ns": "int64"}
+    joined = pd.concat(found) if found else pd.DataFrame(columns=list(types))
+    return joined.astype(types).sort_values(["start_ns", "queue"], ignore_index=True)
+
+
+def _spans(rows: pd.DataFrame, start: str, end: str) -> spans.Spans:
+    return spans.union(rows[start].to_numpy(np.int64), rows[end].to_numpy(np.int64))
