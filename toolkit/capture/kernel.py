@@ -117,6 +117,12 @@ def bound(module: str) -> list[Path]:
     return [path for path, link in links if link.exists() and link.resolve().name == module]
 
 
+def driver_of(device: str) -> str | None:
+    """Return the name of the driver that has bound a network device; None if there is none."""
+    link = NET / device / "device/driver"
+    return link.resolve().name if link.exists() else None
+
+
 def _over(pattern: str) -> list[Path]:
     """:return: the directories in sysfs of the network devices that some files name, divided by commas."""
     files = sorted(Path("/").glob(pattern.removeprefix("/")))

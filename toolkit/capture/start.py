@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit import drivers
 from toolkit.capture import command, kernel, program
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
@@ -53,6 +54,32 @@ class Start:
     program: Future[tuple[Any, str]]
 
 
+def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Driver]:
+    """Return the drivers that were named; or else those of some devices; or else all that are loaded.
+
+    :param devices: as in Options.
+    :raises UserError: if a driver is not known, or none is left.
+    """
+    if names:
+        return [drivers.load(name) for name in dict.fromkeys(names)]
+    known = [drivers.load(name) for name in drivers.names()]
+    loaded = [driver for driver in known if kernel.module_identity(driver.module) is not None]
+    here = [name for name in devices if "/" not in name]
+    # A device in another network namespace may be of any of them.
+    if here and len(here) == len(devices):
+        loaded = [
+            driver for driver in loaded if {device["name"] for device in kernel.devices(driver)} & set(here)
+        ]
+        if not loaded:
+            whose = kernel.driver_of(here[0])
+            bound = f"{here[0]} is a device of {whose}" if whose else f"there is no driver of {here[0]}"
+            traced = ", ".join(driver.name for driver in known)
+            raise UserError(f"{bound}, and only these drivers can be traced: {traced}.")
+    if not loaded:
+        raise UserError(f"none of these modules is loaded: {', '.join(driver.module for driver in known)}.")
+    return loaded
+
+
 def begin(options: Options) -> Start:
     """Look at what is there, and start the compiler in a thread of its own.
 
@@ -61,10 +88,10 @@ def begin(options: Options) -> Start:
     """
     kernel.require_root()
     command.require(options.command)
-    drivers = options.drivers
-    facts = [kernel.module_facts(driver.module) for driver in drivers]
-    identities = [kernel.module_identity(driver.module) for driver in drivers]
-    devices = [device for driver in drivers for device in kernel.devices(driver)]
+    chosen_drivers = options.drivers
+    facts = [kernel.module_facts(driver.module) for driver in chosen_drivers]
+    identities = [kernel.module_identity(driver.module) for driver in chosen_drivers]
+    devices = [device for driver in chosen_drivers for device in kernel.devices(driver)]
     chosen = choose(devices, options)
     ring = ring_bytes(options.ring_mib)
     pool = ThreadPoolExecutor(1, "rxt-compile")

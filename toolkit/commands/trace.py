@@ -40,16 +40,22 @@ class Command(TyperCommand):
 def trace(
     context: typer.Context,
     driver: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="DRIVER",
-            help="Drivers to trace; `toolkit drivers` lists them.",
+            help="Drivers to trace, of those that `toolkit drivers` lists [default: those of the devices, or "
+            "all that are loaded]",
             autocompletion=completion.drivers,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The file to write [default: DRIVER.rxt]"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write [default: DRIVER.rxt, or trace.rxt of several drivers]",
+        ),
     ] = None,
     device: completion.Device = None,
     queue: Annotated[
@@ -99,10 +105,9 @@ def trace(
 
     Exits with the exit status of COMMAND if there is one, with 128 + N if signal N ended it.
 
-    Example: sudo toolkit trace virtio_net -d eth1 -o before.rxt -- stress-ng --vm 4 --timeout 60
+    Example: sudo toolkit trace -d eth1 -o before.rxt -- stress-ng --vm 4 --timeout 60
     """
     from toolkit.capture import start
-    from toolkit.drivers import load
     from toolkit.errors import UserError
     from toolkit.outputs import check_new
 
@@ -113,8 +118,8 @@ def trace(
     command = context.obj or []
     if context.obj == []:
         raise UserError("-- is followed by nothing: give the command to run, or leave it out.")
-    drivers = [load(name) for name in dict.fromkeys(driver)]
-    path = output or Path(f"{drivers[0].name}.rxt")
+    drivers = start.drivers_to_trace(driver or [], device or [])
+    path = output or Path(f"{drivers[0].name if len(drivers) == 1 else 'trace'}.rxt")
     check_new(path, force=force)
     options = start.Options(
         drivers=drivers,

@@ -18,7 +18,6 @@ from toolkit import completion
 if TYPE_CHECKING:
     from toolkit.capture.session import Progress
     from toolkit.capture.start import Options
-    from toolkit.drivers import Driver
     from toolkit.live.recent import Recent
 
 
@@ -27,7 +26,7 @@ def watch(
         list[str] | None,
         typer.Argument(
             metavar="DRIVER",
-            help="Drivers to watch [default: those that are loaded]",
+            help="Drivers to watch [default: those of the devices, or all that are loaded]",
             autocompletion=completion.drivers,
         ),
     ] = None,
@@ -43,8 +42,7 @@ def watch(
     Example: sudo toolkit watch virtio_net
     """
     from toolkit.capture.kernel import require_root
-    from toolkit.capture.start import Options
-    from toolkit.drivers import load
+    from toolkit.capture.start import Options, drivers_to_trace
     from toolkit.errors import UserError
     from toolkit.extras import need
 
@@ -52,8 +50,8 @@ def watch(
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("watch needs a terminal; `toolkit trace` does not.")
     require_root()
-    drivers = [load(name) for name in dict.fromkeys(driver)] if driver else _loaded()
-    _watch(Options(drivers=drivers, devices=device or []))
+    devices = device or []
+    _watch(Options(drivers=drivers_to_trace(driver or [], devices), devices=devices))
 
 
 def _watch(options: Options) -> None:
@@ -111,18 +109,3 @@ def _watch(options: Options) -> None:
         raise errors[0]
     for progress, live in running:
         print(f"{progress.events:,} events, {live.stalls} stalls, {progress.dropped} dropped.")
-
-
-def _loaded() -> list[Driver]:
-    """:return: the drivers that are loaded.
-
-    :raises UserError: if none is.
-    """
-    from toolkit.capture.kernel import module_identity
-    from toolkit.drivers import load, names
-    from toolkit.errors import UserError
-
-    known = [load(name) for name in names()]
-    if found := [each for each in known if module_identity(each.module) is not None]:
-        return found
-    raise UserError(f"none of these modules is loaded: {', '.join(each.module for each in known)}.")

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,3 +101,58 @@ def test_ring_is_sized_for_the_machine(
     pages = {"SC_PHYS_PAGES": memory_mib << 8, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__)
     assert start.ring_bytes(asked) == ring_mib << 20
+
+
+def test_without_a_loaded_driver_the_modules_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "MODULES", tmp_path)
+    with pytest.raises(UserError) as error:
+        start.drivers_to_trace([], [])
+    assert str(error.value) == "none of these modules is loaded: aoe, qlge, virtio_net, xen_netback."
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with three drivers, of which two are known: eth0 is e1000e's, eth1 and eth2 are qlge's."""
+    monkeypatch.setattr(kernel, "MODULES", tmp_path)
+    monkeypatch.setattr(kernel, "NET", tmp_path / "net")
+    for module in ("e1000e", "qlge", "virtio_net"):
+        (tmp_path / module).mkdir()
+    for name, module in (("eth0", "e1000e"), ("eth1", "qlge"), ("eth2", "qlge")):
+        device = tmp_path / "net" / name / "device"
+        device.mkdir(parents=True)
+        driver = tmp_path / "drivers" / module
+        driver.mkdir(parents=True, exist_ok=True)
+        if not (driver / "module").exists():
+            (driver / "module").symlink_to(tmp_path / module)
+        (device / "driver").symlink_to(driver)
+        (device.parent / "ifindex").write_text("3\n")
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("names", "devices", "traced"),
+    [
+        ([], [], ["qlge", "virtio_net"]),
+        ([], ["eth1"], ["qlge"]),
+        ([], ["blue/eth1"], ["qlge", "virtio_net"]),
+        (["aoe", "aoe"], ["eth1"], ["aoe"]),
+    ],
+)
+def test_drivers_are_those_named_or_of_the_devices_or_all_that_are_loaded(
+    names: list[str], devices: list[str], traced: list[str]
+) -> None:
+    assert [driver.name for driver in start.drivers_to_trace(names, devices)] == traced
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_device_of_a_driver_that_is_not_known_is_said_to_be_its() -> None:
+    with pytest.raises(UserError) as error:
+        start.drivers_to_trace([], ["eth0"])
+    assert str(error.value) == (
+        "eth0 is a device of e1000e, and only these drivers can be traced: "
+        "aoe, qlge, virtio_net, xen_netback."
+    )
+    with pytest.raises(UserError, match=r"^there is no driver of eth9, and only"):
+        start.drivers_to_trace([], ["eth9"])
