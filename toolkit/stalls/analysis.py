@@ -148,7 +148,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "began_utc": to_utc(meta, np.array([scan.began]))[0].isoformat(),
         "began_ns": scan.began,
         "duration_ns": scan.ended - scan.began,
-        "events": int(scan.batches[:, 2].sum()),
+        "events": int(scan.chunks[:, 2].sum()),
         "ledger": totals(scan.ledger),
         "lower_bounds": bool(scan.losses),
         **{name: records(largest(table, by)) for name, (table, by) in tables.items()},

@@ -14,7 +14,7 @@ from toolkit.drivers import Driver
 from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS
 from toolkit.stalls import rules
 from toolkit.trace.ledger import Ledger, loss_windows
-from toolkit.trace.reader import Batch, Columns, TraceReader
+from toolkit.trace.reader import Chunk, Columns, TraceReader
 from toolkit.trace.schema import EVENT
 
 SUMS = ("packets", "polls", "full_polls", "refills", "failed", "fallbacks", "irqs")
@@ -47,18 +47,19 @@ class Queue(NamedTuple):
 class Scan:
     """What one pass finds. An array "by queue" has one row for each of `queues`.
 
-    Attributes: `queues`, those of the devices and then any other that an event names; `batches`, [ns] the
-    first and last moment of each, and its events; `begins`, per driver and state a frame of queue (index)
-    and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index), start, ts [ns] and the flags
-    as booleans, of the events that are sent one by one also without --detail full, and of the worker's
-    windows; `sums` by queue and column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from
-    `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`);
-    `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each interval in which events were dropped;
-    `ledger`, what was counted in all; `reason` and `devices` as in the notes; `began`, `ended` [ns].
+    Attributes: `queues`, those of the devices and then any other that an event names; `chunks`, [ns] the
+    first and last moment of each chunk of the reader, and its events; `begins`, per driver and state a frame
+    of queue (index) and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index), start, ts [ns]
+    and the flags as booleans, of the events that are sent one by one also without --detail full, and of the
+    worker's windows; `sums` by queue and column of SUMS; `posted` [buffers] by queue and step of 2**`shift`
+    ns from `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by queue and bin (see
+    `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each interval in which events
+    were dropped; `ledger`, what was counted in all; `reason` and `devices` as in the notes; `began`, `ended`
+    [ns].
     """
 
     queues: list[Queue]
-    batches: NDArray[np.int64]
+    chunks: NDArray[np.int64]
     begins: dict[tuple[int, str], pd.DataFrame]
     rare: pd.DataFrame
     sums: NDArray[np.int64]
@@ -86,7 +87,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     known: dict[int, NDArray[np.int32]] = {}
     drains: list[tuple[int, int]] = []
     reason: str | None = None
-    batches: list[tuple[int, int, int]] = []
+    chunks: list[tuple[int, int, int]] = []
     begins: dict[tuple[int, str], list[Columns]] = {
         (number, state.name): [] for number, driver in enumerate(drivers) for state in driver.states
     }
@@ -97,18 +98,18 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     longest, polled = np.zeros(0, np.int64), np.zeros(0, np.int64)
     devices: list[dict[str, Any]] = reader.meta.get("devices", [])
     _add_devices(devices, drivers, queues)
-    for columns, note in _read_ahead(reader):
-        drains.append((int(note["now_ns"]), note["dropped"]))
-        reason = note.get("end", {}).get("reason", reason)
-        if "devices" in note:
-            devices = note["devices"]
+    for columns, notes in _read_ahead(reader.chunks()):
+        drains += [(int(note["now_ns"]), note["dropped"]) for note in notes]
+        reason = notes[-1].get("end", {}).get("reason", reason)
+        if "devices" in notes[0]:
+            devices = notes[0]["devices"]
             _add_devices(devices, drivers, queues)
         if not len(columns["ts"]):
-            batches.append((0, -1, 0))
+            chunks.append((0, -1, 0))
             continue
         moment = rules.moments(columns)
         queue = _number_queues(columns, queues, known)
-        batches.append((int(moment.min()), int(columns["ts"].max()), len(moment)))
+        chunks.append((int(moment.min()), int(columns["ts"].max()), len(moment)))
         for (number, state), frames in begins.items():
             at = _begins(drivers, number, state, columns)
             if len(at):
@@ -122,12 +123,12 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         _count_gaps(gaps, longest, polled, columns, queue)
     sums, gaps, longest, polled = (_grown(array, len(queues), 0) for array in (sums, gaps, longest, polled))
     posted = _grown(posted, len(queues), NOT_KNOWN)
-    ended = max([began, *(now for now, _ in drains), *(last for _, last, _ in batches)])
+    ended = max([began, *(now for now, _ in drains), *(last for _, last, _ in chunks)])
     _count_last_gaps(gaps, longest, polled, ended)
     none: Columns = {"queue": np.empty(0, np.intp), "moment": np.empty(0, np.int64)}
     return Scan(
         queues=[Queue(code >> 48, code >> 16 & 0xFFFFFFFF, code & 0xFFFF) for code in queues],
-        batches=np.array(batches, np.int64).reshape(-1, 3),
+        chunks=np.array(chunks, np.int64).reshape(-1, 3),
         begins={key: _frame([none, *parts]) for key, parts in begins.items()},
         rare=_frame(rare),
         sums=sums,
@@ -154,14 +155,13 @@ def _no_events() -> Columns:
     return {name: np.empty(0, EVENT[name]) for name in EVENT.names or ()}
 
 
-def _read_ahead(reader: TraceReader) -> Iterator[Batch]:
-    """:return: the batches; while one is worked on, the next is decompressed."""
-    batches = iter(reader)
+def _read_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Yield the chunks; while one is worked on, the next is decompressed."""
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, batches, None)
-        while batch := coming.result():
-            coming = thread.submit(next, batches, None)
-            yield batch
+        coming = thread.submit(next, chunks, None)
+        while chunk := coming.result():
+            coming = thread.submit(next, chunks, None)
+            yield chunk
 
 
 def _frame(parts: Sequence[Columns]) -> pd.DataFrame:

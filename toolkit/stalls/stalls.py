@@ -261,7 +261,7 @@ def _within(rows: pd.DataFrame, amount: pd.Series, frame: pd.DataFrame) -> NDArr
 
 
 def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
-    """Adds up what happened from the start of each stall to its end; reads only those batches again.
+    """Adds up what happened from the start of each stall to its end; reads only those chunks again.
 
     :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet and in runs of the
         refill worker that failed and followed each other at once, and retries, the refills by the worker.
@@ -271,10 +271,10 @@ def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan, table: QueueTab
     end = frame["end_ns"].to_numpy()[order]
     counts = np.zeros((len(frame), len(_COUNTED)), np.int64)
     starts, ends = np.sort(stalls.moment), np.sort(end)
-    for index, (first, until, events) in enumerate(scan.batches):
+    for index, (first, until, events) in enumerate(scan.chunks):
         if not events or np.searchsorted(ends, first) == np.searchsorted(starts, until, "right"):
             continue
-        columns = reader.columns(index)
+        columns = reader.chunk(index)
         counted = _counted(columns)
         at = np.flatnonzero(np.any(list(counted.values()), axis=0))
         row, queue = spread(look_up({name: columns[name][at] for name in _WHOSE}, table), table)
