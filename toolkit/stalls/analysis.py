@@ -167,7 +167,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "began_utc": to_utc(meta, np.array([scan.began]))[0].isoformat(),
         "began_ns": scan.began,
         "duration_ns": scan.ended - scan.began,
-        "events": int(scan.batches[:, 2].sum()),
+        "events": int(scan.chunks[:, 2].sum()),
         "ledger": totals(scan.ledger),
         "lower_bounds": bool(scan.losses),
         **{name: records(largest(table, by)) for name, (table, by) in largest_by.items()},
@@ -269,19 +269,16 @@ def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
 def stall_totals(stalls: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return how many stalls of each class each queue had and how long they were [ns], as in its summary."""
     classes = {STALL: "stalls", BRIEF: "brief", RECONFIGURATION: "reconfigurations"}
-    classed = stalls.groupby([*by, "class"]).size().unstack(fill_value=0)
-    classed = classed.reindex(columns=list(classes), fill_value=0).rename(columns=classes)
-    times = (
-        stalls[stalls["class"] != RECONFIGURATION]
-        .groupby(by)
-        .agg(
-            stalled_ns=("duration_ns", "sum"),
-            longest_ns=("duration_ns", "max"),
-            open=("open", "sum"),
-            uncertain=("uncertain", "sum"),
-        )
-    )
-    return classed.join(times).fillna(0).astype(np.int64)
+    kind, length = stalls["class"].to_numpy(), stalls["duration_ns"].to_numpy()
+    stalled = kind != RECONFIGURATION
+    numbers = {name: kind == word for word, name in classes.items()} | {
+        "stalled_ns": length * stalled,
+        "longest_ns": length * stalled,
+        "open": stalls["open"].to_numpy() & stalled,
+        "uncertain": stalls["uncertain"].to_numpy() & stalled,
+    }
+    grouped = pd.DataFrame(numbers, stalls.index).astype(np.int64).groupby([stalls[name] for name in by])
+    return grouped.sum().assign(longest_ns=grouped["longest_ns"].max())
 
 
 def summarize_queues(
@@ -292,24 +289,30 @@ def summarize_queues(
     :param totals: by that index, of queues that stalled (stall_totals).
     """
     frame = names.join(totals.reindex(names.index, fill_value=0).astype(np.int64))
-    frame[list(SUMS)] = scan.sums
-    rare, table = scan.rare, queue_table(scan.queues)
+    counted: dict[str, Any] = dict(zip(SUMS, scan.sums.T, strict=True))
+    table = queue_table(scan.queues)
+    kinds, queues, refills = (scan.rare[name].to_numpy() for name in ("kind", "queue", "refills"))
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):
-        counts = np.bincount(rare["queue"][rare["kind"] == KIND[kind]], minlength=len(frame))
+        counts = np.bincount(queues[kinds == KIND[kind]], minlength=len(frame))
         seen = np.flatnonzero(counts)
         row, queue = spread(seen, table)
-        frame[name] = np.bincount(queue, counts[seen][row], len(frame)).astype(np.int64)
+        counted[name] = np.bincount(queue, counts[seen][row], len(frame)).astype(np.int64)
     # Of a worker that is called again and again most runs are in windows, with a refill each.
-    runs = rare[(rare["kind"] == KIND["window"]) & rare["process"].astype(bool)]
-    frame["workers"] += np.bincount(runs["queue"], runs["refills"], len(frame)).astype(np.int64)
+    runs = (kinds == KIND["window"]) & scan.rare["process"].to_numpy(np.bool_)
+    counted["workers"] += np.bincount(queues[runs], refills[runs], len(frame)).astype(np.int64)
     fewest = scan.posted.min(axis=1, initial=NOT_KNOWN)
-    frame["posted_min"] = pd.Series(fewest, dtype="Int64").mask(fewest == NOT_KNOWN)
-    for percent in (50, 99, 100):
+    counted["posted_min"] = _unless(fewest == NOT_KNOWN, fewest)
+    for name, percent in (("gap_p50_ns", 50), ("gap_p99_ns", 99), ("gap_max_ns", 100)):
         gap = np.minimum(_percentile(scan.gaps, percent), scan.longest_gap)
-        frame[f"gap_p{percent}_ns"] = pd.Series(gap, dtype="Int64").mask(scan.gaps.sum(axis=1) == 0)
-    frame = frame.rename(columns={"gap_p100_ns": "gap_max_ns"})
+        counted[name] = _unless(scan.gaps.sum(axis=1) == 0, gap)
+    frame = frame.assign(**counted)
     frame = frame[frame["queue"] != ALL_QUEUES]
     return _without(frame.sort_values(["device", "queue"], kind="stable"), meta)
+
+
+def _unless(unknown: NDArray[np.bool_], numbers: NDArray[Any]) -> pd.arrays.IntegerArray:
+    """Return the numbers, with NA for those that are not known."""
+    return pd.arrays.IntegerArray(numbers.astype(np.int64), unknown)
 
 
 def _percentile(gaps: NDArray[np.int64], percent: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.event import ALL_QUEUES
@@ -83,6 +84,17 @@ def turns(begins: Marks, ends: Marks) -> tuple[Marks, NDArray[np.bool_]]:
     new = np.ones(len(order), np.bool_)
     new[1:] = (queue[1:] != queue[:-1]) | (begin[1:] != begin[:-1])
     return Marks(queue[new], moment[new]), begin[new]
+
+
+def latest(marks: Marks) -> NDArray[np.int64]:
+    """Return the latest moment of each mark's queue until that mark.
+
+    :param marks: sorted by queue; those of a queue are in any order of time.
+    """
+    queue, moment = marks
+    if ((moment[1:] >= moment[:-1]) | (queue[1:] != queue[:-1])).all():
+        return moment
+    return np.asarray(pd.Series(moment).groupby(queue).cummax(), np.int64)
 
 
 def last_until(marks: Marks, asked: Marks) -> NDArray[np.intp]:

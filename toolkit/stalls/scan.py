@@ -14,7 +14,7 @@ from toolkit.drivers import Driver
 from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 from toolkit.stalls import rules
 from toolkit.trace.ledger import Ledger, loss_windows
-from toolkit.trace.reader import Batch, Columns, TraceReader
+from toolkit.trace.reader import Chunk, Columns, TraceReader
 from toolkit.trace.schema import EVENT
 
 SUMS = ("packets", "polls", "full_polls", "refills", "failed", "fallbacks", "irqs")
@@ -30,7 +30,16 @@ SLOW_NS = WINDOW_NS
 """A refill in softirq, or a poll, that takes so long is slow. Softirqs go on for two ticks, or 2 ms
 (netdev_budget_usecs), before another's turn comes, and a whole ring is filled in less."""
 
+PART_EVENTS = 1 << 15
+"""So many events are worked on at a time. Arrays of twice as many are too large for malloc() to keep their
+memory, and the kernel clears it for each anew: that took more than half of the time."""
+
 NEVER = np.iinfo(np.int64).max
+
+# The bin of a gap, by the 12 top bits of its length as a float32. One more bin is for gaps below zero, which
+# are none.
+_GAP_BIN = np.clip(np.arange(1 << 12) - (127 << 3), 0, GAP_BINS - 1).astype(np.int16)
+_GAP_BIN[1 << 11 :] = GAP_BINS
 
 _RARE = ~np.isin(np.arange(256), [KIND["window"], KIND["poll"], KIND["irq"]])
 _COUNTS_POSTED = np.isin(np.arange(256), [KIND[name] for name in POSTED_KINDS])
@@ -47,23 +56,35 @@ class Queue(NamedTuple):
     queue: int
 
 
+class _ByQueue(NamedTuple):
+    """The events of a chunk, sorted by queue; those of a queue are in the order of the chunk.
+
+    Attributes: `rows`, the row of each event; `first`, the place in these of each queue's first; `queue`, the
+    index of each of these queues.
+    """
+
+    rows: _Index | slice
+    first: _Index
+    queue: _Index
+
+
 @dataclass
 class Scan:
     """What one pass finds. An array "by queue" has one row for each of `queues`.
 
-    Attributes: `queues`, those of the devices and then any other that an event names; `batches`, [ns] the
-    first and last moment of each, and its events; `begins`, per driver and state a frame of queue (index)
-    and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index), start, ts [ns] and the flags
-    as booleans, of the events that are sent one by one also without --detail full, of the worker's windows,
-    and of refills and polls of SLOW_NS and longer; `sums` by queue and column of SUMS; `posted` [buffers] by
-    queue and step of 2**`shift` ns from `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by
-    queue and bin (see `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each
-    interval in which events were dropped; `ledger`, what was counted in all; `reason` and `devices` as in
-    the notes; `began`, `ended` [ns].
+    Attributes: `queues`, those of the devices and then any other that an event names; `chunks`, [ns] the
+    first and last moment of each chunk of the reader, and its events; `begins`, per driver and state a
+    frame of queue (index) and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index),
+    start, ts [ns] and the flags as booleans, of the events that are sent one by one also without --detail
+    full, of the worker's windows, and of refills and polls of SLOW_NS and longer; `sums` by queue and
+    column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from `began`, the fewest seen,
+    NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`); `longest_gap` [ns] by queue;
+    `losses`, begin and end [ns] of each interval in which events were dropped; `ledger`, what was counted
+    in all; `reason` and `devices` as in the notes; `began`, `ended` [ns].
     """
 
     queues: list[Queue]
-    batches: NDArray[np.int64]
+    chunks: NDArray[np.int64]
     begins: dict[tuple[int, str], pd.DataFrame]
     rare: pd.DataFrame
     sums: NDArray[np.int64]
@@ -91,54 +112,57 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     known: dict[int, NDArray[np.int32]] = {}
     drains: list[tuple[int, int]] = []
     reason: str | None = None
-    batches: list[tuple[int, int, int]] = []
+    chunks: list[tuple[int, int, int]] = []
     begins: dict[tuple[int, str], list[Columns]] = {
         (number, state.name): [] for number, driver in enumerate(drivers) for state in driver.states
     }
     rare = [_rare(_no_events(), np.empty(0, np.intp))]
     sums = np.zeros((0, len(SUMS)), np.int64)
     posted, shift = np.zeros((0, BINS), np.uint16), 18
-    gaps = np.zeros((0, GAP_BINS), np.int64)
+    gaps = np.zeros((0, GAP_BINS + 1), np.int64)
     longest, polled = np.zeros(0, np.int64), np.zeros(0, np.int64)
     devices: list[dict[str, Any]] = reader.meta.get("devices", [])
     _add_devices(devices, drivers, queues)
-    for columns, note in _read_ahead(reader):
-        drains.append((int(note["now_ns"]), note["dropped"]))
-        reason = note.get("end", {}).get("reason", reason)
-        if "devices" in note:
-            devices = note["devices"]
+    for columns, notes in _read_ahead(reader.chunks()):
+        drains += [(int(note["now_ns"]), note["dropped"]) for note in notes]
+        reason = notes[-1].get("end", {}).get("reason", reason)
+        if "devices" in notes[0]:
+            devices = notes[0]["devices"]
             _add_devices(devices, drivers, queues)
         if not len(columns["ts"]):
-            batches.append((0, -1, 0))
+            chunks.append((0, -1, 0))
             continue
-        moment = rules.moments(columns)
-        queue = _number_queues(columns, queues, known)
-        batches.append((int(moment.min()), int(columns["ts"].max()), len(moment)))
-        for (number, state), frames in begins.items():
-            at = _begins(drivers, number, state, columns)
-            if len(at):
-                frames.append({"queue": queue[at], "moment": moment[at]})
-        rare.append(_rare(columns, queue))
-        sums = _grown(sums, len(queues), 0) + _sums(columns, queue, len(queues))
-        posted, shift = _lower_posted(
-            _grown(posted, len(queues), NOT_KNOWN), shift, columns, queue, moment - began
-        )
-        gaps, longest, polled = (_grown(array, len(queues), 0) for array in (gaps, longest, polled))
-        _count_gaps(gaps, longest, polled, columns, queue)
+        chunks.append((int(rules.moments(columns).min()), int(columns["ts"].max()), len(columns["ts"])))
+        for part in _parts(columns):
+            moment = rules.moments(part)
+            queue = _number_queues(part, queues, known)
+            for (number, state), frames in begins.items():
+                at = _begins(drivers, number, state, part)
+                if len(at):
+                    frames.append({"queue": queue[at], "moment": moment[at]})
+            rare.append(_rare(part, queue))
+            sums, gaps, longest, polled = (
+                _grown(array, len(queues), 0) for array in (sums, gaps, longest, polled)
+            )
+            posted = _grown(posted, len(queues), NOT_KNOWN)
+            events = _by_queue(queue, len(queues))
+            _add_sums(sums, part, events)
+            posted, shift = _lower_posted(posted, shift, part, events, moment - began)
+            _count_gaps(gaps, longest, polled, part, events)
     sums, gaps, longest, polled = (_grown(array, len(queues), 0) for array in (sums, gaps, longest, polled))
     posted = _grown(posted, len(queues), NOT_KNOWN)
-    ended = max([began, *(now for now, _ in drains), *(last for _, last, _ in batches)])
+    ended = max([began, *(now for now, _ in drains), *(last for _, last, _ in chunks)])
     _count_last_gaps(gaps, longest, polled, ended)
     none: Columns = {"queue": np.empty(0, np.intp), "moment": np.empty(0, np.int64)}
     return Scan(
         queues=[Queue(code >> 48, code >> 16 & 0xFFFFFFFF, code & 0xFFFF) for code in queues],
-        batches=np.array(batches, np.int64).reshape(-1, 3),
+        chunks=np.array(chunks, np.int64).reshape(-1, 3),
         begins={key: _frame([none, *parts]) for key, parts in begins.items()},
         rare=_frame(rare),
         sums=sums,
         posted=posted,
         shift=shift,
-        gaps=gaps,
+        gaps=gaps[:, :GAP_BINS],
         longest_gap=longest,
         losses=loss_windows(began, drains),
         ledger=reader.ledger,
@@ -159,14 +183,23 @@ def _no_events() -> Columns:
     return {name: np.empty(0, EVENT[name]) for name in EVENT.names or ()}
 
 
-def _read_ahead(reader: TraceReader) -> Iterator[Batch]:
-    """:return: the batches; while one is worked on, the next is decompressed."""
-    batches = iter(reader)
+def _read_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Yield the chunks; while one is worked on, the next is decompressed."""
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, batches, None)
-        while batch := coming.result():
-            coming = thread.submit(next, batches, None)
-            yield batch
+        coming = thread.submit(next, chunks, None)
+        while chunk := coming.result():
+            coming = thread.submit(next, chunks, None)
+            yield chunk
+
+
+def _parts(columns: Columns) -> Iterator[Columns]:
+    """Yield the events of a chunk, PART_EVENTS at a time."""
+    count = len(columns["ts"])
+    if count <= PART_EVENTS:
+        yield columns
+        return
+    for start in range(0, count, PART_EVENTS):
+        yield {name: column[start : start + PART_EVENTS] for name, column in columns.items()}
 
 
 def _frame(parts: Sequence[Columns]) -> pd.DataFrame:
@@ -201,8 +234,8 @@ def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, ND
     device = columns["ifindex"].astype(np.int64)
     if columns["driver"].max():
         device |= columns["driver"].astype(np.int64) << 32
-    if device.min() == device.max() and int(device[0]) in known:
-        found = np.asarray(known[int(device[0])][columns["queue"]], np.intp)
+    if int(device[0]) in known and device.min() == device.max():
+        found = known[int(device[0])][columns["queue"]].astype(np.intp)
         if found.min() >= 0:
             return found
     number, seen = pd.factorize(device << 16 | columns["queue"])
@@ -236,35 +269,51 @@ def _rare(columns: Columns, queue: _Index) -> Columns:
     return rare | {flag: rules.column(flag, columns, at) for flag in FLAG}
 
 
-def _sums(columns: Columns, queue: _Index, count: int) -> NDArray[np.int64]:
-    """:return: by queue, the sum of each of SUMS."""
-    sums = np.zeros((count, len(SUMS)), np.int64)
+def _by_queue(queue: _Index, count: int) -> _ByQueue:
+    """Sort the events of a chunk by their queue, of which there are `count`."""
+    if queue.min() == queue.max():
+        return _ByQueue(slice(None), np.zeros(1, np.intp), queue[:1])
+    # NumPy sorts small numbers by radix.
+    small = queue.astype(np.min_scalar_type(count))
+    rows = np.argsort(small, kind="stable")
+    first = _firsts(small[rows])
+    return _ByQueue(rows, first, queue[rows[first]])
+
+
+def _firsts(values: NDArray[Any]) -> _Index:
+    """Return the place of the first of each run of equal values."""
+    return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+
+
+def _add_sums(sums: NDArray[np.int64], columns: Columns, events: _ByQueue) -> None:
+    """Add each of SUMS to the sums by queue."""
     for place, name in enumerate(SUMS):
         if columns[name].max():
-            sums[:, place] = np.bincount(queue, columns[name], count)
-    return sums
+            sums[events.queue, place] += np.add.reduceat(
+                columns[name][events.rows], events.first, dtype=np.int64
+            )
 
 
 def _lower_posted(
     posted: NDArray[np.uint16],
     shift: int,
     columns: Columns,
-    queue: _Index,
+    events: _ByQueue,
     since: NDArray[np.int64],
 ) -> tuple[NDArray[np.uint16], int]:
     """:return: the timeline with these events in it, and the power of two that its step is now [ns]."""
     fewest = np.minimum(columns["posted_before"], columns["posted_after"])
-    counted = _COUNTS_POSTED[columns["kind"]]
-    if not counted.min():
-        fewest[~counted] = NOT_KNOWN
+    fewest[~_COUNTS_POSTED[columns["kind"]]] = NOT_KNOWN
     while int(since.max()) >> shift >= BINS:
         half = np.minimum(posted[:, ::2], posted[:, 1::2])
         posted = np.concatenate([half, np.full_like(half, NOT_KNOWN)], axis=1)
         shift += 1
-    cell = np.maximum(since, 0)
+    cell = np.maximum(since, 0)[events.rows]
     cell >>= shift
-    cell += queue * BINS
-    np.minimum.at(posted.reshape(-1), cell, fewest)
+    cell += np.repeat(events.queue * BINS, np.diff(events.first, append=len(cell)))
+    # Events of a queue come in the order of time, or nearly: many in a row are of one cell.
+    first = _firsts(cell)
+    np.minimum.at(posted.reshape(-1), cell[first], np.minimum.reduceat(fewest[events.rows], first))
     return posted, shift
 
 
@@ -273,43 +322,40 @@ def _count_gaps(
     longest: NDArray[np.int64],
     polled: NDArray[np.int64],
     columns: Columns,
-    queue: _Index,
+    events: _ByQueue,
 ) -> None:
     """Adds the intervals without a poll to `gaps` and `longest`.
 
     Inside a window of n polls, n - 1 equal intervals are assumed. `polled` [ns] is when each queue's last
     poll before these events ended, 0 for none.
     """
-    end, polls = columns["ts"].view(np.int64), columns["polls"]
-    start = end - columns["dur"].view(np.int64)
+    polls, rows = columns["polls"][events.rows], events.rows
+    queue = np.repeat(events.queue, np.diff(events.first, append=len(polls)))
     if not polls.min():
-        at = np.flatnonzero(polls)
-        end, start, polls, queue = end[at], start[at], polls[at], queue[at]
+        at = np.flatnonzero(polls > 0)
+        rows = at if isinstance(rows, slice) else rows[at]
+        polls, queue = polls[at], queue[at]
     if not len(polls):
         return
-    if len(gaps) > 1:
-        # NumPy sorts small numbers by radix.
-        small = queue.astype(np.min_scalar_type(len(gaps)))
-        order = np.argsort(small, kind="stable")
-        end, start, queue = end[order], start[order], small[order].astype(np.intp)
-        polls = polls[order] if polls.max() > 1 else polls
-    first = np.concatenate([[0], np.flatnonzero(queue[1:] != queue[:-1]) + 1])
-    mine = queue[first]
-    latest = np.append(end, 0)
+    end = columns["ts"].view(np.int64)[rows]
+    start = end - columns["dur"].view(np.int64)[rows]
+    first = _firsts(queue)
+    last, mine = np.append(first[1:], len(queue)) - 1, queue[first]
+    latest = end
     back = end[1:] < end[:-1]
-    back[first[1:] - 1] = False
+    back[last[:-1]] = False
     if back.any() or (end[first] < polled[mine]).any():
-        # An event that came later than it happened counts the same, whatever batch it is in.
+        # An event that came later than it happened counts the same, whatever chunk it is in.
+        latest = end.copy()
         latest[first] = np.maximum(end[first], polled[mine])
-        latest[:-1] = pd.Series(latest[:-1]).groupby(queue).cummax()
-    before = np.roll(latest, 1)[:-1]
-    before[first] = np.where(polled[mine] > 0, polled[mine], NEVER)
-    # Its gap is below zero, which is none.
-    gap = start - before
-    polled[mine] = np.maximum(polled[mine], np.maximum.reduceat(end, first))
+        latest = pd.Series(latest).groupby(queue).cummax().to_numpy()
+    # The gap of a queue's first poll is below zero, which is none.
+    before = np.where(polled[mine] > 0, polled[mine], NEVER)
+    gap = start - np.roll(latest, 1)
+    gap[first] = start[first] - before
+    polled[mine] = latest[last]
     longest[mine] = np.maximum(longest[mine], np.maximum.reduceat(gap, first))
-    seen = slice(None) if gap.min() >= 0 else gap >= 0
-    _add_gaps(gaps, queue[seen], gap[seen])
+    _add_gaps(gaps, queue, gap)
     if polls.max() > 1:
         many = np.flatnonzero(polls > 1)
         queue, inside = queue[many], polls[many].astype(np.int64) - 1
@@ -338,11 +384,10 @@ def _add_gaps(
     times: NDArray[np.int64] | None = None,
 ) -> None:
     """Counts gaps [ns] in bins of an eighth of an octave: the top bits of the number as a float."""
-    top = np.maximum(gap.astype(np.float32), 1).view(np.int32)
+    top = gap.astype(np.float32).view(np.uint32)
     top >>= 20
-    cell = queue * GAP_BINS
-    cell += top
-    cell -= 127 << 3
+    cell = queue * (GAP_BINS + 1)
+    cell += _GAP_BIN[top]
     if gaps.size > len(cell):
         np.add.at(gaps.reshape(-1), cell, 1 if times is None else times)
     else:

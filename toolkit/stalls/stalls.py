@@ -2,6 +2,7 @@
 """From the states of a queue to its stalls: how long, why, and what the time went into."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit.drivers import Driver
 from toolkit.event import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 from toolkit.stalls import rules
-from toolkit.stalls.marks import Marks, QueueTable, last_until, look_up, queue_table, spread
+from toolkit.stalls.marks import Marks, QueueTable, last_until, latest, look_up, queue_table, spread
 from toolkit.stalls.scan import SUMS, Scan
 from toolkit.trace import gfp
 from toolkit.trace.reader import Columns, TraceReader
@@ -63,17 +64,27 @@ def stalls(
 def _join(intervals: pd.DataFrame, states: Sequence[str]) -> pd.DataFrame:
     """:return: queue, state, start_ns, end_ns, open, and <state>_ns [ns] for each state."""
     names = list(dict.fromkeys(states))
-    ordered = intervals.sort_values(["queue", "start"], kind="stable", ignore_index=True)
-    until = ordered.groupby("queue")["end"].cummax().groupby(ordered["queue"]).shift(fill_value=-1)
-    number = (ordered["start"] > until).cumsum().rename("stall")
-    joined = ordered.groupby(number).agg(
-        queue=("queue", "first"), start_ns=("start", "min"), end_ns=("end", "max"), open=("open", "any")
+    queue, start, end, still = (intervals[name].to_numpy() for name in ("queue", "start", "end", "open"))
+    order = np.lexsort((start, queue))
+    queue, start, end, still = queue[order], start[order], end[order], still[order]
+    until = latest(Marks(queue, end))
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (queue[1:] != queue[:-1]) | (start[1:] > until[:-1])
+    first = np.flatnonzero(new)
+    parts = np.zeros((len(first), len(names)), np.int64)
+    state = pd.Index(names).get_indexer(pd.Index(intervals["state"]))[order]
+    np.add.at(parts, (np.cumsum(new) - 1, state), end - start)
+    joined = pd.DataFrame(
+        {
+            "queue": queue[first],
+            "state": pd.Series(np.array(names, object)[parts.argmax(axis=1)], dtype="str"),
+            "start_ns": start[first],
+            "end_ns": np.maximum.reduceat(end, first),
+            "open": np.logical_or.reduceat(still, first),
+        }
+        | {f"{name.replace('-', '_')}_ns": parts[:, place] for place, name in enumerate(names)}
     )
-    length = (ordered["end"] - ordered["start"]).groupby([number, ordered["state"]]).sum()
-    parts = length.unstack(fill_value=0).reindex(columns=names, fill_value=0)
-    joined.insert(1, "state", parts.idxmax(axis=1) if len(parts) else pd.Series(dtype="str"))
-    parts.columns = [f"{name.replace('-', '_')}_ns" for name in names]
-    return joined.join(parts).sort_values(["start_ns", "queue"], ignore_index=True)
+    return joined.sort_values(["start_ns", "queue"], ignore_index=True)
 
 
 def _touches(frame: pd.DataFrame, windows: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
@@ -187,60 +198,81 @@ def _failed_refills(scan: Scan) -> pd.DataFrame:
     )
 
 
+class _Work(NamedTuple):
+    """What queues were busy with, sorted by queue and ts: when it began and ended [ns], and how much of that
+    was reclaim [ns]. No two of a queue overlap."""
+
+    queue: NDArray[np.intp]
+    start: NDArray[np.int64]
+    ts: NDArray[np.int64]
+    reclaim: NDArray[np.int64]
+
+    @property
+    def length(self) -> NDArray[np.int64]:
+        """How long each took [ns]."""
+        return self.ts - self.start
+
+
 def _spent(frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
     """Splits each stall's time: reclaim, the rest of refills in process context, and waiting for one.
 
     :return: reclaim_ns, refill_ns, waiting_ns [ns]; their sum is the duration.
     """
-    rare = scan.rare
+    kind, process = scan.rare["kind"].to_numpy(), scan.rare["process"].to_numpy()
     stalled = np.zeros(len(scan.queues), np.bool_)
     stalled[frame["queue"]] = True
-    refill, reclaim = (
-        _disjoint(rare.loc[rows, ["queue", "start", "ts", "reclaim"]], stalled, table)
-        for rows in ((rare["kind"] == KIND["refill"]) & rare["process"], rare["kind"] == KIND["reclaim"])
-    )
+    refill = _disjoint(scan.rare, (kind == KIND["refill"]) & process, stalled, table)
+    reclaim = _disjoint(scan.rare, kind == KIND["reclaim"], stalled, table)
     # Of a refill that was still running when the trace ended there is only its reclaim.
-    inside = last_until(_marks(refill), _marks(reclaim, before=1)) + 1
-    of_queue = np.append(refill["queue"], -1)[inside] == reclaim["queue"]
-    reclaim = reclaim[~of_queue | (np.append(refill["start"], 0)[inside] > reclaim["start"])]
-    in_reclaim = (refill["ts"] - refill["start"]).clip(upper=refill["reclaim"].astype(np.int64))
-    alone = _within(reclaim, reclaim["ts"] - reclaim["start"], frame)
-    reclaiming = _within(refill, in_reclaim, frame) + alone
-    busy = _within(refill, refill["ts"] - refill["start"], frame) + alone
-    waiting = frame["end_ns"] - frame["start_ns"] - busy
+    inside = last_until(Marks(refill.queue, refill.ts), Marks(reclaim.queue, reclaim.ts - 1)) + 1
+    of_queue = np.append(refill.queue, -1)[inside] == reclaim.queue
+    alone = ~of_queue | (np.append(refill.start, 0)[inside] > reclaim.start)
+    reclaim = _Work(*(column[alone] for column in reclaim))
+    only_reclaim = _within(reclaim, reclaim.length, frame)
+    reclaiming = _within(refill, np.minimum(refill.length, refill.reclaim), frame) + only_reclaim
+    busy = _within(refill, refill.length, frame) + only_reclaim
+    waiting = (frame["end_ns"] - frame["start_ns"]).to_numpy() - busy
     return pd.DataFrame(
         {"reclaim_ns": reclaiming, "refill_ns": busy - reclaiming, "waiting_ns": waiting}, frame.index
     )
 
 
-def _marks(rows: pd.DataFrame, column: str = "ts", before: int = 0) -> Marks:
-    """:return: the queue of each row, and so many ns before one of its moments."""
-    return Marks(rows["queue"].to_numpy(), rows[column].to_numpy() - before)
+def _marks(frame: pd.DataFrame, column: str) -> Marks:
+    """:return: the queue of each stall, and one of its moments."""
+    return Marks(frame["queue"].to_numpy(), frame[column].to_numpy())
 
 
-def _disjoint(rows: pd.DataFrame, stalled: NDArray[np.bool_], table: QueueTable) -> pd.DataFrame:
-    """:return: the rows about each queue that stalled, by ts; each is cut to begin no earlier than the one
-    before it ended."""
-    row, queue = spread(rows["queue"].to_numpy(), table)
-    rows = rows.iloc[row[stalled[queue]]].assign(queue=queue[stalled[queue]])
-    rows = rows.iloc[np.lexsort((rows["ts"], rows["queue"]))]
-    before = rows.groupby("queue")["ts"].shift(fill_value=0)
-    return rows.assign(start=np.maximum(rows["start"], before))
+def _disjoint(
+    rare: pd.DataFrame, rows: NDArray[np.bool_], stalled: NDArray[np.bool_], table: QueueTable
+) -> _Work:
+    """:return: what these events say about each queue that stalled; each is cut to begin no earlier than the
+    one before it ended."""
+    at = np.flatnonzero(rows)
+    row, queue = spread(rare["queue"].to_numpy()[at], table)
+    row, queue = at[row[stalled[queue]]], queue[stalled[queue]]
+    order = np.lexsort((rare["ts"].to_numpy()[row], queue))
+    row, queue = row[order], queue[order]
+    start, ts, reclaim = (
+        rare[name].to_numpy()[row].astype(np.int64, copy=False) for name in ("start", "ts", "reclaim")
+    )
+    again = queue[1:] == queue[:-1]
+    start[1:][again] = np.maximum(start[1:], ts[:-1])[again]
+    return _Work(queue, np.maximum(start, 0), ts, reclaim)
 
 
-def _within(rows: pd.DataFrame, amount: pd.Series, frame: pd.DataFrame) -> NDArray[np.int64]:
-    """:return: the part of an amount, spread evenly over each row, that lies in each stall."""
-    if rows.empty:
+def _within(work: _Work, amount: NDArray[np.int64], frame: pd.DataFrame) -> NDArray[np.int64]:
+    """:return: the part of an amount, spread evenly over each, that lies in each stall."""
+    queue, start, ts, _ = work
+    if not len(queue):
         return np.zeros(len(frame), np.int64)
-    queue, start, ts = (rows[name].to_numpy() for name in ("queue", "start", "ts"))
-    amounts = amount.to_numpy(np.float64)
-    done = np.append(0, np.cumsum(amount.to_numpy()))
+    amounts = amount.astype(np.float64)
+    done = np.append(0, np.cumsum(amount))
     sums = []
     for column in ("start_ns", "end_ns"):
         asked = _marks(frame, column)
-        running = last_until(_marks(rows), asked) + 1
-        at = np.minimum(running, len(rows) - 1)
-        began = (running < len(rows)) & (queue[at] == asked.queue) & (start[at] < asked.moment)
+        running = last_until(Marks(queue, ts), asked) + 1
+        at = np.minimum(running, len(queue) - 1)
+        began = (running < len(queue)) & (queue[at] == asked.queue) & (start[at] < asked.moment)
         slope = np.divide(amounts[at], ts[at] - start[at], where=began, out=np.zeros(len(frame)))
         sums.append((done[running], slope * np.where(began, asked.moment - start[at], 0)))
     (whole, part), (whole_end, part_end) = sums
@@ -248,20 +280,20 @@ def _within(rows: pd.DataFrame, amount: pd.Series, frame: pd.DataFrame) -> NDArr
 
 
 def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
-    """Adds up what happened from the start of each stall to its end; reads only those batches again.
+    """Adds up what happened from the start of each stall to its end; reads only those chunks again.
 
     :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet and in runs of the
         refill worker that failed and followed each other at once, and retries, the refills by the worker.
     """
-    order = np.lexsort((frame["start_ns"], frame["queue"]))
-    stalls = _marks(frame.iloc[order], "start_ns")
-    end = frame["end_ns"].to_numpy()[order]
+    queue, start, end = (frame[name].to_numpy() for name in ("queue", "start_ns", "end_ns"))
+    order = np.lexsort((start, queue))
+    stalls, end = Marks(queue[order], start[order]), end[order]
     counts = np.zeros((len(frame), len(_COUNTED)), np.int64)
     starts, ends = np.sort(stalls.moment), np.sort(end)
-    for index, (first, until, events) in enumerate(scan.batches):
+    for index, (first, until, events) in enumerate(scan.chunks):
         if not events or np.searchsorted(ends, first) == np.searchsorted(starts, until, "right"):
             continue
-        columns = reader.columns(index)
+        columns = reader.chunk(index)
         counted = _counted(columns)
         at = np.flatnonzero(np.any(list(counted.values()), axis=0))
         row, queue = spread(look_up({name: columns[name][at] for name in _WHOSE}, table), table)

@@ -22,7 +22,7 @@ class _Search:
     """A state of a driver, and how far the search for its ends has come.
 
     Attributes: `begins`, sorted by moment; by queue, `begun`, whether it has any; `passed`, how many of
-    them are before the batch; by queue, `began`, the last of those, and `ended`, the last end that was
+    them are before the chunk; by queue, `began`, the last of those, and `ended`, the last end that was
     found [ns], -1 for none; `ends`, all that were found.
     """
 
@@ -39,7 +39,7 @@ class _Search:
 def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> pd.DataFrame:
     """Finds when each queue is in each state, exactly, in whatever order the events were written.
 
-    Only the batches in which a state may end are read again.
+    Only the chunks in which a state may end are read again.
 
     :param reader: the trace that was scanned.
     :param drivers: those of the trace, in its order.
@@ -80,12 +80,12 @@ def _joined(parts: Sequence[Marks]) -> Marks:
 
 def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], table: QueueTable) -> None:
     """Add to each search the moments that end its state: at least the first after each begin."""
-    for index in np.argsort(scan.batches[:, 0], kind="stable"):
-        first, until, events = map(int, scan.batches[index])
+    for index in np.argsort(scan.chunks[:, 0], kind="stable"):
+        first, until, events = map(int, scan.chunks[index])
         asked = [search for search in searches if events and _may_end(search, first, until)]
         if not asked:
             continue
-        columns = reader.columns(int(index))
+        columns = reader.chunk(int(index))
         moments, queues = rules.moments(columns), look_up(columns, table)
         for search in asked:
             at = rules.rows(search.state.end, columns)
@@ -95,7 +95,7 @@ def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], tab
             ends = Marks(queue[begun], moments[at][row][begun])
             low, high = search.passed, np.searchsorted(search.begins.moment, until, "right")
             within = Marks(search.begins.queue[low:high], search.begins.moment[low:high])
-            # The first of the batch, and the first after each begin within.
+            # The first of the chunk, and the first after each begin within.
             (queue, moment), begin = turns(within, ends)
             kept = Marks(queue[~begin], moment[~begin])
             search.ends.append(kept)
@@ -105,7 +105,7 @@ def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], tab
 def _may_end(search: _Search, first: int, until: int) -> bool:
     """Tell whether the state of any queue may have to end between `first` and `until`.
 
-    Goes over the batches by their first moment.
+    Goes over the chunks by their first moment.
     """
     begins, before = search.begins, search.passed
     search.passed = int(np.searchsorted(begins.moment, first))

@@ -20,6 +20,7 @@ Changes: TypeAlias = Mapping[str, Mapping[str, Sequence[int]]]
 MOST_KINDS = 256
 MOST = 1 << 62
 
+_DELIVERED = COUNTS.index("delivered")
 _NONE = np.zeros((len(COUNTS), 0), np.int64)
 _WHY = "a batch is missing, repeated or out of order"
 
@@ -110,16 +111,17 @@ def contradiction(ledger: Ledger, read: NDArray[np.int64]) -> str | None:
     :param read: how many events were read since the trace began, by number of their kind.
     :return: None if they are the same, else the first difference in words.
     """
-    sums = {name: int(counts[COUNTS.index("delivered")].sum()) for name, counts in ledger.items()}
+    sums = {name: int(counts[_DELIVERED].sum()) for name, counts in ledger.items()}
+    by_number = read.tolist()
     # A newer toolkit may know more kinds: theirs are compared together.
-    unnamed = int(read.sum())
+    unnamed = sum(by_number)
     for name, number in KIND.items():
         # Kinds of a driver's own had names of their own before event.h numbered them.
         if name.startswith("own_"):
             continue
         delivered = sums.pop(name, 0)
-        if delivered != read[number]:
-            return f"the ledger has {delivered:,} {name} events, but there are {read[number]:,}: {_WHY}"
+        if delivered != by_number[number]:
+            return f"the ledger has {delivered:,} {name} events, but there are {by_number[number]:,}: {_WHY}"
         unnamed -= delivered
     delivered = sum(sums.values())
     if delivered != unnamed:

@@ -3,7 +3,7 @@
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -38,6 +38,16 @@ class _WrongBatchError(ValueError):
     """A batch that Arrow reads, and that cannot be what was written there; says why in words."""
 
 
+CHUNK_EVENTS = 1 << 14
+"""A chunk has at least so many events, if there are so many: what is done for each chunk is then cheap."""
+
+MOST_BATCHES = 1 << 10
+"""A chunk has no more batches, however few events they have."""
+
+KEPT_EVENTS = 1 << 20
+"""So many events are kept in memory to be read again: 64 MiB."""
+
+
 class Batch(NamedTuple):
     """Events that were written together, and the note that came with them.
 
@@ -49,8 +59,17 @@ class Batch(NamedTuple):
     note: dict[str, Any]
 
 
+class Chunk(NamedTuple):
+    """The events of some batches that follow each other, and the notes of these. Only the first note may have
+    `devices`."""
+
+    columns: Columns
+    notes: list[dict[str, Any]]
+
+
 class TraceReader:
-    """A trace opened for reading. Iterate it once; `columns` reads a batch again.
+    """A trace opened for reading. Iterate it once, by batches or by `chunks`; `columns` reads a batch again,
+    `chunk` a chunk.
 
     :param path: the file.
     :raises UserError: if it cannot be opened, is not a trace, or one of a newer format.
@@ -65,6 +84,9 @@ class TraceReader:
         self.damage: str | None = None
         self.ledger: Ledger = {}
         self._offsets: list[int] = []
+        self._chunks: list[range] = []
+        self._kept: dict[int, Columns] = {}
+        self._room = KEPT_EVENTS
         try:
             _require_file(self.path)
             self._file, self._again = pa.OSFile(str(path)), pa.OSFile(str(path))
@@ -151,6 +173,52 @@ class TraceReader:
             return whole(counts) if self.meta["format"] == 1 else changed(self.ledger, counts)
         except ValueError as error:
             raise _WrongBatchError(str(error)) from error
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the batches in the order of the file, small ones joined."""
+        batches: list[Batch] = []
+        events = 0
+        for batch in self:
+            if "devices" in batch.note and batches:
+                yield self._joined(batches)
+                batches, events = [], 0
+            batches.append(batch)
+            events += len(batch.columns["ts"])
+            if events >= CHUNK_EVENTS or len(batches) == MOST_BATCHES:
+                yield self._joined(batches)
+                batches, events = [], 0
+        if batches:
+            yield self._joined(batches)
+        if len(self._kept) < len(self._chunks):
+            # There is more room for those that are read again, wherever they are.
+            self._kept, self._room = {}, KEPT_EVENTS
+
+    def _joined(self, batches: Sequence[Batch]) -> Chunk:
+        """Return the next chunk, which has these batches."""
+        first = self._chunks[-1].stop if self._chunks else 0
+        self._chunks.append(range(first, first + len(batches)))
+        columns = _concatenated([batch.columns for batch in batches])
+        self._keep(len(self._chunks) - 1, columns)
+        return Chunk(columns, [batch.note for batch in batches])
+
+    def _keep(self, index: int, columns: Columns) -> None:
+        """Keep the columns of a chunk in memory, if there is room for them."""
+        if len(columns["ts"]) <= self._room:
+            self._kept[index] = columns
+            self._room -= len(columns["ts"])
+
+    def chunk(self, index: int) -> Columns:
+        """Read a chunk again.
+
+        :param index: its number, in the order of `chunks`, which went over it.
+        :return: its columns.
+        :raises UserError: if the file has changed since.
+        """
+        if index not in self._kept:
+            columns = _concatenated([self.columns(number) for number in self._chunks[index]])
+            self._keep(index, columns)
+            return columns
+        return self._kept[index]
 
     def columns(self, index: int) -> Columns:
         """Reads a batch again.
@@ -239,6 +307,14 @@ def _impossible(columns: Columns, drivers: int) -> str | None:
     if columns["driver"].max() >= drivers:
         return f"an event is of driver {columns['driver'].max()}, but {drivers} were traced"
     return None
+
+
+def _concatenated(parts: Sequence[Columns]) -> Columns:
+    """Return the columns of all parts, one after the other; without a copy if one part has all events."""
+    some = [part for part in parts if len(part["ts"])] or parts[:1]
+    if len(some) == 1:
+        return some[0]
+    return {name: np.concatenate([part[name] for part in some]) for name in SCHEMA.names}
 
 
 def _columns(batch: pa.RecordBatch) -> Columns:

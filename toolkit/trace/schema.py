@@ -53,18 +53,22 @@ def checksum(text: bytes, columns: list[NDArray[Any]], version: int = FORMAT) ->
     """
     check = zlib.crc32(text)
     for column in columns:
-        data = column.view(np.uint8)
-        parts: tuple[NDArray[np.uint8], ...] = (data,) if version > 1 else _sums(data)
-        for part in parts:
+        for part in (column,) if version > 1 else _sums(column):
             check = zlib.crc32(part.data, check)
     return b"%08x" % check
 
 
-def _sums(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+def _sums(column: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """Return what the checksum of format 1 is of: the sums of every 61st 64-bit word, 61 of them, and the
     bytes that are left."""
+    if column.nbytes < _NO_SUMS.nbytes:
+        return _NO_SUMS, column
+    data = column.view(np.uint8)
     words = data[: data.size // 488 * 488].view("<u8").reshape(-1, 61)
-    return words.sum(axis=0, dtype="<u8").view(np.uint8), data[words.nbytes :]
+    return words.sum(axis=0, dtype="<u8"), data[words.nbytes :]
+
+
+_NO_SUMS = np.zeros(61, "<u8")
 
 
 EVENT = event_dtype(MEMBERS)

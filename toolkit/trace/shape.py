@@ -15,6 +15,10 @@ MOST_CPUS = 1 << 13
 """As many as Linux can be built for."""
 
 
+LONGEST_NAME = 256
+"""Characters of the name of a device, a driver, a kind of event."""
+
+
 class ShapeError(ValueError):
     """Says in words where a value has another shape, such as "devices[0].ifindex is missing"."""
 
@@ -61,9 +65,12 @@ class Members(NamedTuple):
 
 Shape: TypeAlias = Number | Text | Maybe | Many | Named | Members
 
+Place: TypeAlias = tuple[str | int, ...]
+"""Names of members and numbers in arrays, from the outermost on; put into words only for an error."""
+
 _TIME = Number(0, LONGEST_NS)
 _U32 = Number(0, (1 << 32) - 1)
-_NAME = Text(256)
+_NAME = Text(LONGEST_NAME)
 _TEXT = Text(4096)
 _COUNTS = Many(Number(0, LONGEST_NS), most=1 << 16)
 
@@ -123,63 +130,66 @@ NOTES = {
 """Of the JSON object of a batch, by format."""
 
 
-def check(value: object, shape: Shape, place: str = "") -> None:
+def check(value: object, shape: Shape, place: Place = ()) -> None:
     """Make sure that a value has a shape.
 
-    :param place: where the value is, in words; empty for the whole.
+    :param place: where the value is; empty for the whole.
     :raises ShapeError: if the value has another shape.
     """
     match shape:
-        case Maybe(inner):
-            if value is not None:
-                check(value, inner, place)
         case Number():
             _check_numbers([value], shape, place)
-        case Text(longest):
-            if not isinstance(value, str):
-                raise ShapeError(f"{place} is no string")
-            if len(value) > longest:
-                raise ShapeError(f"{place} is longer than {longest} characters")
-        case Many(inner, least, most):
-            if not isinstance(value, list):
-                raise ShapeError(f"{place} is no array")
-            if not least <= len(value) <= most:
-                raise ShapeError(f"{place} has {len(value)} members, not {least} to {most}")
-            if isinstance(inner, Number):
-                _check_numbers(value, inner, place)
-                return
-            for number, item in enumerate(value):
-                check(item, inner, f"{place}[{number}]")
-        case Named(inner):
-            for name, item in _object(value, place).items():
-                check(name, _NAME, f"a name in {place}")
-                check(item, inner, _join(place, name))
         case Members(required, optional):
             members = _object(value, place)
             for name, inner in required.items():
                 if name not in members:
-                    raise ShapeError(f"{_join(place, name)} is missing")
-                check(members[name], inner, _join(place, name))
+                    raise ShapeError(f"{_words((*place, name))} is missing")
+                check(members[name], inner, (*place, name))
             for name, inner in optional.items():
                 if name in members:
-                    check(members[name], inner, _join(place, name))
+                    check(members[name], inner, (*place, name))
+        case Named(inner):
+            for name, item in _object(value, place).items():
+                if len(name) > LONGEST_NAME:
+                    raise ShapeError(f"a name in {_words(place)} is longer than {LONGEST_NAME} characters")
+                check(item, inner, (*place, name))
+        case Many(inner, least, most):
+            if not isinstance(value, list):
+                raise ShapeError(f"{_words(place)} is no array")
+            if not least <= len(value) <= most:
+                raise ShapeError(f"{_words(place)} has {len(value)} members, not {least} to {most}")
+            if isinstance(inner, Number):
+                _check_numbers(value, inner, place)
+                return
+            for number, item in enumerate(value):
+                check(item, inner, (*place, number))
+        case Text(longest):
+            if not isinstance(value, str):
+                raise ShapeError(f"{_words(place)} is no string")
+            if len(value) > longest:
+                raise ShapeError(f"{_words(place)} is longer than {longest} characters")
+        case Maybe(inner):
+            if value is not None:
+                check(value, inner, place)
 
 
-def _check_numbers(values: Sequence[object], shape: Number, place: str) -> None:
+def _check_numbers(values: Sequence[object], shape: Number, place: Place) -> None:
     """Check an array at once: a ledger has thousands of numbers in each batch."""
     # For isinstance, true would be an integer.
     if not set(map(type, values)) <= {int}:
-        raise ShapeError(f"{place} is no integer")
+        raise ShapeError(f"{_words(place)} is no integer")
     numbers = cast(Sequence[int], values)
     if numbers and not shape.low <= min(numbers) <= max(numbers) <= shape.high:
-        raise ShapeError(f"{place} is not between {shape.low} and {shape.high}")
+        raise ShapeError(f"{_words(place)} is not between {shape.low} and {shape.high}")
 
 
-def _object(value: object, place: str) -> Mapping[str, object]:
+def _object(value: object, place: Place) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise ShapeError(f"{place or 'it'} is no object")
+        raise ShapeError(f"{_words(place)} is no object")
     return value
 
 
-def _join(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
+def _words(place: Place) -> str:
+    """Put a place into words, such as "devices[0].ifindex"."""
+    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    return words.removeprefix(".") or "it"

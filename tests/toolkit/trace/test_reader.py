@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import BEGAN, META, S, Trace, failed, note, window
 from toolkit.errors import UserError
+from toolkit.trace import reader as trace_reader
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import CHECK_KEY, EVENT, META_KEY, SCHEMA, Events, checksum
 from toolkit.trace.writer import TraceWriter
@@ -51,6 +52,62 @@ def test_a_batch_is_read_again(make_trace: Trace) -> None:
     reader = TraceReader(make_trace([window(1)], [window(2, packets=7)]))
     assert len(list(reader)) == 4
     assert reader.columns(2)["packets"].tolist() == [7]
+
+
+def _joined(path: Path, monkeypatch: pytest.MonkeyPatch, events: int) -> tuple[TraceReader, list[list[int]]]:
+    """:return: a reader that went over the chunks of so many events, and the queues of the events in each."""
+    monkeypatch.setattr(trace_reader, "CHUNK_EVENTS", events)
+    reader = TraceReader(path)
+    return reader, [chunk.columns["queue"].tolist() for chunk in reader.chunks()]
+
+
+@pytest.mark.parametrize(
+    ("events", "chunks"),
+    [
+        (0, [[], [1], [2, 3], [4], []]),
+        (2, [[1, 2, 3], [4]]),
+        (4, [[1, 2, 3, 4], []]),
+        (100, [[1, 2, 3, 4]]),
+    ],
+)
+def test_small_batches_are_joined(
+    events: int, chunks: list[list[int]], make_trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = [window(each, queue=each) for each in range(1, 5)]
+    path = make_trace([number[0]], number[1:3], [number[3]])
+    reader, found = _joined(path, monkeypatch, events)
+    assert found == chunks
+    assert [reader.chunk(index)["queue"].tolist() for index in range(len(chunks))] == chunks
+
+
+def test_chunks_that_are_not_kept_are_read_again(make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_trace(*([window(second, queue=second)] for second in range(1, 7)))
+    monkeypatch.setattr(trace_reader, "KEPT_EVENTS", 4)
+    reader, found = _joined(path, monkeypatch, 2)
+    assert found == [[1, 2], [3, 4], [5, 6], []]
+    for _ in range(2):
+        assert [reader.chunk(index)["queue"].tolist() for index in (1, 2, 0, 3)] == [
+            [3, 4],
+            [5, 6],
+            [1, 2],
+            [],
+        ]
+    path.write_bytes(b"")
+    assert reader.chunk(1)["queue"].tolist() == [3, 4]
+    with pytest.raises(UserError, match="changed"):
+        reader.chunk(0)
+
+
+def test_a_chunk_begins_where_devices_change(tmp_path: Path) -> None:
+    path = tmp_path / "a.rxt"
+    devices = {"devices": META["devices"]}
+    with TraceWriter(path, META) as writer:
+        writer.write(window(1, queue=1), note(1, 0, window(1)))
+        writer.write(window(2, queue=2), note(2, 0, window(1), window(2)) | devices)
+        writer.write(window(3, queue=3), note(3, 0, window(1), window(2), window(3)))
+    chunks = list(TraceReader(path).chunks())
+    assert [chunk.columns["queue"].tolist() for chunk in chunks] == [[1], [2, 3]]
+    assert [["devices" in about for about in chunk.notes] for chunk in chunks] == [[False] * 2, [True, False]]
 
 
 def test_trace_cut_anywhere_is_read_up_to_there(whole: bytes, tmp_path: Path) -> None:
