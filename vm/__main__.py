@@ -14,10 +14,11 @@ from typing import Annotated
 import typer
 
 from toolkit.errors import UserError
-from vm import box as boxes
 from vm import experiment as experiments
 from vm import guest as guests
-from vm import image, machines, results, variants
+from vm import machines, results, variants
+from vm.image import image
+from vm.vagrant import box as boxes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.errors import UserError
-from vm import debian, qemu
+from vm import qemu
 from vm.cmd import cmd
+from vm.image import debian
 from vm.paths import cache
 
 #: The first with vfio-user-pci, and one that survives probes.

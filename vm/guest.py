@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from toolkit.errors import UserError
-from vm import emulator, image, machines, model, qemu, tap
+from vm import emulator, machines, qemu, tap
 from vm.cmd import cmd
+from vm.image import image
+from vm.models import model
 from vm.paths import CHECKOUT, of_checkout
 
 USER = "vagrant"
@@ -187,7 +189,7 @@ class Guest:
         return self.files.nic(number)
 
     def ask(self, *words: str, nic: int = 0) -> dict[str, Any]:
-        """Ask a NIC of our own for its counts (``stats``), or tell it something (``link down``): vm/qlge_nic.
+        """Ask a NIC of our own for its counts (``stats``), or tell it something (``link down``): vm/models.
 
         :param nic: which, from 0.
         :raises UserError: if there is no such NIC, or it knows no such words.

@@ -13,7 +13,7 @@ from typing import Literal
 
 from toolkit.errors import UserError
 from vm.cmd import cmd
-from vm.image import Image
+from vm.image.image import Image
 from vm.machines import Machine, Nic, Xen
 from vm.paths import cache
 

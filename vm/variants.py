@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vm import drivers, image, vmlinux
+from vm import drivers
 from vm.guest import Guest
+from vm.image import image, vmlinux
 from vm.machines import Machine
 from vm.paths import cache
 

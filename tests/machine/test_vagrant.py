@@ -11,7 +11,8 @@ import pytest
 
 from tests.machine.harness.vagrant import NAME, UP_SECONDS, VIRSH, Vagrant, frames, vagrant
 from toolkit.trace.reader import TraceReader
-from vm import emulator, machines, xen
+from vm import emulator, machines
+from vm.inside import xen
 from vm.paths import CHECKOUT
 
 __all__ = ["vagrant"]

@@ -6,8 +6,9 @@ import pytest
 
 from tests.vm.test_qemu import script
 from toolkit.errors import UserError
-from vm import debian, emulator, qemu
+from vm import emulator, qemu
 from vm.cmd import cmd as real_cmd
+from vm.image import debian
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from toolkit.errors import UserError
-from vm import emulator, guest, image, machines, qemu
+from vm import emulator, guest, machines, qemu
+from vm.image import image
 
 Play = Callable[[str], None]
 

@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.errors import UserError
 from vm import qemu
-from vm.image import Image
+from vm.image.image import Image
 from vm.machines import Machine, Nic, Swap, Xen
 
 MACHINE = Machine(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from toolkit.errors import UserError
-from vm import drivers, image, variants
+from vm import drivers, variants
+from vm.image import image
 
 
 class Machine:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from toolkit.capture.kernel import bound
 from toolkit.errors import UserError
-from vm import aoe, xen
+from vm.inside import aoe, xen
 
 HERE = Path(__file__).parent
-#: The drivers' sources, of exactly this kernel's version (vm/box/sources.txt).
+#: The drivers' sources, of exactly this kernel's version (vm/image/box/sources.txt).
 SOURCES = Path("/usr/src/rx-stall")
 #: Where a machine keeps what it has built.
 BUILT = Path("/var/tmp/rx-stall-variants")

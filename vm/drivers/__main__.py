@@ -9,7 +9,7 @@ import sys
 
 from toolkit.errors import UserError
 from vm import drivers
-from vm.scenarios.testbed import only_here
+from vm.inside.scenarios.testbed import only_here
 
 
 def main() -> int:

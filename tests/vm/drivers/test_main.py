@@ -6,7 +6,7 @@ import pytest
 
 from vm import drivers
 from vm.drivers import __main__ as command
-from vm.scenarios import testbed
+from vm.inside.scenarios import testbed
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
