@@ -19,10 +19,12 @@ WITHOUT_TEST = {
     "toolkit/paths.py": "a place, that of event.h: tests/toolkit/test_event.py",
     "toolkit/version.py": "a constant: tests/toolkit/test_cli.py",
     "toolkit/report/notebook.py": "runs the notebooks: tests/analysis/test_notebooks.py",
+    "vm/guest/__init__.py": "passes on to the modules in it",
     "vm/models/qlge_nic/registers.py": "constants; the tests' driver has them from the kernel",
     "vm/inside/scenarios/paused.py": "needs Xen: tests/machine/test_xen_netback.py",
     "vm/inside/scenarios/pressure.py": "needs a kernel without memory: tests/machine/test_virtio_net.py",
     "vm/inside/scenarios/unfilled.py": "needs Xen: tests/machine/test_xen_netback.py",
+    "vm/qemu/files.py": "names of files: tests/vm/qemu/test_command.py",
     "vm/vfio_user/device.py": "two records, made by tests/vm/vfio_user/conftest.py",
 }
 """Modules that no test mirrors, and why."""

@@ -26,9 +26,10 @@ from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.report import comparison as report
 from toolkit.runs import read_runs
-from vm import drivers, emulator, guest, machines, trial, variants
+from vm import drivers, guest, machines, trial, variants
 from vm.cmd import cmd
 from vm.image import image
+from vm.qemu import emulator
 
 #: How often a run that cannot be used is repeated.
 REPEATS = 2

@@ -21,7 +21,7 @@ from toolkit.errors import UserError
 from vm.guest import PYTHON, Guest
 from vm.inside.scenarios.testbed import MISSED
 from vm.paths import CHECKOUT
-from vm.qemu import mac
+from vm.qemu.command import mac
 
 #: How long a trace may take to compile and attach (s): half a minute where the machine is busy.
 ATTACH_SECONDS = 240

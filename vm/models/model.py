@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
-from vm import emulator, machines, qemu
+from vm import machines
 from vm.machines import Nic
 from vm.models.qlge_nic.control import ask as _ask
 from vm.paths import CHECKOUT
+from vm.qemu import emulator
+from vm.qemu.command import mac
+from vm.qemu.files import Files
 
 READY_SECONDS = 30
 GRACE_SECONDS = 5.0
 
 
-def command(number: int, nic: Nic, files: qemu.Files) -> list[str]:
+def command(number: int, nic: Nic, files: Files) -> list[str]:
     """The command that runs a NIC's model.
 
     :param number: of the NIC, from 0.
@@ -34,13 +37,13 @@ def command(number: int, nic: Nic, files: qemu.Files) -> list[str]:
     """
     words = [sys.executable, "-m", "vm.models.qlge_nic", "serve", str(files.device(number)), "--once"]
     words += ["--wire", str(files.nic(number)), "--peer", str(files.peer(number))]
-    words += ["--control", str(files.control(number)), "--mac", qemu.mac(number)]
+    words += ["--control", str(files.control(number)), "--mac", mac(number)]
     for option, value in nic.options.items():
         words += [f"--{option}", value]
     return words
 
 
-def start(number: int, nic: Nic, files: qemu.Files) -> int:
+def start(number: int, nic: Nic, files: Files) -> int:
     """Start a NIC's model, and wait until a machine may connect to it.
 
     :return: its process.
@@ -68,7 +71,7 @@ def start(number: int, nic: Nic, files: qemu.Files) -> int:
     return process.pid
 
 
-def stop(pid: int, files: qemu.Files) -> None:
+def stop(pid: int, files: Files) -> None:
     """End exactly this model, if it has not ended with its machine."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not _is_model(pid, files):
@@ -80,7 +83,7 @@ def stop(pid: int, files: qemu.Files) -> None:
             time.sleep(0.02)
 
 
-def ask(files: qemu.Files, number: int, *words: str) -> dict[str, Any]:
+def ask(files: Files, number: int, *words: str) -> dict[str, Any]:
     """Ask the model of a NIC for its counts, or tell it something: ``stats``, ``link down``.
 
     :raises UserError: if it does not run, or knows no such words.
@@ -89,7 +92,7 @@ def ask(files: qemu.Files, number: int, *words: str) -> dict[str, Any]:
     return answer
 
 
-def _is_model(pid: int, files: qemu.Files) -> bool:
+def _is_model(pid: int, files: Files) -> bool:
     """Whether the process is a model of that run directory, not another of the same number, nor a zombie."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -98,7 +101,7 @@ def _is_model(pid: int, files: qemu.Files) -> bool:
     return any(word.startswith(os.fsencode(files.directory / "device")) for word in words)
 
 
-def up(machine: machines.Machine, files: qemu.Files) -> None:
+def up(machine: machines.Machine, files: Files) -> None:
     """Leave ``qemu``, a command that starts a QEMU new enough for a machine, and start its own NICs.
 
     Does nothing while they run.
@@ -119,13 +122,13 @@ def up(machine: machines.Machine, files: qemu.Files) -> None:
         files.device(number).chmod(0o666)
 
 
-def down(files: qemu.Files) -> None:
+def down(files: Files) -> None:
     """End the NICs that :func:`up` started, as far as they have not ended with their machine."""
     for pid in _started(files):
         stop(pid, files)
 
 
-def _started(files: qemu.Files) -> list[int]:
+def _started(files: Files) -> list[int]:
     try:
         return [int(pid) for pid in (files.directory / "models").read_text().split()]
     except FileNotFoundError:
@@ -136,9 +139,9 @@ def main() -> None:
     try:
         match sys.argv[1:]:
             case ["up", name, directory]:
-                up(machines.find(name), qemu.Files(Path(directory)))
+                up(machines.find(name), Files(Path(directory)))
             case ["down", directory]:
-                down(qemu.Files(Path(directory)))
+                down(Files(Path(directory)))
             case _:
                 raise UserError("usage: python -m vm.models.model up MACHINE DIRECTORY | down DIRECTORY")
     except UserError as error:

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolkit.errors import UserError
-from vm import emulator, qemu
 from vm.cmd import cmd
 from vm.image import image
 from vm.machines import Machine
 from vm.paths import cache
+from vm.qemu import accel, command, emulator
 
 GRUB = Path("/usr/lib/grub/i386-pc")
 MODULES = ["biosdisk", "ext2", "gzio", "linux", "memdisk", "multiboot2", "normal", "regexp", "smbios", "tar"]
@@ -55,7 +55,7 @@ def add(machine: Machine, say: Callable[[str], None]) -> str:
         raise UserError("vagrant is not installed: run `make setup-vagrant`.")
     built = image.ensure(machine, say=say)
     # The Vagrantfile asks no hypervisor: it reads the answer that is remembered here.
-    qemu.choose_accel(built, say, emulator.ensure(say=say))
+    accel.choose_accel(built, say, emulator.ensure(say=say))
     with tempfile.TemporaryDirectory(prefix="box-", dir=cache()) as directory:
         file = Path(directory) / "box"
         say(f"packing the box {name(machine)}")
@@ -135,11 +135,11 @@ def loader(boot: Sequence[str], sector: int) -> tuple[bytes, bytes]:
 
 def _boot(machine: Machine) -> list[str]:
     """:return: GRUB's commands; of the kernel's command line the part that all machines of a box share."""
-    line = f"{qemu.kernel_command_line(dataclasses.replace(machine, cmdline=()))} $words"
+    line = f"{command.kernel_command_line(dataclasses.replace(machine, cmdline=()))} $words"
     if machine.xen is None:
         return [f"linux /vmlinuz {line}", "initrd /initrd.img"]
     return [
-        f"multiboot2 /boot/xen-*.gz {qemu.xen_command_line(machine.xen)}",
+        f"multiboot2 /boot/xen-*.gz {command.xen_command_line(machine.xen)}",
         f"module2 /vmlinuz {line}",
         "module2 /initrd.img",
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.test_qemu import MACHINE
+from tests.vm.qemu.test_command import MACHINE
 from toolkit.errors import UserError
 from vm.image import image
 from vm.machines import Machine, Xen

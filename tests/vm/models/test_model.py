@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm import emulator, machines, qemu
+from vm import machines
 from vm.machines import Nic
 from vm.models import model
+from vm.qemu import emulator
+from vm.qemu.files import Files
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> qemu.Files:
-    return qemu.Files(tmp_path)
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
 
 
-def test_model_starts_answers_and_stops(files: qemu.Files) -> None:
+def test_model_starts_answers_and_stops(files: Files) -> None:
     pid = model.start(0, Nic("qlge", options={"device": "8012", "steer": "9000-9003=1"}), files)
     try:
         assert model.ask(files, 0, "stats")["received"] == 0
@@ -33,19 +35,19 @@ def test_model_starts_answers_and_stops(files: qemu.Files) -> None:
         model.ask(files, 0, "stats")
 
 
-def test_model_that_does_not_start_says_why(files: qemu.Files) -> None:
+def test_model_that_does_not_start_says_why(files: Files) -> None:
     with pytest.raises(UserError, match=r"model of NIC 1 did not start: .*--device is one of"):
         model.start(1, Nic("qlge", options={"device": "8013"}), files)
 
 
-def test_process_with_the_number_of_a_model_is_left_alone(files: qemu.Files) -> None:
+def test_process_with_the_number_of_a_model_is_left_alone(files: Files) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         model.stop(other.pid, files)
         assert other.poll() is None
         other.kill()
 
 
-def test_stubborn_model_is_killed(files: qemu.Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stubborn_model_is_killed(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "GRACE_SECONDS", 0.3)
     ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     body = f"{ignore}; print(flush=True); time.sleep(60)"
@@ -58,7 +60,7 @@ def test_stubborn_model_is_killed(files: qemu.Files, monkeypatch: pytest.MonkeyP
 
 
 def test_model_for_a_libvirt_leaves_a_command(
-    files: qemu.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emulator, "ensure", lambda copy: ["env", f"AT={copy}", "sh", "-c", 'echo "$AT $1"'])
     machine = machines.find("qlge")
@@ -73,10 +75,10 @@ def test_model_for_a_libvirt_leaves_a_command(
     finally:
         model.down(files)
     assert not files.device(0).exists()
-    model.down(qemu.Files(tmp_path / "nothing"))
+    model.down(Files(tmp_path / "nothing"))
 
 
-def test_model_ends_with_its_machine(files: qemu.Files) -> None:
+def test_model_ends_with_its_machine(files: Files) -> None:
     pid = model.start(0, Nic("qlge"), files)
     with socket.socket(socket.AF_UNIX) as machine:
         machine.connect(str(files.device(0)))

@@ -21,7 +21,7 @@ from vm.models.qlge_nic.control import Control, ask
 from vm.models.qlge_nic.nic import Nic
 from vm.models.qlge_nic.registers import DEVICE_ID_8000, DEVICE_ID_8012, MAX_RX_RINGS
 from vm.models.qlge_nic.wire import Wire
-from vm.qemu import UNIX_PATH_MAX
+from vm.qemu.files import UNIX_PATH_MAX
 from vm.vfio_user.server import Server
 from vm.wire.frames import mac as parse_mac
 

@@ -1,86 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The QEMU command of a machine, and which accelerator it may use."""
+"""The QEMU command of a machine."""
 
 import json
-import platform
-import re
-import subprocess
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from toolkit.errors import UserError
-from vm.cmd import cmd
 from vm.image.image import Image
 from vm.machines import Machine, Nic, Xen
-from vm.paths import cache
+from vm.qemu import emulator
+from vm.qemu.accel import Accel
+from vm.qemu.files import UNIX_PATH_MAX, Files
 
-Accel = Literal["tcg", "kvm"]
-
-BINARY = "qemu-system-x86_64"
-TRIAL_SECONDS = 20
-UNIX_PATH_MAX = 107
 VFIO_USER_TIMEOUT_MS = 60_000
 
 # PCI slots are pinned: the guest finds its root disk and names its NICs by their order on the bus.
 ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5, 0x6, 0x8
 
-
 # Under software emulation the kernel's tests of its own ciphers take seconds.
 _QUICK = ("cryptomgr.notests",)
-
-
-@dataclass(frozen=True)
-class Files:
-    """Everything that a running machine keeps in its run directory."""
-
-    directory: Path
-
-    @property
-    def console(self) -> Path:
-        return self.directory / "console.log"
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "qemu.log"
-
-    @property
-    def swap(self) -> Path:
-        return self.directory / "swap.img"
-
-    @property
-    def qmp(self) -> Path:
-        return self.directory / "qmp"
-
-    @property
-    def pid(self) -> Path:
-        return self.directory / "pid"
-
-    @property
-    def state(self) -> Path:
-        return self.directory / "state.json"
-
-    def nic(self, number: int) -> Path:
-        """The socket from which the machine's NIC takes frames."""
-        return self.directory / f"nic{number}"
-
-    def device(self, number: int) -> Path:
-        """The socket on which a NIC of our own is a PCI device."""
-        return self.directory / f"device{number}"
-
-    def control(self, number: int) -> Path:
-        """The socket on which a NIC of our own answers questions."""
-        return self.directory / f"control{number}"
-
-    def model(self, number: int) -> Path:
-        """The log of a NIC of our own."""
-        return self.directory / f"nic{number}.log"
-
-    def peer(self, number: int) -> Path:
-        """The socket to which the machine's NIC sends frames; whoever wants them binds it."""
-        return self.directory / f"peer{number}"
 
 
 def argv(
@@ -92,7 +30,7 @@ def argv(
     port: int,
     key: str,
     taps: dict[int, list[int]],
-    emulator: Sequence[str] = (),
+    program: Sequence[str] = (),
 ) -> list[str]:
     """The whole command line of a machine.
 
@@ -103,11 +41,11 @@ def argv(
     :param port: the port of 127.0.0.1 that leads to the machine's ssh.
     :param key: the public key that may log in.
     :param taps: by number of the NIC, for those with more than one queue: the tap's descriptors, one a queue.
-    :param emulator: the words that start QEMU; by default the system's.
+    :param program: the words that start QEMU; by default the system's.
     :return: the arguments, beginning with the program.
     """
     words = [
-        *(emulator or [BINARY]),
+        *(program or [emulator.BINARY]),
         "-name",
         machine.name,
         "-nodefaults",
@@ -174,55 +112,6 @@ def _boot(machine: Machine, image: Image) -> list[str]:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line]
     modules = f"{_escape(str(image.kernel))} {_escape(line)},{_escape(str(image.initrd))}"
     return ["-kernel", str(image.hypervisor), "-initrd", modules, "-append", xen_command_line(machine.xen)]
-
-
-def choose_accel(image: Image, say: Callable[[str], None], emulator: Sequence[str] = ()) -> Accel:
-    """KVM if a trial boot of the image's kernel proves it, else TCG; remembered per kernel and QEMU.
-
-    A /dev/kvm that opens proves little: in some nested setups a guest hangs without a byte on its console.
-
-    :param image: whose kernel to try.
-    :param say: is told of the trial.
-    :param emulator: the words that start QEMU; by default the system's.
-    """
-    if not Path("/dev/kvm").exists():
-        return "tcg"
-    program = emulator or [BINARY]
-    version = re.search(r"version (\S+)", cmd([*program, "--version"]).stdout)
-    place = f"{platform.release()} qemu {version.group(1) if version else 'unknown'}"
-    memory = cache() / "accel.json"
-    known: dict[str, Accel] = json.loads(memory.read_text()) if memory.exists() else {}
-    if place not in known:
-        say(f"trying KVM for at most {TRIAL_SECONDS} s")
-        known[place] = "kvm" if _kvm_boots(image, program) else "tcg"
-        say(f"KVM {'works' if known[place] == 'kvm' else 'boots no guest'} here; the answer is remembered")
-        temporary = memory.with_suffix(".new")
-        temporary.write_text(json.dumps(known, indent=2) + "\n")
-        temporary.rename(memory)
-    return known[place]
-
-
-def _kvm_boots(image: Image, program: Sequence[str]) -> bool:
-    with tempfile.TemporaryDirectory() as directory:
-        console = Path(directory) / "console"
-        # Without a root disk the kernel panics; with panic=-1 and -no-reboot that ends QEMU within seconds.
-        words = [
-            *program,
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-machine",
-            "q35",
-        ]
-        words += ["-accel", "kvm", "-cpu", "host", "-m", "256", "-kernel", str(image.kernel)]
-        words += ["-append", "console=ttyS0 panic=-1", "-serial", f"file:{console}"]
-        try:
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_SECONDS)
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0 and b"Linux version" in console.read_bytes()
 
 
 def _disk(name: str, path: Path, form: str, slot: int, more: str) -> list[str]:

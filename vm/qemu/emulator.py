@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.errors import UserError
-from vm import qemu
 from vm.cmd import cmd
 from vm.image import debian
 from vm.paths import cache
 
+#: The system's.
+BINARY = "qemu-system-x86_64"
 #: The first with vfio-user-pci, and one that survives probes.
 NEEDED = (10, 1)
 #: Where a newer one comes from: a release of Debian, and the suite that is laid over it.
@@ -35,8 +36,8 @@ def ensure(*, copy: Path | None = None, say: debian.Say = debian.stderr) -> list
     :return: the program, with all that goes before the machine's own arguments.
     :raises UserError: if it cannot be built.
     """
-    if _version([qemu.BINARY]) >= NEEDED:
-        return [qemu.BINARY]
+    if _version([BINARY]) >= NEEDED:
+        return [BINARY]
     words = _packages()
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
     directory = cache() / "qemu" / f"{RELEASE}-{key}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm import tap
+from vm.qemu import tap
 from vm.wire import frames, sender
 
 NAME = f"rx-stall-test-{os.getpid()}"

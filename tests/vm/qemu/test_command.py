@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm import qemu
 from vm.image.image import Image
 from vm.machines import Machine, Nic, Swap, Xen
+from vm.qemu import command, emulator
+from vm.qemu.accel import Accel
+from vm.qemu.files import Files
 
 MACHINE = Machine(
     name="m",
@@ -25,16 +27,18 @@ MACHINE = Machine(
     cmdline=("panic=-1",),
 )
 IMAGE = Image("key", *(Path("/c", name) for name in ("root.qcow2", "vmlinux", "initrd", "tools.tar")))
-FILES = qemu.Files(Path("/run/m"))
+FILES = Files(Path("/run/m"))
 
 
 def argv(
     machine: Machine = MACHINE,
-    files: qemu.Files = FILES,
-    accel: qemu.Accel = "tcg",
+    files: Files = FILES,
+    accel: Accel = "tcg",
     taps: dict[int, list[int]] | None = None,
 ) -> list[str]:
-    return qemu.argv(machine, IMAGE, files, accel=accel, port=2222, key="ssh-ed25519 AA x", taps=taps or {})
+    return command.argv(
+        machine, IMAGE, files, accel=accel, port=2222, key="ssh-ed25519 AA x", taps=taps or {}
+    )
 
 
 def values(words: list[str], option: str) -> list[str]:
@@ -76,7 +80,7 @@ def test_nics_of_one_number_are_on_one_hub_and_have_no_wire() -> None:
 def test_a_hypervisor_has_the_kernel_as_its_first_module() -> None:
     image = replace(IMAGE, hypervisor=Path("/c/xen"))
     machine = replace(MACHINE, xen=Xen(512))
-    words = qemu.argv(machine, image, FILES, accel="tcg", port=1, key="k", taps={})
+    words = command.argv(machine, image, FILES, accel="tcg", port=1, key="k", taps={})
     assert values(words, "-kernel") == ["/c/xen"]
     (modules,) = values(words, "-initrd")
     kernel, initrd = modules.split(",")
@@ -99,7 +103,7 @@ def test_nics_follow_the_management_nic_on_the_bus() -> None:
     ]
     assert len(slots) == 3
     assert slots == sorted(set(slots))
-    macs = [device for device in values(words, "-device") if f"mac={qemu.mac(1)}" in device]
+    macs = [device for device in values(words, "-device") if f"mac={command.mac(1)}" in device]
     assert len(macs) == 1
     assert "netdev=nic1" in macs[0]
 
@@ -114,7 +118,7 @@ def test_a_nic_of_ours_is_a_socket_and_reaches_the_machines_memory() -> None:
     device = json.loads(values(words, "-device")[-1])
     assert device["driver"] == "vfio-user-pci"
     assert device["socket"] == {"type": "unix", "path": "/run/m/device1"}
-    assert int(device["addr"], 16) == qemu.FIRST_NIC_SLOT + 1
+    assert int(device["addr"], 16) == command.FIRST_NIC_SLOT + 1
     (machine,) = values(words, "-machine")
     name = machine.partition("memory-backend=")[2]
     (memory,) = [each for each in values(words, "-object") if "memory" in each]
@@ -123,11 +127,11 @@ def test_a_nic_of_ours_is_a_socket_and_reaches_the_machines_memory() -> None:
 
 
 def test_the_emulators_words_come_first() -> None:
-    words = qemu.argv(
-        MACHINE, IMAGE, FILES, accel="tcg", port=1, key="k", taps={}, emulator=["env", "A=b", "/other/qemu"]
+    words = command.argv(
+        MACHINE, IMAGE, FILES, accel="tcg", port=1, key="k", taps={}, program=["env", "A=b", "/other/qemu"]
     )
     assert words[:3] == ["env", "A=b", "/other/qemu"]
-    assert qemu.BINARY not in words
+    assert emulator.BINARY not in words
 
 
 def test_queues_take_the_taps_descriptors() -> None:
@@ -149,7 +153,7 @@ def test_the_kernel_gets_the_machines_own_words_last() -> None:
 
 
 def test_commas_are_doubled() -> None:
-    words = argv(files=qemu.Files(Path("/run/a,b")))
+    words = argv(files=Files(Path("/run/a,b")))
     assert any("path=/run/a,,b/console.log" in word for word in words)
     assert "-pidfile" in words
     assert "/run/a,b/pid" in words
@@ -157,10 +161,10 @@ def test_commas_are_doubled() -> None:
 
 def test_a_path_too_long_for_a_socket_is_said_before_qemu_fails() -> None:
     with pytest.raises(UserError, match="too long for a unix socket"):
-        argv(files=qemu.Files(Path("/run") / ("x" * 110)))
+        argv(files=Files(Path("/run") / ("x" * 110)))
 
 
-@pytest.mark.skipif(shutil.which(qemu.BINARY) is None, reason="QEMU is not installed")
+@pytest.mark.skipif(shutil.which(emulator.BINARY) is None, reason="QEMU is not installed")
 def test_qemu_takes_the_arguments(tmp_path: Path) -> None:
     for name in ("root.qcow2", "vmlinux", "initrd"):
         (tmp_path / name).touch()
@@ -168,11 +172,11 @@ def test_qemu_takes_the_arguments(tmp_path: Path) -> None:
     shutil.copy("/bin/true", tmp_path / "vmlinux")
     names = ("root.qcow2", "vmlinux", "initrd", "tools.tar")
     image = Image("key", *(tmp_path / name for name in names))
-    files = qemu.Files(tmp_path)
+    files = Files(tmp_path)
     with files.swap.open("wb") as swap:
         swap.truncate(1 << 20)
     machine = replace(MACHINE, swap=Swap(1, 4096), memory_mb=64, nics=(Nic("virtio-net-pci"),) * 2)
-    words = qemu.argv(machine, image, files, accel="tcg", port=0, key="k", taps={})
+    words = command.argv(machine, image, files, accel="tcg", port=0, key="k", taps={})
     # Devices are made before the kernel is read: a file that is none ends QEMU right after.
     words[words.index("-kernel") : words.index("-kernel") + 6] = []
     with subprocess.Popen([*words, "-S", "-qmp", "stdio"], stdin=-1, stdout=-1, stderr=-1) as process:
@@ -183,36 +187,4 @@ def test_qemu_takes_the_arguments(tmp_path: Path) -> None:
     replies = [json.loads(line) for line in said.splitlines()]
     (bus,) = next(reply["return"] for reply in replies if isinstance(reply.get("return"), list))
     network = [device["slot"] for device in bus["devices"] if device["class_info"]["class"] == 0x200]
-    assert network == [qemu.MANAGEMENT_SLOT, qemu.FIRST_NIC_SLOT, qemu.FIRST_NIC_SLOT + 1]
-
-
-def script(path: Path, body: str) -> None:
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-
-
-@pytest.mark.parametrize(
-    ("body", "answer"),
-    [
-        ('for word; do case $word in file:*) echo "Linux version 6" > "${word#file:}";; esac; done', "kvm"),
-        ('for word; do case $word in file:*) : > "${word#file:}";; esac; done', "tcg"),
-        ("exit 1", "tcg"),
-        ("exec sleep 60", "tcg"),
-    ],
-    ids=["boots", "is silent", "fails", "hangs"],
-)
-@pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="there is no /dev/kvm to try")
-def test_kvm_counts_only_if_it_boots_and_the_answer_is_kept(
-    body: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    binary, calls = tmp_path / "qemu", tmp_path / "calls"
-    version = f'[ "$1" = --version ] && echo "QEMU emulator version 1.2.3 (x)" && exit; echo >> {calls}'
-    script(binary, f"{version}\n{body}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(qemu, "BINARY", str(binary))
-    monkeypatch.setattr(qemu, "TRIAL_SECONDS", 1)
-    said: list[str] = []
-    assert qemu.choose_accel(IMAGE, said.append) == answer
-    assert said
-    assert qemu.choose_accel(IMAGE, said.append) == answer
-    assert calls.read_text().count("\n") == 1
+    assert network == [command.MANAGEMENT_SLOT, command.FIRST_NIC_SLOT, command.FIRST_NIC_SLOT + 1]

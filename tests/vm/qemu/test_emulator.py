@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.test_qemu import script
+from tests.vm.qemu.test_accel import script
 from toolkit.errors import UserError
-from vm import emulator, qemu
 from vm.cmd import cmd as real_cmd
 from vm.image import debian
+from vm.qemu import emulator
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def system(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts a QEMU of a version in the system's place."""
     script(tmp_path / "qemu", f"echo 'QEMU emulator version {version} (Debian)'")
-    monkeypatch.setattr(qemu, "BINARY", str(tmp_path / "qemu"))
+    monkeypatch.setattr(emulator, "BINARY", str(tmp_path / "qemu"))
 
 
 def unpacks(version: str, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
@@ -44,7 +44,7 @@ def unpacks(version: str, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_a_system_qemu_that_is_new_enough_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system("10.1.0", tmp_path, monkeypatch)
-    assert emulator.ensure() == [qemu.BINARY]
+    assert emulator.ensure() == [emulator.BINARY]
 
 
 def test_a_newer_qemu_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
