@@ -13,8 +13,8 @@ from toolkit.errors import UserError
 
 FILE = Path(__file__).parent / "machines.yaml"
 
-#: NICs that are processes of ours, not devices of QEMU's: vm/NAME_nic.
-OWN_MODELS = frozenset({"qlge"})
+#: NICs that are processes of ours, not devices of QEMU's, have a package here: NAME_nic.
+MODELS = Path(__file__).parent / "models"
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Nic:
     """A NIC under test.
 
-    :param model: QEMU's device name, or one of OWN_MODELS.
+    :param model: QEMU's device name, or that of a process of ours (vm/models).
     :param queues: receive queues; more than one needs a tap device, and so root.
     :param options: further properties of the device, or options of our own model's command; YAML's on and off
         are kept as such.
@@ -38,7 +38,7 @@ class Nic:
     @property
     def ours(self) -> bool:
         """Whether it is a process of ours, which QEMU reaches over vfio-user."""
-        return self.model in OWN_MODELS
+        return (MODELS / f"{self.model}_nic").is_dir()
 
 
 @dataclass(frozen=True)

@@ -33,16 +33,32 @@ def choose_accel(image: Image, say: Callable[[str], None], program: Sequence[str
     program = program or [emulator.BINARY]
     version = re.search(r"version (\S+)", cmd([*program, "--version"]).stdout)
     place = f"{platform.release()} qemu {version.group(1) if version else 'unknown'}"
-    memory = cache() / "accel.json"
-    known: dict[str, Accel] = json.loads(memory.read_text()) if memory.exists() else {}
+    known = _answers()
     if place not in known:
         say(f"trying KVM for at most {TRIAL_SECONDS} s")
         known[place] = "kvm" if _kvm_boots(image, program) else "tcg"
         say(f"KVM {'works' if known[place] == 'kvm' else 'boots no guest'} here; the answer is remembered")
+        memory = _memory()
         temporary = memory.with_suffix(".new")
         temporary.write_text(json.dumps(known, indent=2) + "\n")
         temporary.rename(memory)
     return known[place]
+
+
+def remembered() -> Accel:
+    """Return what a trial boot has shown with any QEMU on this kernel; TCG if there was none."""
+    here = f"{platform.release()} qemu "
+    proven = any(answer == "kvm" for place, answer in _answers().items() if place.startswith(here))
+    return "kvm" if proven else "tcg"
+
+
+def _memory() -> Path:
+    return cache() / "accel.json"
+
+
+def _answers() -> dict[str, Accel]:
+    """Return the answers of trial boots by the host's kernel and QEMU."""
+    return json.loads(_memory().read_text()) if _memory().exists() else {}
 
 
 def _kvm_boots(image: Image, program: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 """The QEMU command of a machine."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -58,7 +58,7 @@ def argv(
     words += ["-m", str(machine.memory_mb), "-smp", str(machine.cpus)]
     if machine.shares_memory:
         words += ["-object", f"memory-backend-memfd,id=memory,size={machine.memory_mb}M,share=on"]
-    words += ["-accel", "tcg,thread=multi" if accel == "tcg" else "kvm", "-cpu", _cpu(machine, accel)]
+    words += ["-accel", "tcg,thread=multi" if accel == "tcg" else "kvm", "-cpu", cpu(machine, accel)]
     words += _boot(machine, image)
     words += _disk("root", image.disk, "qcow2", ROOT_SLOT, "snapshot=on")
     if machine.swap:
@@ -72,12 +72,18 @@ def argv(
         # Without a boot ROM: nothing boots from it, and running it takes seconds under software emulation.
         f"{machine.management},netdev=management,addr={MANAGEMENT_SLOT:#x},mac=52:54:00:00:00:01,romfile=",
     ]
-    for number, nic in enumerate(machine.nics):
-        words += _nic(number, nic, files, taps.get(number, []))
-    words += ["-fw_cfg", f"name=opt/rx-stall/authorized_keys,string={_escape(key)}"]
+    for number, under_test in enumerate(machine.nics):
+        place = {"addr": f"{FIRST_NIC_SLOT + number:#x}"}
+        words += nic(number, under_test, files, place, taps.get(number, []))
+    words += authorized_key(key)
     words += ["-chardev", f"file,id=console,path={_escape(str(files.console))}", "-serial", "chardev:console"]
     words += ["-qmp", f"unix:{_escape(str(files.qmp))},server=on,wait=off", "-pidfile", str(files.pid)]
     return words
+
+
+def authorized_key(key: str) -> list[str]:
+    """Return QEMU's arguments that hand a public key to a machine, for its ssh."""
+    return ["-fw_cfg", f"name=opt/rx-stall/authorized_keys,string={_escape(key)}"]
 
 
 def mac(number: int) -> str:
@@ -98,7 +104,8 @@ def xen_command_line(xen: Xen) -> str:
     return f"com1=115200,8n1 console=com1 dom0_mem={memory},max:{memory} dom0_max_vcpus=1"
 
 
-def _cpu(machine: Machine, accel: Accel) -> str:
+def cpu(machine: Machine, accel: Accel) -> str:
+    """Return QEMU's CPU for a machine."""
     if accel == "kvm":
         return "host"
     # Emulated: with SMAP a PV dom0 faults on its way to user space; with AVX it loses vector registers.
@@ -119,10 +126,17 @@ def _disk(name: str, path: Path, form: str, slot: int, more: str) -> list[str]:
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name},serial={name},addr={slot:#x}"]
 
 
-def _nic(number: int, nic: Nic, files: Files, descriptors: list[int]) -> list[str]:
+def nic(
+    number: int, nic: Nic, files: Files, place: Mapping[str, str], descriptors: Sequence[int] = ()
+) -> list[str]:
+    """Return QEMU's arguments for a NIC under test.
+
+    :param place: where it is on the bus, as options of the device.
+    :param descriptors: of its tap, one a queue, if it has more than one queue.
+    """
     name = f"nic{number}"
     if nic.ours:
-        return ["-device", _vfio_user(number, files)]
+        return ["-device", _vfio_user(number, files, place)]
     extra = []
     if nic.hub:
         backend = f"hubport,id={name},hubid={nic.hub}"
@@ -135,20 +149,13 @@ def _nic(number: int, nic: Nic, files: Files, descriptors: list[int]) -> list[st
         queues = f"fds={':'.join(map(str, descriptors))}" if descriptors else f"queues={nic.queues},script=no"
         backend = f"tap,id={name},{queues},vhost=off"
         extra = ["mq=on", f"vectors={2 * nic.queues + 2}"]
-    device = [
-        nic.model,
-        f"netdev={name}",
-        f"addr={FIRST_NIC_SLOT + number:#x}",
-        f"mac={mac(number)}",
-        "romfile=",
-        *extra,
-    ]
-    device += [f"{option}={value}" for option, value in nic.options.items()]
+    device = [nic.model, f"netdev={name}", f"mac={mac(number)}", "romfile=", *extra]
+    device += [f"{option}={value}" for option, value in {**place, **nic.options}.items()]
     return ["-netdev", backend, "-device", ",".join(device)]
 
 
-def _vfio_user(number: int, files: Files) -> str:
-    """:return: the device that is a NIC of our own; only JSON can spell a socket."""
+def _vfio_user(number: int, files: Files, place: Mapping[str, str]) -> str:
+    """Return the device that is a NIC of our own; only JSON can spell a socket."""
     path = files.device(number)
     _check_length(path, files.nic(number), files.peer(number), files.control(number))
     device = {
@@ -156,7 +163,7 @@ def _vfio_user(number: int, files: Files) -> str:
         "socket": {"type": "unix", "path": str(path)},
         # A busy host may keep the other side waiting, and QEMU gives a late device up for good.
         "x-msg-timeout": VFIO_USER_TIMEOUT_MS,
-        "addr": f"{FIRST_NIC_SLOT + number:#x}",
+        **place,
     }
     return json.dumps(device)
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm import machines
 from vm.machines import Nic
 from vm.models import model
-from vm.qemu import emulator
 from vm.qemu.files import Files
 
 
@@ -57,25 +55,6 @@ def test_stubborn_model_is_killed(files: Files, monkeypatch: pytest.MonkeyPatch)
         stubborn.stdout.readline()
         model.stop(stubborn.pid, files)
         assert stubborn.wait(timeout=10) == -signal.SIGKILL
-
-
-def test_model_for_a_libvirt_leaves_a_command(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(emulator, "ensure", lambda copy: ["env", f"AT={copy}", "sh", "-c", 'echo "$AT $1"'])
-    machine = machines.find("qlge")
-    model.up(machine, files)
-    pids = (tmp_path / "models").read_text()
-    try:
-        assert files.device(0).stat().st_mode & 0o777 == 0o666
-        said = subprocess.run([tmp_path / "qemu", "0", "a b"], capture_output=True, text=True, check=True)
-        assert said.stdout == f"{tmp_path}/tree a b\n"
-        model.up(machine, files)
-        assert (tmp_path / "models").read_text() == pids
-    finally:
-        model.down(files)
-    assert not files.device(0).exists()
-    model.down(Files(tmp_path / "nothing"))
 
 
 def test_model_ends_with_its_machine(files: Files) -> None:

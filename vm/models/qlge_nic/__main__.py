@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import typer
 
 from toolkit.errors import UserError
-from vm.models.qlge_nic.control import Control, ask
+from vm.models.client import ask
+from vm.models.qlge_nic.control import Control
 from vm.models.qlge_nic.nic import Nic
 from vm.models.qlge_nic.registers import DEVICE_ID_8000, DEVICE_ID_8012, MAX_RX_RINGS
 from vm.models.qlge_nic.wire import Wire

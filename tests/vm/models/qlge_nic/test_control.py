@@ -13,7 +13,8 @@ from tests.vm.models.qlge_nic.frames import datagram
 from tests.vm.vfio_user.client import turn
 from tests.vm.vfio_user.conftest import descriptors
 from toolkit.errors import UserError
-from vm.models.qlge_nic.control import Control, ask
+from vm.models.client import ask
+from vm.models.qlge_nic.control import Control
 
 
 @pytest.fixture
