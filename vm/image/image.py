@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UserError
-from vm import machines
+from vm import drivers, machines
 from vm.cmd import cmd
 from vm.image import debian, vmlinux
 from vm.machines import Machine
@@ -93,6 +93,18 @@ def packages(machine: Machine) -> list[str]:
     ]
 
 
+def environment(machine: Machine) -> dict[str, str]:
+    """Return what install.sh is told of the drivers that machines of the same image are for."""
+    sharers = _sharers(machine)
+    needs = [drivers.needs(driver) for driver in {each.driver for each in sharers}]
+    words = {
+        "SOURCES": {path for need in needs for path in need.sources},
+        "NIC_MODULES": {module for need in needs for module in need.nic_modules},
+        "MANAGEMENT": {each.management for each in sharers},
+    }
+    return {name: " ".join(sorted(values)) for name, values in words.items()}
+
+
 def _sharers(machine: Machine) -> list[Machine]:
     """Return the machines that boot the same image, this one among them."""
     others = [each for each in machines.load().values() if each.name != machine.name]
@@ -104,8 +116,8 @@ def key(machine: Machine) -> str:
     """A name for the image that changes with everything it is made of."""
     digest = hashlib.sha256("\0".join(_command(machine, Path("work"), Path("wheels"))).encode())
     digest.update(Path(vmlinux.__file__).read_bytes())
-    files = [BOX / "install.sh", BOX / "sources.txt"]
-    files += [
+    files = [
+        BOX / "install.sh",
         BOX / "ramdisk.sh",
         *(BOX / "ramdisk").rglob("*"),
         *(BOX / "initramfs").rglob("*"),
@@ -176,7 +188,8 @@ def _build(machine: Machine, work: Path, say: Callable[[str], None]) -> None:
 
 def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     """mmdebstrap's arguments, but for those that follow from who builds and from where the packages come."""
-    install = ["/opt/box/install.sh", "/opt/box/rootfs", "/opt/wheels", "--", *requirements()]
+    install = ["env", *(f"{name}={words}" for name, words in environment(machine).items())]
+    install += ["/opt/box/install.sh", "/opt/box/rootfs", "/opt/wheels", "--", *requirements()]
     # A bind mount shows the tree without the /proc, /sys and /dev that mmdebstrap mounts in it.
     # unshare itself would fail in a chroot, whose root is no mount point and cannot be made private.
     private = "mount --make-rprivate / 2>/dev/null"

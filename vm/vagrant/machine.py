@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vm.image import image
 from vm.machines import Machine
 from vm.qemu import command
 from vm.qemu.accel import Accel, remembered
@@ -38,6 +39,7 @@ def describe(machine: Machine, home: Path, key: str) -> dict[str, Any]:
         "swap": machine.swap and {"gib": machine.swap.gib, "bytes_per_second": machine.swap.bytes_per_second},
         "cmdline": " ".join(machine.cmdline),
         "packages": list(machine.packages),
+        "environment": image.environment(machine),
         "start": list(machine.start),
         "wires": {
             f"eth{number + 1}": str(files.nic(number))

@@ -6,6 +6,7 @@
 #   provision.sh CMDLINE [PACKAGE]...
 #
 # CMDLINE is what the machine adds to the kernel's command line; the packages come on top of vm/image/box/packages.txt.
+# The environment has what install.sh wants to know.
 set -eu
 
 cmdline=$1

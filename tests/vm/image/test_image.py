@@ -10,6 +10,7 @@ import pytest
 
 from tests.vm.qemu.test_command import MACHINE
 from toolkit.errors import UserError
+from vm import drivers, machines
 from vm.image import image
 from vm.machines import Machine, Xen
 
@@ -109,3 +110,25 @@ def test_an_unknown_release_is_one_sentence() -> None:
 
 def test_no_mirror_is_written_into_the_recipe() -> None:
     assert "://" not in " ".join(image._command(MACHINE, Path("w"), Path("w")))
+
+
+def test_image_has_what_the_drivers_of_its_machines_need() -> None:
+    of_bookworm = image.environment(machines.find("virtio-net"))
+    assert of_bookworm == image.environment(machines.find("xen"))
+    assert "drivers/staging/qlge" in of_bookworm["SOURCES"].split()
+    assert of_bookworm["NIC_MODULES"] == "qlge virtio_net"
+    assert of_bookworm["MANAGEMENT"] == "e1000e"
+    assert "qlge" not in str(image.environment(machines.find("aoe-trixie")))
+
+
+def test_one_more_driver_changes_only_the_images_that_are_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> dict[str, str]:
+        return {machine.name: image.key(machine) for machine in machines.load().values()}
+
+    before = keys()
+    needs = drivers.needs
+    more = drivers.Needs(sources=("drivers/net/ethernet/intel/e1000e",))
+    monkeypatch.setattr(drivers, "needs", lambda driver: more if driver == "qlge" else needs(driver))
+    after = keys()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {machine.name for machine in machines.load().values() if machine.release == "bookworm"}

@@ -5,11 +5,15 @@
 #
 #   install.sh ROOTFS [WHEELS] -- REQUIREMENT...
 #
-# ROOTFS is vm/box/rootfs; WHEELS a directory of wheels, for a machine that has no network.
+# ROOTFS is vm/image/box/rootfs; WHEELS a directory of wheels, for a machine that has no network. The environment says
+# what the drivers under test need (vm/drivers/*/testbed.toml):
+#
+#   SOURCES      files and directories of the kernel's source
+#   NIC_MODULES  modules that take NICs
+#   MANAGEMENT   the module of the management NIC
 set -eu
 
 rootfs=$1
-box=$(dirname "$rootfs")
 shift
 pip_options=
 if [ "$1" != -- ]; then
@@ -24,6 +28,13 @@ cp -r --no-preserve=all "$rootfs/." /
 chmod 755 /usr/local/bin/toolkit /usr/local/bin/variant /usr/local/sbin/rx-stall-keys \
     /usr/local/sbin/rx-stall-init /usr/local/sbin/rx-stall-nic
 chmod 440 /etc/sudoers.d/rx-stall
+
+# The management NIC takes eth0; the NICs under test are eth1, eth2, ... in the order of their PCI addresses.
+# Not softdep: with that, modprobe -r of a driver under test takes the management NIC along.
+load="exec /sbin/modprobe --ignore-install"
+for module in $NIC_MODULES; do
+    echo "install $module /sbin/modprobe --all --quiet $MANAGEMENT; $load $module \$CMDLINE_OPTS"
+done >/etc/modprobe.d/rx-stall.conf
 
 # Its own disk, found by serial number and formatted at the first boot.
 grep -q virtio-swap /etc/fstab 2>/dev/null ||
@@ -41,7 +52,10 @@ mkdir -p /usr/src/rx-stall
 for archive in /usr/src/linux-source-*.tar.xz; do
     [ -e "$archive" ] || continue
     # Not every kernel has every driver, which tar would call a failure: what is missing is said when it is asked for.
-    sed '/^#/d; s|^|*/|' "$box/sources.txt" |
+    # Of no path at all, tar would take everything.
+    [ -z "$SOURCES" ] || for source in $SOURCES; do
+        echo "*/$source"
+    done |
         tar --extract --xz --file "$archive" --directory /usr/src/rx-stall --strip-components=1 --no-same-owner \
             --wildcards --files-from=- || true
     rm "$archive"

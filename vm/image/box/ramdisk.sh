@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes the ramdisk of the machines that `python -m vm` starts: busybox, vm/box/ramdisk/init, and the modules that reach
-# the root disk. Runs as root in the image builder's chroot. A Vagrant box boots Debian's own.
+# Makes the ramdisk of the machines that `python -m vm` starts: busybox, vm/image/box/ramdisk/init, and the modules that
+# reach the root disk. Runs as root in the image builder's chroot. A Vagrant box boots Debian's own.
 #
 #   ramdisk.sh TARGET
 set -eu

@@ -57,6 +57,8 @@ def start(guest: Guest, memory_mb: int) -> None:
 
     :raises UserError: if it does not, with the last lines of its console.
     """
+    # The backend of its interface.
+    output("modprobe", "--all", "xen-gntalloc", "xen-netback")
     _bridge()
     config = MADE / f"{guest.name}.cfg"
     config.write_text(
