@@ -38,6 +38,7 @@ WITHOUT_MODULE = {
     "tests/test_readme.py": "of README.md",
     "tests/test_trace_file.py": "of the lines in docs/trace-file.md",
     "tests/toolkit/test_recordings.py": "of whole recordings: all of toolkit/stalls at once",
+    "tests/vm/test_house.py": "of all modules of vm",
     "tests/vm/models/qlge_nic/test_any_access.py": "of the whole NIC",
 }
 """Tests that mirror no module, and of what they are."""
