@@ -77,7 +77,7 @@ def plan(
     if kind.driver != driver:
         raise UserError(f"{kind.name} is a machine of {kind.driver}, not of {driver}.")
     words = tuple(scenario or usual["scenario"].split())
-    if not (SCENARIOS / f"{words[0]}.py").exists() or words[0] == "testbed":
+    if not (SCENARIOS / f"{words[0]}.py").exists():
         raise UserError(f"there is no scenario {words[0]}.")
     chance = random.SystemRandom().getrandbits(32) if seed is None else seed
     return Plan(driver, kind.name, chosen, words, chance)

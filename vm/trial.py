@@ -19,7 +19,7 @@ from typing import Any
 
 from toolkit.errors import UserError
 from vm.guest import PYTHON, Guest
-from vm.inside.scenarios.testbed import MISSED
+from vm.inside.testbed import MISSED
 from vm.paths import CHECKOUT
 from vm.qemu.command import mac
 

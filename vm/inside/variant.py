@@ -16,7 +16,7 @@ from toolkit.capture.kernel import bound
 from toolkit.errors import UserError
 from vm import drivers
 from vm.drivers.build import Tree, build, run
-from vm.inside.scenarios.testbed import only_here
+from vm.inside.testbed import only_here
 
 _IFF_UP = 1  # include/uapi/linux/if.h
 #: How long devices may take to come back with another module (s).

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from vm import drivers
-from vm.inside import variant
-from vm.inside.scenarios import testbed
+from vm.inside import testbed, variant
 
 DRIVERS = sorted(path.parent.name for path in drivers.HERE.glob("*/Kbuild"))
 

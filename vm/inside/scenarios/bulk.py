@@ -8,8 +8,7 @@ import struct
 import time
 from contextlib import suppress
 
-from vm.inside import xen
-from vm.inside.scenarios import testbed
+from vm.inside import testbed, xen
 from vm.inside.xen import echo
 
 CHUNK = 1 << 20

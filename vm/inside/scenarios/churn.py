@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from toolkit.capture.kernel import ring_size
-from vm.inside.scenarios import testbed
+from vm.inside import testbed
 
 _PASS = "int pass(struct xdp_md *ctx) { return XDP_PASS; }"
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from vm.cmd import output
-from vm.inside import aoe
+from vm.inside import aoe, testbed
 from vm.inside.aoe import progress
-from vm.inside.scenarios import testbed
 
 ETH_P_ALL = 3
 #: The device that is slow; and how slow, if nothing is to leave it by itself (ms).

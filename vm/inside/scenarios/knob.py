@@ -21,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from vm.inside.scenarios import testbed
-from vm.inside.scenarios.testbed import MIB
+from vm.inside import testbed
+from vm.inside.testbed import MIB
 
 #: How long filling the memory may take; a machine that was starved before swaps meanwhile.
 FILL_SECONDS = 120

@@ -4,8 +4,7 @@
 import time
 from dataclasses import asdict
 
-from vm.inside import xen
-from vm.inside.scenarios import testbed
+from vm.inside import testbed, xen
 from vm.inside.xen import echo
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from vm.inside.scenarios import testbed
-from vm.inside.scenarios.testbed import MIB
+from vm.inside import testbed
+from vm.inside.testbed import MIB
 
 
 def main() -> None:

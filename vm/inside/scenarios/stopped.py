@@ -14,8 +14,8 @@ import socket
 import time
 from contextlib import ExitStack
 
-from vm.inside.scenarios import testbed
-from vm.inside.scenarios.testbed import MIB, SO_RCVBUFFORCE
+from vm.inside import testbed
+from vm.inside.testbed import MIB, SO_RCVBUFFORCE
 
 CHUNK = 1 << 20
 

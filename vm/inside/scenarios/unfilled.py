@@ -11,8 +11,8 @@ import socket
 import time
 from dataclasses import asdict
 
-from vm.inside import xen
-from vm.inside.scenarios import bulk, testbed
+from vm.inside import testbed, xen
+from vm.inside.scenarios import bulk
 from vm.inside.xen import echo
 
 #: More than a guest has (KiB).

@@ -9,7 +9,7 @@ import sys
 
 from toolkit.errors import UserError
 from vm.inside import xen
-from vm.inside.scenarios.testbed import only_here
+from vm.inside.testbed import only_here
 
 
 def main() -> int:

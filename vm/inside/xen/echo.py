@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vm.inside import xen
-from vm.inside.scenarios import testbed
+from vm.inside import testbed, xen
 from vm.paths import CHECKOUT
 
 #: A shorter silence is no gap.

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vm.inside import scenarios
-from vm.inside.scenarios import testbed
+from vm.inside import scenarios, testbed
 
-NAMES = sorted(path.stem for path in Path(scenarios.__path__[0]).glob("[a-z]*.py") if path.stem != "testbed")
+NAMES = sorted(path.stem for path in Path(scenarios.__path__[0]).glob("[a-z]*.py"))
 
 
 @pytest.mark.parametrize("name", NAMES)

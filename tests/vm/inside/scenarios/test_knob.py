@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from vm.inside.scenarios import knob, testbed
-from vm.inside.scenarios.testbed import MIB
+from vm.inside import testbed
+from vm.inside.scenarios import knob
+from vm.inside.testbed import MIB
 
 
 @pytest.mark.parametrize(("writing", "spare"), [(0, 7), (1, 6), (9, 5)])

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from vm.inside.scenarios import stopped, testbed
+from vm.inside import testbed
+from vm.inside.scenarios import stopped
 
 
 def test_more_is_read_until_the_connection_ends() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm.inside.scenarios import testbed
+from vm.inside import testbed
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the scenarios share: the refusal to run elsewhere, the log of phases, and putting things back."""
+"""What all that runs in a testbed machine shares: refusal elsewhere, the log of phases, and cleaning up."""
 
 from __future__ import annotations
 
