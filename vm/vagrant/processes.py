@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -26,8 +27,8 @@ def prepare(files: Files) -> None:
     :raises UserError: if one above it is somebody else's.
     """
     for path in (files.directory.parent.parent, files.directory.parent):
-        if not path.is_symlink():
-            path.mkdir(mode=0o711, exist_ok=True)
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o711)
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise UserError(f"{path} is not a directory of yours.")

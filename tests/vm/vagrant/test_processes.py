@@ -48,9 +48,13 @@ def test_others_may_pass_to_a_machines_sockets_but_list_nothing(tmp_path: Path) 
     assert modes == [0o3777, 0o711, 0o711]
 
 
-def test_directory_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_no_directory_of_the_user_is_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "of-user").symlink_to(tmp_path / "elsewhere")
+    if kind == "link":
+        (tmp_path / "of-user").symlink_to(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "of-user").touch()
     with pytest.raises(UserError, match="of-user is not a directory of yours"):
         processes.prepare(Files(tmp_path / "of-user" / "checkout" / "virtio-net"))
     assert list((tmp_path / "elsewhere").iterdir()) == []
