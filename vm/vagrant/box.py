@@ -22,6 +22,8 @@ from vm.machines import Machine
 from vm.paths import cache
 from vm.qemu import accel, command, emulator
 
+#: What the names of our boxes begin with.
+OURS = "rx-stall/"
 GRUB = Path("/usr/lib/grub/i386-pc")
 MODULES = ["biosdisk", "ext2", "gzio", "linux", "memdisk", "multiboot2", "normal", "regexp", "smbios", "tar"]
 SECTOR = 512
@@ -40,7 +42,7 @@ def name(machine: Machine) -> str:
         parts.append(machine.kernel.removeprefix(f"{machine.release}-"))
     if machine.xen:
         parts.append("xen")
-    return f"rx-stall/{'-'.join(parts)}"
+    return f"{OURS}{'-'.join(parts)}"
 
 
 def add(machine: Machine, say: Callable[[str], None]) -> str:

@@ -23,7 +23,7 @@ def describe(machine: Machine, home: Path, key: str) -> dict[str, Any]:
     """
     there = (home / "boxes" / box.name(machine).replace("/", "-VAGRANTSLASH-")).is_dir()
     name = _box(machine, there)
-    own_box = name == box.name(machine)
+    own_box = name.startswith(box.OURS)
     files = processes.files(machine.name)
     description = {
         "hindrance": _hindrance(machine, there),

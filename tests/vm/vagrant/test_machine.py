@@ -36,7 +36,10 @@ def test_box_of_ours_is_taken_where_it_is_there(tmp_path: Path, monkeypatch: pyt
     assert (found["box"], found["own_box"]) == ("rx-stall/bookworm", True)
     assert found["argv"][-1].endswith("string=ssh-rsa AA")
     monkeypatch.setenv("RXSTALL_BOX", "generic/debian12")
-    assert describe("virtio-net", tmp_path)["box"] == "generic/debian12"
+    found = describe("virtio-net", tmp_path)
+    assert (found["box"], found["own_box"]) == ("generic/debian12", False)
+    monkeypatch.setenv("RXSTALL_BOX", "rx-stall/trixie")
+    assert describe("virtio-net", tmp_path)["own_box"]
 
 
 @pytest.mark.parametrize(
