@@ -14,9 +14,10 @@ import subprocess
 import sys
 import time
 
-from vm import emulator, guest, trial
+from vm import guest, trial
 from vm.cmd import cmd
 from vm.paths import CHECKOUT
+from vm.qemu import emulator
 
 CYCLES = """
 import sys, time

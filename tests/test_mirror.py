@@ -19,11 +19,12 @@ WITHOUT_TEST = {
     "toolkit/paths.py": "a place, that of event.h: tests/toolkit/test_event.py",
     "toolkit/version.py": "a constant: tests/toolkit/test_cli.py",
     "toolkit/report/notebook.py": "runs the notebooks: tests/analysis/test_notebooks.py",
-    "vm/__init__.py": "passes on to vm/guest.py",
-    "vm/qlge_nic/registers.py": "constants; the driver of tests/vm/qlge_nic has them from the kernel",
-    "vm/scenarios/paused.py": "needs Xen: tests/machine/test_xen_netback.py",
-    "vm/scenarios/pressure.py": "needs a kernel without memory: tests/machine/test_virtio_net.py",
-    "vm/scenarios/unfilled.py": "needs Xen: tests/machine/test_xen_netback.py",
+    "vm/guest/__init__.py": "passes on to the modules in it",
+    "vm/models/qlge_nic/registers.py": "constants; the tests' driver has them from the kernel",
+    "vm/inside/scenarios/paused.py": "needs Xen: tests/machine/test_xen_netback.py",
+    "vm/inside/scenarios/pressure.py": "needs a kernel without memory: tests/machine/test_virtio_net.py",
+    "vm/inside/scenarios/unfilled.py": "needs Xen: tests/machine/test_xen_netback.py",
+    "vm/qemu/files.py": "names of files: tests/vm/qemu/test_command.py",
     "vm/vfio_user/device.py": "two records, made by tests/vm/vfio_user/conftest.py",
 }
 """Modules that no test mirrors, and why."""
@@ -37,7 +38,8 @@ WITHOUT_MODULE = {
     "tests/test_readme.py": "of README.md",
     "tests/test_trace_file.py": "of the lines in docs/trace-file.md",
     "tests/toolkit/test_recordings.py": "of whole recordings: all of toolkit/stalls at once",
-    "tests/vm/qlge_nic/test_any_access.py": "of the whole NIC",
+    "tests/vm/test_house.py": "of all modules of vm",
+    "tests/vm/models/qlge_nic/test_any_access.py": "of the whole NIC",
 }
 """Tests that mirror no module, and of what they are."""
 

@@ -14,10 +14,11 @@ from typing import Annotated
 import typer
 
 from toolkit.errors import UserError
-from vm import box as boxes
 from vm import experiment as experiments
 from vm import guest as guests
-from vm import image, machines, results, variants
+from vm import machines, results, variants
+from vm.image import image
+from vm.vagrant import box as boxes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -27,6 +28,7 @@ Kind = Annotated[
     typer.Option("--machine", metavar="KIND", help="Its entry in machines.yaml; the name by default."),
 ]
 Accel = Annotated[str | None, typer.Option(metavar="tcg|kvm", help="Chosen by a trial boot by default.")]
+FIRST = "The first of machines.yaml by default."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 # What follows the name belongs to the machine's shell, options included.
 PASS_ON = {"allow_interspersed_args": False, "ignore_unknown_options": True}
@@ -34,12 +36,12 @@ PASS_ON = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(metavar="[MACHINE]")] = "virtio-net",
+    name: Annotated[str | None, typer.Argument(metavar="[MACHINE]", help=FIRST)] = None,
     force: Annotated[bool, typer.Option("--force", help="Build anew, for newer packages.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete images that no machine uses now.")] = False,
 ) -> None:
     """Build a machine's disk image, or find it in the cache."""
-    built = image.ensure(machines.find(name), force=force)
+    built = image.ensure(machines.find(name or machines.first()), force=force)
     if prune:
         for key in image.prune({image.key(machine) for machine in machines.load().values()}):
             print(f"deleted {key}", file=sys.stderr)
@@ -47,9 +49,13 @@ def build(
 
 
 @app.command()
-def box(name: Annotated[str, typer.Argument(metavar="[MACHINE]")] = "virtio-net") -> None:
+def box(name: Annotated[str | None, typer.Argument(metavar="[MACHINE]", help=FIRST)] = None) -> None:
     """Make a Vagrant box of a machine's image and add it, for `vagrant up`."""
-    print(boxes.add(machines.find(name), lambda line: print(line, file=sys.stderr, flush=True)))
+    print(
+        boxes.add(
+            machines.find(name or machines.first()), lambda line: print(line, file=sys.stderr, flush=True)
+        )
+    )
 
 
 @app.command()
@@ -131,7 +137,7 @@ def variant(
 
 @app.command()
 def experiment(
-    driver: Annotated[str, typer.Argument(help="A driver with variants, such as virtio_net.")],
+    driver: Annotated[str, typer.Argument(help="A driver with variants (vm/drivers).")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The experiment; one that is there goes on.")],
     runs: Annotated[int, typer.Option(min=1, help="Of each variant.")] = 5,
     builds: Annotated[
@@ -160,7 +166,7 @@ def experiment(
 
 @app.command("results")
 def results_(
-    driver: Annotated[str, typer.Argument(help="A driver with variants, such as virtio_net.")],
+    driver: Annotated[str, typer.Argument(help="A driver with variants (vm/drivers).")],
     experiments_: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Finished experiments.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the page goes.")],
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
-from vm import guest, trial
+from vm import guest, machines, trial
 
 OUT = Path("out/demo")
 #: A stall and the gap in the sender's frames may differ by so much: what was posted when NAPI went off.
@@ -49,11 +49,11 @@ def demo(out: Path, accel: str | None, say: Any) -> dict[str, Any]:
     :return: summary.json.
     """
     shutil.rmtree(out, ignore_errors=True)
-    with guest.machine("virtio-net", accel=accel) as machine:
+    with guest.machine(machines.first(), accel=accel) as machine:
         say(f"{machine.name} is up ({machine.accel}), kernel {machine.ssh('uname -r').stdout.strip()}")
         files = trial.run(
             machine,
-            "virtio_net",
+            machine.machine.driver,
             out,
             scenario=["knob", "--times", "2"],
             traffic=trial.Traffic(),

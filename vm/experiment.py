@@ -26,11 +26,14 @@ from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.report import comparison as report
 from toolkit.runs import read_runs
-from vm import drivers, emulator, guest, image, machines, trial, variants
+from vm import drivers, guest, machines, trial, variants
 from vm.cmd import cmd
+from vm.image import image
+from vm.qemu import emulator
 
 #: How often a run that cannot be used is repeated.
 REPEATS = 2
+SCENARIOS = Path(__file__).parent / "inside/scenarios"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Plan:
     :param driver: one with variants.
     :param machine: its entry in ``machines.yaml``.
     :param variants: builds of the driver, each compared with every one before it.
-    :param scenario: a module under vm.scenarios, and its options.
+    :param scenario: a module under vm.inside.scenarios, and its options.
     :param seed: of the order of the runs.
     """
 
@@ -74,7 +77,7 @@ def plan(
     if kind.driver != driver:
         raise UserError(f"{kind.name} is a machine of {kind.driver}, not of {driver}.")
     words = tuple(scenario or usual["scenario"].split())
-    if not (drivers.HERE.parent / "scenarios" / f"{words[0]}.py").exists() or words[0] == "testbed":
+    if not (SCENARIOS / f"{words[0]}.py").exists():
         raise UserError(f"there is no scenario {words[0]}.")
     chance = random.SystemRandom().getrandbits(32) if seed is None else seed
     return Plan(driver, kind.name, chosen, words, chance)

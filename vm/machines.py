@@ -13,8 +13,8 @@ from toolkit.errors import UserError
 
 FILE = Path(__file__).parent / "machines.yaml"
 
-#: NICs that are processes of ours, not devices of QEMU's: vm/NAME_nic.
-OWN_MODELS = frozenset({"qlge"})
+#: NICs that are processes of ours, not devices of QEMU's, have a package here: NAME_nic.
+MODELS = Path(__file__).parent / "models"
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Nic:
     """A NIC under test.
 
-    :param model: QEMU's device name, or one of OWN_MODELS.
+    :param model: QEMU's device name, or that of a process of ours (vm/models).
     :param queues: receive queues; more than one needs a tap device, and so root.
     :param options: further properties of the device, or options of our own model's command; YAML's on and off
         are kept as such.
@@ -38,7 +38,7 @@ class Nic:
     @property
     def ours(self) -> bool:
         """Whether it is a process of ours, which QEMU reaches over vfio-user."""
-        return self.model in OWN_MODELS
+        return (MODELS / f"{self.model}_nic").is_dir()
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,9 @@ def load(path: Path = FILE) -> dict[str, Machine]:
     if not isinstance(document, dict) or not isinstance(document.get("machines"), dict):
         raise UserError(f"{path.name} has no `machines`.")
     defaults = document.get("defaults") or {}
+    entries = document["machines"]
     machines = {}
-    for name, own in document["machines"].items():
+    for name, own in entries.items():
         where = f"{path.name}: {name}"
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", str(name)):
             raise UserError(
@@ -111,8 +112,15 @@ def load(path: Path = FILE) -> dict[str, Machine]:
             )
         if not isinstance(own, dict):
             raise UserError(f"{where} has no keys.")
-        machines[name] = _build(Machine, {**defaults, **own, "name": name}, where)
+        machines[name] = _build(
+            Machine, {**defaults, **_laid_over(name, entries, where), "name": name}, where
+        )
     return machines
+
+
+def first() -> str:
+    """Return the name of the machine that a command takes if none is named."""
+    return next(iter(load()))
 
 
 def find(name: str) -> Machine:
@@ -124,6 +132,25 @@ def find(name: str) -> Machine:
     if name not in machines:
         raise UserError(f"No machine is called {name}; there are {', '.join(machines)}.")
     return machines[name]
+
+
+def _laid_over(name: str, entries: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a machine's keys over those of the machine that it is like, if it is like another.
+
+    :raises UserError: if there is no such machine, or it is like itself.
+    """
+    chain = [name]
+    while (other := entries[chain[-1]].get("like")) is not None:
+        if other in chain:
+            raise UserError(f"{where} is like itself.")
+        if not isinstance(other, str) or not isinstance(entries.get(other), dict):
+            raise UserError(f"{where} is like {other}, which is no machine.")
+        chain.append(other)
+    keys: dict[str, Any] = {}
+    for each in reversed(chain):
+        keys |= entries[each]
+    keys.pop("like", None)
+    return keys
 
 
 def _build(kind: type[T], values: dict[str, Any], where: str) -> T:

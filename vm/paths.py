@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Where the testbed keeps its files."""
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -22,3 +25,18 @@ def of_checkout() -> Path:
     path = cache() / "checkouts" / name
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def run_directory(name: str) -> Path:
+    """Where a machine of this checkout keeps its files while it runs."""
+    return of_checkout() / "run" / name
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other commands of this checkout out, for the length of the block."""
+    directory = of_checkout() / "locks"
+    directory.mkdir(exist_ok=True)
+    with (directory / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

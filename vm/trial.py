@@ -19,15 +19,15 @@ from typing import Any
 
 from toolkit.errors import UserError
 from vm.guest import PYTHON, Guest
+from vm.inside.testbed import MISSED
 from vm.paths import CHECKOUT
-from vm.qemu import mac
-from vm.scenarios.testbed import MISSED
+from vm.qemu.command import mac
 
 #: How long a trace may take to compile and attach (s): half a minute where the machine is busy.
 ATTACH_SECONDS = 240
 #: How long a trace may take to begin a new file (s).
 CUT_SECONDS = 60
-#: Where a scenario's sockets listen (vm/scenarios/pressure.py).
+#: Where a scenario's sockets listen (vm/inside/scenarios/pressure.py).
 PORTS = "9000-9047"
 
 _THERE = "/var/tmp/trial"
@@ -108,7 +108,7 @@ def run(
 
     :param driver: to trace.
     :param out: the directory for what the trial leaves; it is made.
-    :param scenario: module under vm.scenarios and its options; none: just wait for `seconds`.
+    :param scenario: module under vm.inside.scenarios and its options; none: just wait for `seconds`.
     :param traffic: None: no frames.
     :param options: more of `toolkit trace`.
     :param running: a trace that runs already, of which the trial is a file.
@@ -157,7 +157,7 @@ def _has_wire(guest: Guest) -> bool:
 
 def _scenario(guest: Guest, scenario: Sequence[str]) -> None:
     name, *options = scenario
-    done = guest.ssh(f"{PYTHON} -m vm.scenarios.{name} {' '.join(options)} -o {_THERE}/phases.json")
+    done = guest.ssh(f"{PYTHON} -m vm.inside.scenarios.{name} {' '.join(options)} -o {_THERE}/phases.json")
     if done.returncode == MISSED:
         raise NoShortageError(done.stderr.strip().splitlines()[-1])
     if done.returncode:
@@ -243,7 +243,7 @@ def _with_nic(account: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
     """Adds what a NIC of our own dropped for want of a buffer: its wire never refuses a frame.
 
     :param account: the sender's.
-    :param stats: the NIC's counts (vm/qlge_nic), which stay in the account as `nic`.
+    :param stats: the NIC's counts (vm/models/qlge_nic), which stay in the account as `nic`.
     :return: the account; what was dropped is refused, and not sent.
     """
     gaps = [

@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vm import drivers, image, vmlinux
+from vm import drivers
+from vm.drivers.build import BUILT, Tree
+from vm.drivers.build import build as build_module
 from vm.guest import Guest
+from vm.image import image, vmlinux
 from vm.machines import Machine
 from vm.paths import cache
 
@@ -31,7 +34,7 @@ def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
     drivers.check(driver, variant)
     if drivers.split(variant)[0] != "stock":
         module = build(guest.machine, variant, say=say)
-        there = drivers.BUILT / module.name
+        there = BUILT / module.name
         guest.ssh(f"sudo install -d -o $(id -u) {there.parent}", check=True, timeout=60)
         guest.copy_to(module, str(there))
     guest.ssh(f"sudo variant {driver} {shlex.quote(variant)}", check=True, timeout=300)
@@ -51,7 +54,7 @@ def build(machine: Machine, variant: str, *, say: Callable[[str], object]) -> Pa
     say(f"building {machine.driver} {variant}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with _tree(built) as tree:
-        module = drivers.build(machine.driver, variant, tree)
+        module = build_module(machine.driver, variant, tree)
         half = kept.with_suffix(f".{os.getpid()}")
         shutil.copyfile(module, half)
     half.rename(kept)
@@ -60,7 +63,7 @@ def build(machine: Machine, variant: str, *, say: Callable[[str], object]) -> Pa
 
 
 @contextmanager
-def _tree(built: image.Image) -> Iterator[drivers.Tree]:
+def _tree(built: image.Image) -> Iterator[Tree]:
     """Unpack what builds modules for an image, for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache()) as directory:
         root = Path(directory)
@@ -74,4 +77,4 @@ def _tree(built: image.Image) -> Iterator[drivers.Tree]:
         unshare = ["unshare", "--mount", "--propagation", "unchanged"]
         if os.geteuid():
             unshare.append("--map-root-user")
-        yield drivers.Tree(root, release, btf, (*unshare, "sh", "-c", _ENTER, directory))
+        yield Tree(root, release, btf, (*unshare, "sh", "-c", _ENTER, directory))

@@ -15,7 +15,7 @@ from toolkit.errors import UserError
 from toolkit.stalls.analysis import analyze, summary
 from toolkit.trace.reader import TraceReader
 from vm import guest, trial
-from vm.qemu import mac
+from vm.qemu.command import mac
 from vm.wire import frames, sender
 
 pytestmark = pytest.mark.machine("virtio-net")

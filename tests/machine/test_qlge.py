@@ -12,7 +12,8 @@ from tests.machine.harness.lab import Lab, assert_log_is_clean, emptied, failed,
 from tests.machine.harness.peer import Peer, peer
 from tests.machine.test_virtio_net import received
 from toolkit.stalls.analysis import analyze, summary
-from vm import guest, qemu, trial
+from vm import guest, trial
+from vm.qemu.command import mac
 from vm.wire import frames
 
 pytestmark = pytest.mark.machine("qlge")
@@ -56,7 +57,7 @@ def test_eth1_is_under_debians_own_driver(machine: guest.Guest) -> None:
         "modinfo -F intree qlge; cat /sys/class/net/eth1/operstate",
         check=True,
     ).stdout.split()
-    assert facts == ["/sys/module/qlge", qemu.mac(0), "Y", "up"]
+    assert facts == ["/sys/module/qlge", mac(0), "Y", "up"]
     assert machine.ask("stats")["link"] == "up"
 
 
@@ -125,7 +126,7 @@ def test_large_frames_arrive_as_they_were(lab: Lab, machine: guest.Guest) -> Non
 
 def _echoed(other: Peer, content: bytes) -> bytes:
     size = frames.HEADERS + len(content)
-    other.send(frames.udp(size, dst_mac=qemu.mac(0), port=9000, content=content))
+    other.send(frames.udp(size, dst_mac=mac(0), port=9000, content=content))
     return other.datagrams.get(timeout=20)
 
 
@@ -238,11 +239,11 @@ def test_tcp_whose_receiver_is_stopped(lab: Lab, machine: guest.Guest, tmp_path:
     lab.load(machine, "stock")
     other = lab.boot("virtio-net")
     guest.join(machine, other)
-    for each, ip, far, mac in (
+    for each, ip, far, there in (
         (machine, frames.DESTINATION, frames.SOURCE, other),
         (other, frames.SOURCE, frames.DESTINATION, machine),
     ):
-        lladdr = mac.ssh("cat /sys/class/net/eth1/address", check=True).stdout.strip()
+        lladdr = there.ssh("cat /sys/class/net/eth1/address", check=True).stdout.strip()
         each.ssh(
             f"sudo ip address replace {ip}/24 dev eth1 && "
             f"sudo ip neigh replace {far} lladdr {lladdr} dev eth1 nud permanent",

@@ -11,8 +11,10 @@ import pytest
 
 from tests.machine.harness.vagrant import NAME, UP_SECONDS, VIRSH, Vagrant, frames, vagrant
 from toolkit.trace.reader import TraceReader
-from vm import emulator, machines, xen
+from vm import machines
+from vm.inside import xen
 from vm.paths import CHECKOUT
+from vm.qemu import emulator
 
 __all__ = ["vagrant"]
 pytestmark = pytest.mark.machine("vagrant")

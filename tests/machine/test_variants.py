@@ -11,6 +11,7 @@ from tests.machine.harness.lab import Lab, assert_log_is_clean, failed
 from toolkit.runs import read_runs
 from toolkit.stalls.analysis import analyze
 from vm import drivers, guest, trial
+from vm.drivers.build import BUILT
 
 PATHS = [
     pytest.param("virtio-net", marks=pytest.mark.machine("virtio-net")),
@@ -42,7 +43,7 @@ def test_rebuilt_is_the_same_code(lab: Lab, kind: str) -> None:
     machine = lab.boot(kind)
     driver = machine.machine.driver
     lab.load(machine, "rebuilt")
-    own = shlex.quote(str(drivers.BUILT / drivers.file_name(driver, "rebuilt")))
+    own = shlex.quote(str(BUILT / drivers.file_name(driver, "rebuilt")))
     text = "objcopy -O binary --only-section=.text {} /dev/stdout | sha256sum"
     sums = {
         machine.ssh(text.format(module), check=True).stdout for module in (own, f'"$(modinfo -n {driver})"')
@@ -55,7 +56,7 @@ def test_rebuilt_is_the_same_code(lab: Lab, kind: str) -> None:
 def test_variant_is_built_in_the_machine_itself(machine: guest.Guest) -> None:
     """As `sudo variant` does it for Vagrant's users; elsewhere the host builds."""
     driver = machine.machine.driver
-    file = drivers.BUILT / drivers.file_name(driver, "paced")
+    file = BUILT / drivers.file_name(driver, "paced")
     machine.ssh(f"sudo rm -f {file} && sudo variant {driver} paced --build-only", check=True, timeout=600)
     assert "variant:paced" in machine.ssh(f"modinfo -F version {file}", check=True).stdout
     assert " .BTF " in machine.ssh(f"readelf --sections --wide {file}", check=True).stdout

@@ -11,7 +11,8 @@ import toolkit
 from tests.machine.harness.lab import Lab, result
 from toolkit import drivers
 from toolkit.stalls.analysis import Analysis
-from vm import guest, xen
+from vm import guest
+from vm.inside import xen
 
 DEVICE = xen.Guest(1).device
 #: So long before the end of its hold, `unfilled` looks at the ring.

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,43 @@ def test_defaults_lie_under_a_machine(tmp_path: Path) -> None:
     assert (found["one"].memory_mb, found["two"].memory_mb) == (512, 2048)
     assert found["two"].release == "bookworm"
     assert found["one"].swap is None
+
+
+def test_machine_that_is_like_another_has_its_keys(tmp_path: Path) -> None:
+    more = "  three: {description: a third, like: two, cpus: 1}\n"
+    more += "  two: {description: another, like: one, memory_mb: 2048, packages: [x]}\n"
+    found = read(tmp_path, GOOD + more)
+    assert (found["two"].driver, found["three"].driver) == ("virtio_net", "virtio_net")
+    assert (found["two"].cpus, found["three"].cpus) == (2, 1)
+    assert (found["three"].memory_mb, found["three"].packages) == (2048, ("x",))
+    assert found["three"].description == "a third"
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ("two: {like: nonesuch}", "two is like nonesuch, which is no machine"),
+        ("two: {like: [one]}", "two is like .*, which is no machine"),
+        ("two: {like: two}", "two is like itself"),
+        ("two: {like: three}\n  three: {like: two}", "two is like itself"),
+    ],
+)
+def test_machine_is_like_another_that_is_there(more: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=complaint):
+        read(tmp_path, GOOD + f"  {more}\n")
+
+
+def test_kernels_of_one_machine_differ_in_nothing_else() -> None:
+    known = machines.load()
+    for name in ("virtio-net", "aoe"):
+        of_trixie = known[f"{name}-trixie"]
+        assert replace(of_trixie, name=name, release="bookworm", description="") == replace(
+            known[name], description=""
+        )
+
+
+def test_first_machine_is_the_usual_one() -> None:
+    assert machines.first() == "virtio-net"
 
 
 def test_on_and_off_are_words(tmp_path: Path) -> None:

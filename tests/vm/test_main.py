@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from vm import __main__ as command
-from vm import experiment, guest, image, variants
+from vm import experiment, guest, variants
+from vm.image import image
 
 
 @dataclass

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,20 @@ def test_each_checkout_has_a_directory_that_only_its_user_enters(
     monkeypatch.setattr(paths, "CHECKOUT", tmp_path / "elsewhere")
     two = paths.of_checkout()
     assert two != one and two.parent == one.parent
+
+
+def test_lock_of_a_name_is_held_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    entered = threading.Event()
+
+    def enter() -> None:
+        with paths.locked("one"):
+            entered.set()
+
+    waiting = threading.Thread(target=enter)
+    with paths.locked("one"):
+        waiting.start()
+        with paths.locked("another"):
+            assert not entered.wait(0.2)
+    waiting.join(10)
+    assert entered.is_set()

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from toolkit.errors import UserError
-from vm import drivers, image, variants
+from vm import drivers, variants
+from vm.drivers.build import BUILT, Tree
+from vm.image import image
 
 
 class Machine:
@@ -40,12 +42,12 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found = image.Image("key", tmp_path, tmp_path / "vmlinux", tmp_path, tools)
     monkeypatch.setattr(image, "ensure", lambda _: found)
 
-    def build(driver: str, variant: str, tree: drivers.Tree) -> Path:
+    def build(driver: str, variant: str, tree: Tree) -> Path:
         module = tree.root / f"{driver}.ko"
         module.write_bytes(f"{variant} for {tree.release} with ".encode() + tree.btf.read_bytes()[:4])
         return module
 
-    monkeypatch.setattr(drivers, "build", build)
+    monkeypatch.setattr(variants, "build_module", build)
     return []
 
 
@@ -59,7 +61,7 @@ def test_module_is_built_once_and_kept_for_its_image(said: list[str], tmp_path: 
     first: Any = Machine()
     variants.load(first, "patched", say=said.append)
     name = drivers.file_name("virtio_net", "patched")
-    there = f"{drivers.BUILT}/{name}"
+    there = f"{BUILT}/{name}"
     module = "patched for 6.1.0-test with /lib"
     assert first.told[1:] == [f"{module} to {there}", "sudo variant virtio_net patched"]
     assert [line.split(" in ")[0] for line in said] == ["building virtio_net patched", "built"]

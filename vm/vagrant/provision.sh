@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes a Debian box a testbed machine, by the recipe of vm/box, and lets it run the checkout's code in /vagrant. Run by
+# Makes a Debian box a testbed machine, by the recipe of vm/image/box, and lets it run the checkout's code in /vagrant. Run by
 # Vagrant as root; in our own box, which is a testbed machine already, little is left to do.
 #
 #   provision.sh CMDLINE [PACKAGE]...
 #
-# CMDLINE is what the machine adds to the kernel's command line; the packages come on top of vm/box/packages.txt.
+# CMDLINE is what the machine adds to the kernel's command line; the packages come on top of vm/image/box/packages.txt.
+# The environment has what install.sh wants to know.
 set -eu
 
 cmdline=$1
@@ -13,7 +14,7 @@ shift
 vm=/vagrant/vm
 
 missing=
-for package in $(sed 's/#.*//' $vm/box/packages.txt) "$@"; do
+for package in $(sed 's/#.*//' $vm/image/box/packages.txt) "$@"; do
     dpkg-query --show --showformat='${db:Status-Abbrev}\n' "$package" 2>/dev/null | grep -q '^ii' ||
         missing="$missing $package"
 done
@@ -51,7 +52,7 @@ print(*project["dependencies"], *project["optional-dependencies"]["vm"])
 ')
     # The marker /etc/rx-stall-testbed is part of the recipe, which begins with it: take it back if the rest fails.
     # shellcheck disable=SC2086 # a word for each requirement
-    sh $vm/box/install.sh $vm/box/rootfs -- $requirements || {
+    sh $vm/image/box/install.sh $vm/image/box/rootfs -- $requirements || {
         rm -f /etc/rx-stall-testbed
         exit 1
     }

@@ -14,7 +14,7 @@ import typer
 
 from toolkit.errors import UserError
 from vm import guest
-from vm.qemu import mac
+from vm.qemu.command import mac
 from vm.wire import frames, sender
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
-from vm import tap
+from vm.qemu import tap
 
 #: A sender that was not scheduled for longer than this skips frames instead of sending them in a burst (s).
 CATCH_UP = 0.005
@@ -48,7 +48,7 @@ class Account:
 
 
 def connect(path: Path) -> socket.socket:
-    """A socket that sends frames to a NIC: a unix datagram socket, or that of a tap (:mod:`vm.tap`).
+    """A socket that sends frames to a NIC: a unix datagram socket, or that of a tap (:mod:`vm.qemu.tap`).
 
     :raises UserError: if nobody listens there.
     """

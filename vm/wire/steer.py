@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from vm.guest import Guest
-from vm.qemu import mac
+from vm.qemu.command import mac
 from vm.wire import frames, sender
 
 _FRAMES = 20

@@ -115,7 +115,7 @@ class Lab:
         A scenario whose shortage does not reach the ring is run again: by its own word, or by the trace's.
 
         :param out: a directory for what the trial leaves.
-        :param scenario: module under vm.scenarios and its options; none: just wait for `seconds`.
+        :param scenario: module under vm.inside.scenarios and its options; none: just wait for `seconds`.
         :param options: of `toolkit trace`.
         :param alone: with a tracer of its own. A file that is cut from a trace lacks the last 10 ms of what
             is only counted, since nothing has sent that window yet; a trace that ends has it.

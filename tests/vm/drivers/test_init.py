@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import re
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,20 @@ def test_module_of_another_patch_is_another_file() -> None:
     names = {drivers.file_name("virtio_net", variant) for variant in ("rebuilt", "unfixed", "patched")}
     assert len({name.rpartition("-")[2] for name in names}) == 3
     assert all(re.fullmatch(r"virtio_net-[a-z]+-[0-9a-f]{12}\.ko", name) for name in names)
+
+
+def test_driver_says_what_its_testbed_has() -> None:
+    assert drivers.needs("qlge") == drivers.Needs(("drivers/staging/qlge",), ("qlge",))
+    assert drivers.needs("aoe").away == "vm.inside.aoe"
+
+
+def test_driver_that_says_nothing_needs_nothing() -> None:
+    assert drivers.needs("e1000e") == drivers.Needs()
+
+
+def test_unknown_need_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "e1000e").mkdir()
+    (tmp_path / "e1000e" / "testbed.toml").write_text("source = []")
+    monkeypatch.setattr(drivers, "HERE", tmp_path)
+    with pytest.raises(UserError, match=r"e1000e/testbed.toml: unknown key source; known are sources, "):
+        drivers.needs("e1000e")

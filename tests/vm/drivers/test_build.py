@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import UserError
+from vm import drivers
+from vm.drivers import build
+
+
+def test_source_of_a_driver_is_a_file_or_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "drivers/net/xen-netback").mkdir(parents=True)
+    (tmp_path / "drivers/net/virtio_net.c").touch()
+    assert build._source(tmp_path, "virtio_net") == tmp_path / "drivers/net/virtio_net.c"
+    assert build._source(tmp_path, "xen_netback") == tmp_path / "drivers/net/xen-netback"
+    with pytest.raises(UserError, match="has no source of qlge"):
+        build._source(tmp_path, "qlge")
+
+
+def test_module_says_which_variant_it_is(tmp_path: Path) -> None:
+    (tmp_path / "help.c").write_text("int help;\n")
+    main = tmp_path / "main.c"
+    main.write_text('MODULE_LICENSE("GPL");\nMODULE_VERSION("85");\n')
+    build._name_itself(tmp_path, "patched")
+    assert main.read_text() == 'MODULE_LICENSE("GPL");\nMODULE_VERSION("variant:patched");\n'
+
+
+def test_module_that_is_there_is_not_built_again(tmp_path: Path) -> None:
+    tree = build.Tree(tmp_path, "6.1.0-test", tmp_path / "btf", ("false",))
+    module = tmp_path / build.BUILT.relative_to("/") / drivers.file_name("qlge", "unfixed")
+    module.parent.mkdir(parents=True)
+    module.touch()
+    assert build.build("qlge", "unfixed", tree) == module
+
+
+def test_paths_of_a_tree_are_those_inside_it(tmp_path: Path) -> None:
+    tree = build.Tree(tmp_path, "6.1.0-test", tmp_path / "btf")
+    assert tree.inside(tree.headers) == "/usr/src/linux-headers-6.1.0-test"
+
+
+def test_compiler_that_fails_says_what_was_wrong() -> None:
+    script = "echo main.c:1: error: no such thing; echo make: *** [main.o] Error 1; exit 2"
+    with pytest.raises(UserError, match=r"sh failed with status 2: main.c:1: error: no such thing$"):
+        build.run(["sh", "-c", script])

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``python -m vm.aoe``, in a testbed machine, as root: starts its AoE disk, or wakes it up.
+
+Example: python -m vm.aoe start
+"""
+
+import argparse
+import sys
+
+from toolkit.errors import UserError
+from vm.inside import aoe
+from vm.inside.testbed import only_here
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m vm.aoe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("start", "poke"))
+    arguments = parser.parse_args()
+    try:
+        only_here("disks")
+        {"start": aoe.start, "poke": aoe.poke}[arguments.what]()
+    except UserError as error:
+        print(f"vm.aoe: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""In a dom0: a guest that does not run, so that nothing takes its packets, nor posts ring slots."""
+
+import time
+from dataclasses import asdict
+
+from vm.inside import testbed, xen
+from vm.inside.xen import echo
+
+
+def main() -> None:
+    parser = echo.options(__doc__ or "", rate=500)
+    parser.add_argument("--pause", type=float, default=40.0, help="seconds for which it is paused")
+    arguments = parser.parse_args()
+    guest = xen.Guest(arguments.guest)
+    log = testbed.begin("paused", arguments)
+    try:
+        with echo.witness(arguments) as account:
+            with log.phase("before"):
+                time.sleep(arguments.before)
+            with log.phase("paused"), xen.paused(guest):
+                time.sleep(arguments.pause)
+                account["ring_paused"] = asdict(xen.ring(guest.device))
+            with log.phase("after"):
+                time.sleep(arguments.after)
+    finally:
+        log.write(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The guests of a testbed machine that is a Xen host: for use in its dom0, as root.
+
+A guest is PV and consists of the machine's own kernel, busybox and xen-netfront. Its interface in dom0
+(`vif-NAME`) is a port of one bridge, on which dom0 has an address; nothing else is there.
+"""
+
+import gzip
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.errors import UserError
+from vm.cmd import output
+
+BRIDGE, NETWORK = "xenbr0", "192.0.2"
+INIT = Path(__file__).parent / "init"
+#: What is made for guests: the ramdisk, and a configuration each.
+MADE = Path("/var/lib/rx-stall-xen")
+DEBUG = Path("/sys/kernel/debug/xen-netback")
+START_SECONDS = 90
+#: Where a guest takes TCP: to throw it away, and to leave it unread (vm/inside/xen/init).
+SINK, UNREAD = 9000, 9001
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest by its number, from 1."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"guest{self.number}"
+
+    @property
+    def device(self) -> str:
+        """Its interface in dom0: the same after a restart, when its domain has another number."""
+        return f"vif-{self.name}"
+
+    @property
+    def address(self) -> str:
+        return f"{NETWORK}.{10 + self.number}"
+
+    @property
+    def mac(self) -> str:
+        return f"00:16:3e:00:00:{self.number:02x}"
+
+
+def start(guest: Guest, memory_mb: int) -> None:
+    """Starts a guest, and waits until it answers.
+
+    :raises UserError: if it does not, with the last lines of its console.
+    """
+    # The backend of its interface.
+    output("modprobe", "--all", "xen-gntalloc", "xen-netback")
+    _bridge()
+    config = MADE / f"{guest.name}.cfg"
+    config.write_text(
+        f"""name = "{guest.name}"
+kernel = "/boot/vmlinuz-{os.uname().release}"
+ramdisk = "{_ramdisk()}"
+extra = "console=hvc0 quiet panic=-1 ADDRESS={guest.address}/24"
+memory = {memory_mb}
+vcpus = 1
+vif = ["mac={guest.mac},bridge={BRIDGE},vifname={guest.device},script=vif-bridge"]
+on_crash = "destroy"
+"""
+    )
+    output("xl", "create", str(config))
+    # An entry that is learned is lost while the guest does not answer, and with it the traffic.
+    output("ip", "neigh", "replace", guest.address, "lladdr", guest.mac, "dev", BRIDGE, "nud", "permanent")
+    deadline = time.monotonic() + START_SECONDS
+    while subprocess.run(["ping", "-c1", "-W1", guest.address], stdout=subprocess.DEVNULL).returncode:
+        if time.monotonic() > deadline:
+            raise UserError(f"{guest.name} was created, but did not answer within {START_SECONDS} s.")
+
+
+def stop(guest: Guest) -> None:
+    """Ends a guest at once."""
+    xl("destroy", guest)
+    deadline = time.monotonic() + START_SECONDS
+    while Path("/sys/class/net", guest.device).exists():
+        if time.monotonic() > deadline:
+            raise UserError(f"{guest.device} is still there {START_SECONDS} s after its guest was ended.")
+        time.sleep(0.1)
+
+
+def running() -> list[tuple[Guest, int]]:
+    """:return: the guests that run, and the memory [MB] of each."""
+    lines = output("xl", "list").splitlines()
+    found = (re.match(r"guest(\d+)\s+\d+\s+(\d+) ", line) for line in lines)
+    return [(Guest(int(match[1])), int(match[2])) for match in found if match]
+
+
+@contextmanager
+def away() -> Iterator[None]:
+    """No guest runs in the block: a frontend does not come back to a backend that was unloaded under it."""
+    there = running()
+    for guest, _ in there:
+        stop(guest)
+    yield
+    for guest, memory_mb in there:
+        start(guest, memory_mb)
+
+
+@contextmanager
+def paused(guest: Guest) -> Iterator[None]:
+    """The guest does not run in the block."""
+    xl("pause", guest)
+    try:
+        yield
+    finally:
+        xl("unpause", guest)
+
+
+def xl(command: str, guest: Guest) -> str:
+    """:return: what `xl COMMAND` says of a guest."""
+    return output("xl", command, guest.name)
+
+
+def tell(guest: Guest, command: str) -> None:
+    """Has the guest's first process run a shell command, whose output is lost."""
+    number = xl("domid", guest).strip()
+    console = output("xenstore-read", f"/local/domain/{number}/console/tty").strip()
+    Path(console).write_text(f"{command}\n")
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A guest's rx ring by netback's own account (debugfs).
+
+    :param free: slots that netback may still use.
+    :param queued: packets that wait for slots, in netback's queue.
+    :param stopped: whether the device's queue is.
+    """
+
+    free: int
+    queued: int
+    stopped: bool
+
+
+def ring(device: str) -> Ring:
+    """The ring of a guest's only queue, now."""
+    return read_ring((DEBUG / device / "io_ring_q0").read_text())
+
+
+def read_ring(text: str) -> Ring:
+    """Reads io_ring_q0 (xenvif_read_io_ring in drivers/net/xen-netback/xenbus.c)."""
+    _, _, rx = text.partition("RX: ")
+    slots = re.search(r"req prod (\d+) \(-?\d+\) cons (\d+) ", rx)
+    queue = re.search(r"Rx internal queue: len \d+ max \d+ pkts (\d+) (stopped|running)", rx)
+    if not slots or not queue:
+        raise UserError("this kernel's io_ring_q0 is of another form.")
+    return Ring((int(slots[1]) - int(slots[2])) % (1 << 32), int(queue[1]), queue[2] == "stopped")
+
+
+def log(device: str) -> list[str]:
+    """:return: what netback has said of a guest in the kernel's log: "stalled" and "ready", in turn."""
+    return re.findall(rf"{device}: Guest Rx (stalled|ready)", output("dmesg"))
+
+
+def _bridge() -> None:
+    if Path("/sys/class/net", BRIDGE).exists():
+        return
+    output("ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
+    output("ip", "address", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+    output("ip", "link", "set", BRIDGE, "up")
+
+
+def _ramdisk() -> Path:
+    """:return: a cpio archive of busybox, INIT, and xen-netfront with what it needs."""
+    path = MADE / "ramdisk"
+    if path.exists():
+        return path
+    tree = MADE / "tree"
+    for folder in ("bin", "dev", "proc", "sys", "tmp", "modules"):
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+    (tree / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (tree / "bin/busybox").chmod(0o755)
+    for applet in ("sh", "mount", "insmod", "ip", "nc", "dd", "cat", "sleep", "timeout", "killall"):
+        (tree / "bin" / applet).unlink(missing_ok=True)
+        (tree / "bin" / applet).symlink_to("busybox")
+    (tree / "init").write_text(INIT.read_text())
+    (tree / "init").chmod(0o755)
+    modules = output("modprobe", "--show-depends", "--ignore-install", "xen-netfront").splitlines()
+    for order, line in enumerate(modules):
+        source = Path(line.split()[1])
+        (tree / "modules" / f"{order}-{source.name}").write_bytes(source.read_bytes())
+    names = "\n".join(["dev", *(str(each.relative_to(tree)) for each in sorted(tree.rglob("*")))])
+    archive = subprocess.run(
+        ["cpio", "--quiet", "--create", "--format=newc"],
+        cwd=tree,
+        input=names.encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    path.write_bytes(gzip.compress(archive, 1))
+    return path
