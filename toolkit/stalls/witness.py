@@ -293,15 +293,17 @@ def _refused_within(gaps: pd.DataFrame, parts: spans.Spans) -> NDArray[np.int64]
 
 
 def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tells gaps in which a queue had buffers, but no poll came to an end: the CPU was at something else.
+    """Tell which gaps lie inside one long poll, or between two polls, of a queue that had buffers posted.
 
-    :return: for each gap, whether the trace, too, saw nothing received in it although there were buffers.
+    In such a gap a refill inside the poll took long and succeeded, or the CPU was at something else.
+
+    :return: for each gap, whether no poll of such a queue ended in it.
     """
     found = np.zeros(len(gaps), np.bool_)
     if gaps.empty:
         return found
     queues, scan = analysis.queues, analysis.scan
-    # What ends a gap ends before the sender hears of it, and so may what began it.
+    # The sender notices both edges of a gap late: ignore STALL_NOTICED_NS at each end.
     inside = gaps[["start", "end"]].to_numpy() + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
     steps = np.maximum(gaps["start"].to_numpy() - scan.began >> scan.shift, 0)
     receiving = queues[(queues["device"] == device) & (queues["packets"] > 0)].index
