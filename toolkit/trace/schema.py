@@ -24,7 +24,7 @@ CHECK_KEY = b"rxt-check"
 
 
 def event_dtype(members: list[Member]) -> np.dtype[np.void]:
-    """Lays the members out as C does.
+    """Lay the members out as C does.
 
     :return: the dtype of one record, exactly 64 bytes, each member at a multiple of its size.
     :raises ValueError: if the members do not fill 64 bytes without padding.
@@ -37,7 +37,7 @@ def event_dtype(members: list[Member]) -> np.dtype[np.void]:
 
 
 def event_schema(members: list[Member]) -> pa.Schema:
-    """:return: one not-null column for each member; its metadata has `unit` and `doc`."""
+    """Return one not-null column for each member; its metadata has `unit` and `doc`."""
     return pa.schema(
         pa.field(name, getattr(pa, f"uint{bits}")(), nullable=False, metadata={"unit": unit, "doc": doc})
         for name, bits, unit, doc in members
@@ -61,8 +61,10 @@ def checksum(text: bytes, columns: list[NDArray[Any]], version: int = FORMAT) ->
 
 
 def _sums(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-    """Return what the checksum of format 1 is of: the sums of every 61st 64-bit word, 61 of them, and the
-    bytes that are left."""
+    """Return the bytes that the checksum of format 1 covers.
+
+    They are the sums of every 61st 64-bit word, 61 sums, and the bytes that are left.
+    """
     words = data[: data.size // 488 * 488].view("<u8").reshape(-1, 61)
     return words.sum(axis=0, dtype="<u8").view(np.uint8), data[words.nbytes :]
 

@@ -23,7 +23,7 @@ def ask(path: Path, *words: str) -> Any:
     """Send a command to a running NIC.
 
     :return: its answer.
-    :raises UserError: if no NIC is there, or it does not know the command.
+    :raises UserError: if no NIC is there, or the NIC does not know the command.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(_TIMEOUT_SECONDS)
@@ -39,7 +39,10 @@ def ask(path: Path, *words: str) -> Any:
 
 
 class Control:
-    """:raises OSError: if the socket cannot be made."""
+    """The listening end of the control socket.
+
+    :raises OSError: if the socket cannot be made.
+    """
 
     def __init__(self, path: Path, nic: Nic, wire: Wire | None, loop: selectors.BaseSelector) -> None:
         self.path, self.nic, self.wire, self.loop = path, nic, wire, loop
@@ -61,7 +64,7 @@ class Control:
         self.path.unlink(missing_ok=True)
 
     def answer(self, words: Sequence[str]) -> dict[str, Any]:
-        """:return: counts, what was done, or an `error` in a sentence."""
+        """Return counts, what was done, or an `error` in a sentence."""
         match words:
             case ["stats"]:
                 return self._stats()
@@ -92,7 +95,7 @@ class Control:
 
 
 class _Client:
-    """One question; then the connection ends."""
+    """One connection: one question, one answer."""
 
     def __init__(self, channel: socket.socket, control: Control) -> None:
         self.channel, self.control = channel, control
