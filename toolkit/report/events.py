@@ -58,8 +58,8 @@ def export(reader: TraceReader, kind: str, file: BinaryIO) -> None:
 def exported(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return events for other tools (docs/trace-file.md).
 
-    :return: the columns of EVENT, with `unit` and `doc` in their metadata; kind and driver are words; each flag of
-        the drivers is a column of booleans, null where the event's driver lacks the flag; and device and
+    :return: the columns of EVENT, with `unit` and `doc` in their metadata; kind and driver are words; each
+        flag of the drivers is a column of booleans, null where the event's driver lacks the flag; device and
         gfp_names are added. A number that is not known is null; counts and measures are signed.
     """
     words = named(columns, meta, devices)
