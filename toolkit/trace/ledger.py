@@ -111,7 +111,7 @@ def contradiction(ledger: Ledger, read: NDArray[np.int64]) -> str | None:
     :return: None if they are the same, else the first difference in words.
     """
     sums = {name: int(counts[COUNTS.index("delivered")].sum()) for name, counts in ledger.items()}
-    # A newer toolkit may know more kinds: they are compared as one.
+    # A newer toolkit may know more kinds: theirs are compared together.
     unnamed = int(read.sum())
     for name, number in KIND.items():
         # Kinds of a driver's own had names of their own before event.h numbered them.

@@ -61,10 +61,8 @@ def checksum(text: bytes, columns: list[NDArray[Any]], version: int = FORMAT) ->
 
 
 def _sums(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-    """Return the bytes that the checksum of format 1 covers.
-
-    They are the sums of every 61st 64-bit word, 61 sums, and the bytes that are left.
-    """
+    """Return what the checksum of format 1 is of: the sums of every 61st 64-bit word, 61 of them, and the
+    bytes that are left."""
     words = data[: data.size // 488 * 488].view("<u8").reshape(-1, 61)
     return words.sum(axis=0, dtype="<u8").view(np.uint8), data[words.nbytes :]
 

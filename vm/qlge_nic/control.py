@@ -23,7 +23,7 @@ def ask(path: Path, *words: str) -> Any:
     """Send a command to a running NIC.
 
     :return: its answer.
-    :raises UserError: if no NIC is there, or the NIC does not know the command.
+    :raises UserError: if no NIC is there, or it does not know the command.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(_TIMEOUT_SECONDS)

@@ -48,7 +48,7 @@ class Account:
 
 
 def connect(path: Path) -> socket.socket:
-    """Return a socket that sends frames to a NIC: a unix datagram socket, or that of a tap (:mod:`vm.tap`).
+    """A socket that sends frames to a NIC: a unix datagram socket, or that of a tap (:mod:`vm.tap`).
 
     :raises UserError: if nobody listens there.
     """
