@@ -9,7 +9,7 @@ APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
 UNIT := not machine and not browser and not notebook and not long
-# pytest rewrites each test file anew where Python may not keep what it compiled.
+# Without bytecode files, pytest compiles each test file again in each run.
 unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 

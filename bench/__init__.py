@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Each performance claim of the README as a command that prints a ratio against a named peer."""
+"""Each claim about speed (docs/bench.md) as a command that prints a ratio to a named peer."""

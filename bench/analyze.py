@@ -7,7 +7,7 @@ Makes SYNTHETIC traces (random numbers in the form of traces, no recordings) in 
 measurement is in a process of its own, without the time of imports, and counts the time of all CPUs.
 
 First a trace with --detail full: pyarrow going over its batches in bounded memory; the toolkit's stalls and
-summary; polars and DuckDB, which only add up the same columns by queue; and the plots and tables besides,
+summary; polars and DuckDB, which only add up the same columns by queue; and the plots and tables,
 which take the same time for any length of trace. Then three long traces: a day of 128 CPUs, a million stalls,
 and 8,192 queues that stall. Peers that are not installed are left out: pip install -e '.[bench]'.
 """
@@ -32,7 +32,7 @@ S = 1_000_000_000
 QUEUES = 4
 BATCH = 65536
 LIMIT = 4.0
-"""Times the CPU time of the iteration, at most."""
+"""The highest ratio of the toolkit's CPU time to the iteration's."""
 LIMIT_MIB = 2048
 
 ITERATE = """
@@ -130,7 +130,7 @@ def beside_peers(path: Path, events: int, repeat: int) -> bool:
     works |= {"polars: sums alone": POLARS} if find_spec("polars") else {}
     works |= {"DuckDB: sums alone": DUCKDB} if find_spec("duckdb") else {}
     works |= {"toolkit, tables and plots": PLOT}
-    # In turns: a noisy neighbour should meet all of them.
+    # In turns, so that a noisy neighbour disturbs all of them alike.
     rounds = [{name: run(code, path) for name, code in works.items()} for _ in range(repeat)]
     best = {name: min(each[name] for each in rounds) for name in works}
     ours, base, *_ = best.values()
@@ -234,7 +234,7 @@ def _marks(queue: int, at: int) -> Events:
 
 
 def _polls(chance: np.random.Generator, now: int, count: int) -> Events:
-    """:return: random polls and interrupts after `now` [ns]."""
+    """Return random polls and interrupts after `now` [ns]."""
     events = np.zeros(count, EVENT)
     events["ts"] = now + np.cumsum(chance.integers(2_000, 25_000, count))
     events["dur"] = chance.integers(1_000, 60_000, count)
@@ -253,7 +253,7 @@ def _polls(chance: np.random.Generator, now: int, count: int) -> Events:
 
 
 def _stalled(batch: Events, queue: int) -> Events:
-    """:return: the batch, its queue starved and with NAPI off for the middle third."""
+    """Return the batch with its queue starved, and with NAPI off, for the middle third."""
     first, last = len(batch) // 3, len(batch) * 2 // 3
     inside = np.arange(len(batch))
     quiet = batch[~((batch["queue"] == queue) & (inside > first) & (inside < last))]

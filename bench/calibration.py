@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def trusted(runs: pd.DataFrame) -> pd.DataFrame:
-    """:return: the runs that a verdict may rest on.
+    """Return the runs on which a verdict may rest.
 
     :raises UserError: if these are too few, or not of one build.
     """
@@ -67,7 +67,7 @@ def trusted(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def false_verdicts(runs: pd.DataFrame, chance: np.random.Generator, rounds: int) -> "Counter[str]":
-    """:return: how often each verdict was given on two halves of the same runs."""
+    """Return how often each verdict was given on two halves of the same runs."""
     found: Counter[str] = Counter()
     for _ in range(rounds):
         order = chance.permutation(len(runs))
@@ -77,7 +77,7 @@ def false_verdicts(runs: pd.DataFrame, chance: np.random.Generator, rounds: int)
 
 
 def power(runs: pd.DataFrame, size: int, chance: np.random.Generator, rounds: int) -> float:
-    """:return: the share of comparisons of `size` runs each that see a halving of every duration."""
+    """Return the share of comparisons of `size` runs each that see a halving of every duration."""
     half = halved(runs)
     seen = 0
     for _ in range(rounds):
@@ -87,18 +87,18 @@ def power(runs: pd.DataFrame, size: int, chance: np.random.Generator, rounds: in
 
 
 def halved(runs: pd.DataFrame) -> pd.DataFrame:
-    """:return: the runs, their metrics that are durations [ns] at half of what they were."""
+    """Return the runs with their durations [ns] halved."""
     durations = [each.name for each in METRICS if each.unit == "ns"]
     return runs.assign(**{name: runs[name] // 2 for name in durations})
 
 
 def verdict(base: pd.DataFrame, candidate: pd.DataFrame) -> str:
-    """:return: that of `toolkit compare`, without intervals."""
+    """Return the verdict of `toolkit compare`, without computing intervals."""
     return decide(measure(base, candidate, intervals=False), len(base), len(candidate))
 
 
 def say_false(runs: pd.DataFrame, chance: np.random.Generator, rounds: int) -> bool:
-    """Prints how often nothing was taken for something.
+    """Print how often a difference was found where there is none.
 
     :return: whether that is at most ALPHA.
     """
@@ -114,7 +114,7 @@ def say_false(runs: pd.DataFrame, chance: np.random.Generator, rounds: int) -> b
 
 
 def say_power(runs: pd.DataFrame, chance: np.random.Generator, rounds: int) -> None:
-    """Prints for how many runs each a halving is seen how often."""
+    """Print, for some numbers of runs, how often a halving is seen."""
     print("a halving of every duration\nruns each  seen")
     shares = {size: power(runs, size, chance, rounds) for size in SIZES}
     for size, share in shares.items():

@@ -71,17 +71,17 @@ class Generator:
             os.getppid()
 
     def offer(self, rate: int, seconds: float) -> subprocess.Popen[bytes]:
-        """A process of its own that makes `rate` records a second."""
+        """Start a process that makes `rate` records a second."""
         return subprocess.Popen([sys.executable, __file__, "--generate", str(rate), str(seconds)])
 
     def counts(self) -> tuple[int, int]:
-        """:return: attempted and dropped so far."""
+        """Return how many records were attempted and dropped so far."""
         table = self.bpf["counts"]
         return int(table[ctypes.c_int(0)].value), int(table[ctypes.c_int(1)].value)
 
 
 def mapped(bpf: Any) -> Callable[[], int]:
-    """:return: a function that reads all there is and says how many records that was."""
+    """Return a function that reads the whole ring and returns the number of records."""
     import numpy as np
 
     from toolkit.capture.ring import Ring
@@ -93,7 +93,9 @@ def mapped(bpf: Any) -> Callable[[], int]:
 
 
 def callback(bpf: Any) -> Callable[[], int]:
-    """:return: the same by bcc's ring_buffer_consume, with a callback that makes a struct of each record."""
+    """Return a function like `mapped`'s that uses bcc's ring_buffer_consume; its callback makes a struct of
+    each record.
+    """
     import numpy as np
 
     from toolkit.trace.schema import EVENT
@@ -118,7 +120,7 @@ def callback(bpf: Any) -> Callable[[], int]:
 
 
 def prefilled(generator: Generator, read: Callable[[], int]) -> float:
-    """:return: events a second, the best of some rounds."""
+    """Return events a second, the best of some rounds."""
     best = 0.0
     for _ in range(ROUNDS):
         generator.fill()
@@ -129,7 +131,7 @@ def prefilled(generator: Generator, read: Callable[[], int]) -> float:
 
 
 def offered(generator: Generator, read: Callable[[], int], rate: int, seconds: float) -> dict[str, float]:
-    """:return: events a second that were attempted, the share that was lost, and CPU seconds a second."""
+    """Return attempted events a second, the share that was lost, and CPU seconds a second."""
     before = generator.counts()
     process = generator.offer(rate, seconds)
     began, cpu, taken = time.perf_counter(), time.process_time(), 0
@@ -148,7 +150,7 @@ def offered(generator: Generator, read: Callable[[], int], rate: int, seconds: f
 
 
 def generate(rate: int, seconds: float) -> None:
-    """Calls getppid so often that `rate` records a second come of it."""
+    """Call getppid so often that it makes `rate` records a second."""
     began = time.perf_counter()
     calls = 0
     while (now := time.perf_counter() - began) < seconds:

@@ -25,7 +25,7 @@ from vm.paths import CHECKOUT
 
 
 def frames_per_s(machine: guest.Guest, rate: int, seconds: float, size: int = 60) -> float:
-    """What the NIC's own counter says while the sender offers `rate` frames of `size` bytes a second."""
+    """Return the NIC's own count while the sender offers `rate` frames of `size` bytes a second."""
     words = [sys.executable, "-m", "vm.wire", "--socket", str(machine.wire(0)), "--rate", str(rate)]
     words += ["--size", str(size), "--duration", str(seconds + 3)]
     counter = "date +%s.%N; cat /sys/class/net/eth1/statistics/rx_packets"
@@ -38,7 +38,7 @@ def frames_per_s(machine: guest.Guest, rate: int, seconds: float, size: int = 60
 
 @contextmanager
 def netqtop(machine: guest.Guest) -> Iterator[None]:
-    """bcc's netqtop on the same device, from its first line of output on."""
+    """Run bcc's netqtop on the same device, from its first line of output on."""
     start = "exec sudo sh -c 'echo $$ > /run/netqtop.pid; exec netqtop-bpfcc -n eth1 -i 1'"
     with machine.popen(start, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None

@@ -21,7 +21,7 @@ SIZES = (60, 1000, 8000)
 
 
 def measure(kind: str, rate: int, seconds: float, rounds: int) -> dict[int, float]:
-    """:return: by size of the frames, the median of what a machine received in a second."""
+    """Return, by size of the frames, the median of the frames that a machine received in a second."""
     found: dict[int, list[float]] = {size: [] for size in SIZES}
     with guest.machine(kind) as machine:
         machine.ssh("sudo ip link set eth1 mtu 9000 && sleep 3", check=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shows when and why a network driver stops receiving for lack of buffers.
+"""Show when and why a network driver stops receiving for lack of buffers.
 
-`read` opens a trace, `read_set` a directory of them: docs/python.md. Neither needs root or bcc.
+`read` opens a trace, `read_set` a directory of traces: docs/python.md. Neither needs root or bcc.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def read(
     phases: Path | str | None = None,
     selection: Selection | None = None,
 ) -> Trace:
-    """Opens a trace; its parts are read when they are asked for.
+    """Open a trace; its parts are read when they are asked for.
 
     :param path: a trace file.
     :param witness: JSON of a frame sender; phases: of a scenario (docs/stalls.md). If they are not given, a
@@ -42,7 +42,7 @@ def read(
 
 
 def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) -> TraceSet:
-    """Opens several traces.
+    """Open several traces.
 
     :param paths: each a trace, or a directory that is searched for them (*.rxt), also below.
     :param say: is told of each trace before it is analysed.

@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    # Typer's own options take the shell that calls them, and no other.
+    # Typer's own options work only for the shell that calls them; these take the shell's name.
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -66,7 +66,7 @@ def _options(
     pass
 
 
-# Without it the shells are not known.
+# Typer knows no shell before this call.
 completion_init()
 
 
@@ -76,13 +76,13 @@ for _name in COMMANDS:
 
 
 def main() -> NoReturn:
-    """Runs the command line; a mistake of the user is one sentence and an exit code, not a traceback."""
+    """Run the command line; a mistake of the user is one sentence and an exit code, not a traceback."""
     try:
         app(prog_name="toolkit")
     except UserError as error:
         message, code = str(error), error.exit_code
     except ModuleNotFoundError as error:
-        # A recorder is installed without what an analysis needs; a module of our own is never missing.
+        # A recorder is installed without the packages of an analysis. Its own modules are always there.
         if error.name is None or error.name.startswith("toolkit"):
             raise
         message, code = str(missing(error.name)), 1

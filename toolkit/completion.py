@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a shell completes besides commands, options and files."""
+"""What a shell completes beside commands, options and files."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,19 +17,19 @@ class Shell(StrEnum):
 
 
 def drivers(incomplete: str) -> list[str]:
-    """:return: drivers that begin so."""
+    """Return the drivers whose name begins so."""
     from toolkit.drivers import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
 
 def devices(incomplete: str) -> list[str]:
-    """:return: network devices of this machine that begin so."""
+    """Return the network devices of this machine whose name begins so."""
     return sorted(path.name for path in Path("/sys/class/net").glob(f"{incomplete}*"))
 
 
 def details(incomplete: str) -> list[str]:
-    """:return: values of --detail that begin so."""
+    """Return the values of --detail that begin so."""
     return [each for each in ("normal", "full") if each.startswith(incomplete)]
 
 

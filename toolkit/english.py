@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How sentences count."""
+"""Numbers with their nouns."""
 
 
 def count(number: int, noun: str) -> str:
@@ -8,5 +8,5 @@ def count(number: int, noun: str) -> str:
 
 
 def cpus(number: int | None) -> str:
-    """Return how many CPUs a machine has, as far as that is known."""
+    """Return how many CPUs a machine has, in words; says so if that is not known."""
     return "an unknown number of CPUs" if number is None else count(number, "CPU")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Its text is one sentence that says what is wrong and what to do; shown without a traceback.
+    """A mistake that the user can mend: one sentence, shown without a traceback.
 
-    :param message: the sentence.
-    :param exit_code: 1 for a mistake; 3 where a result was written but rests on a damaged trace; 4 where a
-        limit is exceeded that the user gave.
+    :param message: the sentence; it says what is wrong and what to do.
+    :param exit_code: 1 for a mistake; 3 if a result was written but rests on a damaged trace; 4 if a limit
+        that the user gave is exceeded.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -18,5 +18,5 @@ class UserError(Exception):
 
 
 def already_there(file: Path) -> UserError:
-    """:return: the mistake of naming an output that exists, without --force."""
+    """Return the error for an output that exists, without --force."""
     return UserError(f"{file} exists; give another name, or --force to replace it.")

@@ -10,7 +10,7 @@ from toolkit.errors import UserError
 def need(extra: str, *modules: str) -> None:
     """Make sure that the modules of an extra are installed.
 
-    :raises UserError: if one is missing.
+    :raises UserError: if a module is missing.
     """
     if names := [module for module in modules if find_spec(module) is None]:
         raise missing(*names, extra=extra)
@@ -20,7 +20,7 @@ def missing(*names: str, extra: str = "") -> UserError:
     """Return the error that says which packages are missing, and how to install them for this interpreter.
 
     :param names: of the modules.
-    :param extra: that brings them; without one, the toolkit itself does.
+    :param extra: the extra that brings the modules; None if the toolkit itself needs them.
     """
     return UserError(
         f"this needs {', '.join(names)}, which is not installed; "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Manual pages, made from the commands: `python -m toolkit.manual DIR`."""
+"""Make manual pages from the commands: `python -m toolkit.manual DIR`."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ _SECTIONS = {"Exits with": "EXIT STATUS", "Example:": "EXAMPLE"}
 
 
 def pages() -> dict[str, str]:
-    """:return: name of the file -> its text, for the toolkit and for each command."""
+    """Return name of the file -> text, for the toolkit and for each command."""
     group: Any = typer.main.get_command(app)
     commands = {name: command.help.split("\n\n")[0] for name, command in group.commands.items()}
     found = {
@@ -30,7 +30,7 @@ def pages() -> dict[str, str]:
     }
     for name, command in group.commands.items():
         arguments = _arguments(command)
-        # After those, a command may take another one to run.
+        # After its arguments, a command may take a command to run.
         rest = command.collect_usage_pieces(typer.Context(command))[1 + len(arguments) :]
         usage = " ".join(["[OPTIONS]", *map(_argument, arguments), *rest])
         found[f"toolkit-{name}.1"] = _page(
@@ -44,13 +44,13 @@ def _arguments(command: Any) -> list[Any]:
 
 
 def _argument(param: Any) -> str:
-    """:return: an argument as the synopsis has it."""
+    """Return an argument as the synopsis has it."""
     name = param.metavar + "..." * (param.nargs == -1)
     return name if param.required else f"[{name}]"
 
 
 def _options(command: Any) -> list[tuple[str, str]]:
-    """:return: each argument and option, and what is said of it."""
+    """Return each argument and option, with its help text."""
     found = [(param.metavar, param.help) for param in _arguments(command)]
     for param in command.params:
         if param.param_type_name == "option":
@@ -67,7 +67,7 @@ def _page(
     lists: Sequence[tuple[str, Sequence[tuple[str, str]]]],
     see: Sequence[str],
 ) -> str:
-    """:return: a page in the man macros (man(7))."""
+    """Return a page in the man macros (man(7))."""
     name = command.replace(" ", "-")
     first, *more = words.split("\n\n")
     sections: dict[str, list[str]] = {"DESCRIPTION": [first]}
@@ -107,7 +107,7 @@ def _list(title: str, entries: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """:return: the text with what roff would take for its own escaped."""
+    """Return the text with roff's escape characters escaped."""
     text = text.replace("\\", r"\e").replace("-", r"\-").replace("`", "")
     return rf"\&{text}" if text.startswith((".", "'")) else text
 

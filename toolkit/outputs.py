@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether an output may be written: none replaces what it was made from, even with --force."""
+"""Checks of outputs: none replaces a file that it was made from, even with --force."""
 
 import tempfile
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from toolkit.errors import UserError, already_there
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
     """Make sure that no output is an input, or another output, by whatever name or link.
 
-    :param outputs: files that will be written; None for one that was not asked for.
+    :param outputs: files that will be written; None for an output that was not asked for.
     :param inputs: files that are read.
-    :raises UserError: if one is.
+    :raises UserError: if an output is one of the others.
     """
     read = list(filter(None, inputs))
     written: dict[Path, Path] = {}
@@ -27,7 +27,7 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
 
 
 def _is_same(output: Path, file: Path) -> bool:
-    """Tell whether two names are of one file, by a link of either kind too."""
+    """Tell whether two names are of one file; links of either kind are followed."""
     try:
         return output.samefile(file)
     except OSError:
@@ -38,7 +38,7 @@ def _resolved(file: Path) -> Path:
     try:
         return file.resolve()
     except (OSError, RuntimeError):
-        # A loop of links; it cannot be written either.
+        # A loop of links: the path cannot be written either.
         return file.absolute()
 
 

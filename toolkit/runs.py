@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From traces, and what lies beside them, to one row of numbers for each run."""
+"""Turn traces, with their witnesses and phases, into one row of numbers for each run."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -44,15 +44,15 @@ COLUMNS = {
     "recovery_ns": "Int64",
     "refused": "Float64",
 }
-"""Of a frame of runs (docs/comparison.md)."""
+"""The columns of a frame of runs, and their types (docs/comparison.md)."""
 
 
 class TraceSet(Sequence[Trace]):
     """Several traces, in order; each is analysed when it is first asked for, and kept.
 
     :param traces: as `toolkit.read` gives them.
-    :param path: where they were looked for, if they were.
-    :param say: is told of each trace before it is analysed.
+    :param path: the path that the traces were read from, if there is one.
+    :param say: is called with a sentence before each trace is analysed.
     """
 
     def __init__(
@@ -97,32 +97,32 @@ class TraceSet(Sequence[Trace]):
 
     def _together(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         named = [table.assign(trace=str(trace.path)) for trace, table in zip(self, tables, strict=True)]
-        # An empty table has columns of no type, which would spoil the others'.
+        # An empty table has columns without a type, which would change the types of the others.
         both = pd.concat([table for table in named if len(table)] or named, ignore_index=True)
         return both[["trace", *both.columns.drop("trace")]]
 
 
 def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) -> TraceSet:
-    """Opens several traces.
+    """Open several traces.
 
-    :param paths: each a trace, or a directory that is searched for them (*.rxt), also below.
-    :param say: is told of each trace before it is analysed.
-    :return: the traces, those of each path sorted.
-    :raises UserError: if there is none, or something that is not one.
+    :param paths: each a trace, or a directory that is searched for traces (*.rxt), also below.
+    :param say: is called with a sentence before each trace is analysed.
+    :return: the traces; those of each path are sorted.
+    :raises UserError: if there is no trace, or a file that is no trace.
     """
     traces = [read(trace) for path in paths for trace in find_traces(Path(path))]
     return TraceSet(traces, ", ".join(map(str, paths)), say)
 
 
 def read_runs(path: Path | str) -> pd.DataFrame:
-    """:return: TraceSet.runs of a trace or a directory of them."""
+    """Return TraceSet.runs of a trace, or of a directory of traces."""
     return read_set(path).runs
 
 
 def find_traces(path: Path) -> list[Path]:
-    """Return the traces in a directory and below, sorted; a path of something else as it is.
+    """Return the traces in a directory and below, sorted; the path itself if it is no directory.
 
-    :raises UserError: if there is none in the directory.
+    :raises UserError: if there is no trace in the directory.
     """
     if not path.is_dir():
         return [path]
@@ -133,7 +133,7 @@ def find_traces(path: Path) -> list[Path]:
 
 
 def _run(trace: Trace) -> dict[str, Any]:
-    """:return: the row of one run, by COLUMNS."""
+    """Return the row of one run, with the columns COLUMNS."""
     found: dict[str, Any] = dict.fromkeys(COLUMNS)
     if trace.phases is not None:
         found["scenario"] = trace.phases.attrs["scenario"] or None
@@ -148,7 +148,7 @@ def _run(trace: Trace) -> dict[str, Any]:
 
 
 def _said(analysis: Analysis) -> dict[str, Any]:
-    """:return: what the trace says of itself, and how far it can be trusted."""
+    """Return the columns that the trace's own header gives, and those that say how far it can be trusted."""
     about = summary(analysis)
     sources = [each["srcversion"] for each in about["drivers"] if each["srcversion"]]
     return {
@@ -160,7 +160,7 @@ def _said(analysis: Analysis) -> dict[str, Any]:
 
 
 def _counted(analysis: Analysis) -> dict[str, int]:
-    """:return: the metrics that a trace has by itself."""
+    """Return the metrics that need nothing but the trace."""
     stalls, queues = analysis.stalls, analysis.queues
     sums = ("stalls", "brief", "stalled_ns", "open", "packets", "refills", "failed")
     return {
@@ -172,12 +172,12 @@ def _counted(analysis: Analysis) -> dict[str, int]:
 
 
 def recovery(stalls: pd.DataFrame, phases: pd.DataFrame) -> int | None:
-    """How long a driver stays deaf once there is memory again.
+    """Return for how long a driver stays deaf once there is memory again.
 
     :param stalls: columns start_ns, end_ns [ns].
     :param phases: witness.read_phases.
     :return: [ns] from the end of a shortage to the end of the last stall that overlaps or follows it, and
-        began before the next shortage; of several the longest, 0 without such a stall; None if the
+        began before the next shortage; of several shortages the longest, 0 without such a stall; None if the
         scenario does not say when memory was short.
     """
     shortages = phases[phases["shortage"]].sort_values("start")
@@ -192,7 +192,7 @@ def recovery(stalls: pd.DataFrame, phases: pd.DataFrame) -> int | None:
 
 
 def _share(sent: int | None, refused: int | None) -> float | None:
-    """:return: the share of the frames that the NIC refused; None if none was offered."""
+    """Return the share of the frames that the NIC refused; None if no frame was offered."""
     if sent is None or refused is None or not sent + refused:
         return None
     return refused / (sent + refused)

@@ -29,7 +29,7 @@ class Trace:
 
     @property
     def files(self) -> list[Path]:
-        """The files that are read: the trace, and those beside it that are used."""
+        """The paths of the files that are read: the trace, its witness and its phases."""
         return [file for file in (self.path, self.witness_path, self.phases_path) if file]
 
     @cached_property
@@ -101,17 +101,17 @@ class Trace:
 
     @cached_property
     def witness(self) -> Witness | None:
-        """What the sender of the frames saw."""
+        """The account of the frame sender; None without a witness."""
         return read_witness(self.witness_path) if self.witness_path else None
 
     @cached_property
     def phases(self) -> pd.DataFrame | None:
-        """What the scenario did: name, start, end [ns], shortage; attrs has the `scenario`."""
+        """The phases of the scenario: name, start, end [ns], shortage; attrs has the `scenario`."""
         return read_phases(self.phases_path) if self.phases_path else None
 
     @property
     def analysis(self) -> Analysis:
-        """What the tables are made of; the plots of toolkit.report.plots take it."""
+        """The analysis that the tables are made of; the plots of toolkit.report.plots take it."""
         return self._selected
 
     @property
@@ -125,7 +125,7 @@ class Trace:
 
     @cached_property
     def _compared(self) -> tuple[Analysis, dict[str, Any] | None]:
-        # What is asked for in vain should not cost an analysis first.
+        # Read the witness first: a bad file should fail before the analysis, which takes seconds.
         witness, found = self.witness, analyze(self.path)
         return compare(found, witness) if witness else (found, None)
 
@@ -136,14 +136,14 @@ def read(
     phases: Path | str | None = None,
     selection: Selection | None = None,
 ) -> Trace:
-    """Opens a trace; only its beginning is read.
+    """Open a trace; only its beginning is read.
 
     :param path: a trace file.
     :param witness: JSON of a frame sender, phases: of a scenario (docs/stalls.md). If they are not given, a
         witness.json and a phases.json beside a trace that is the only one in its directory are taken.
-    :param selection: what to show of the analysis; by default all. `events` and `agreement` are of the whole
-        trace in any case.
-    :raises UserError: if it is not a trace, or of a newer format; later, if a part cannot be read.
+    :param selection: what to show of the analysis; by default all. `events` and `agreement` are always of the
+        whole trace.
+    :raises UserError: if the file is no trace, or has a newer format; later, if a part cannot be read.
     """
     path = Path(path)
     return Trace(
@@ -156,6 +156,6 @@ def read(
 
 
 def _beside(trace: Path, name: str) -> Path | None:
-    """:return: a file that belongs to the trace, because no other trace is there."""
+    """Return a file that belongs to the trace, because no other trace is in its directory."""
     path = trace.with_name(name)
     return path if path.is_file() and len(list(trace.parent.glob("*.rxt"))) == 1 else None

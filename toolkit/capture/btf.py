@@ -58,9 +58,9 @@ class Btf:
         self._handle = handle
 
     def resolve(self, path: str) -> int | None:
-        """Looks up ``struct.member.member`` or ``struct``.
+        """Look up ``struct.member.member`` or ``struct``.
 
-        :return: the offset of the member in bytes, or the size of the struct in bytes; None if there is none.
+        :return: the offset of the member, or the size of the struct, in bytes; None if there is no such name.
         """
         struct, *members = path.split(".")
         type_id = self._lib.btf__find_by_name_kind(self._handle, struct.encode(), _STRUCT)
@@ -104,7 +104,7 @@ class Btf:
         return None if failed else b"".join(parts).decode()
 
     def _member(self, type_id: int, name: str) -> tuple[int, int] | None:
-        """:return: the type of a member and its offset in bits, also inside anonymous structs and unions."""
+        """Return a member's type and its offset in bits; search anonymous structs and unions, too."""
         type_id = self._strip(type_id)
         kind = self._lib.btf__type_by_id(self._handle, type_id).contents
         if (kind.info >> 24) & 0x1F not in (_STRUCT, _UNION):
@@ -132,7 +132,7 @@ class Btf:
 def kernel_btf() -> Iterator[Btf]:
     """Open the BTF of the running kernel.
 
-    :raises UserError: if it carries none.
+    :raises UserError: if the kernel carries no BTF.
     """
     lib = _libbpf()
     handle = _load_kernel(lib)
@@ -151,9 +151,9 @@ def _load_kernel(lib: ctypes.CDLL) -> int:
 
 @contextmanager
 def module_btf(module: str) -> Iterator[Btf]:
-    """Opens the BTF of a loaded module.
+    """Open the BTF of a loaded module.
 
-    :raises UserError: if the kernel or the module carries none.
+    :raises UserError: if the kernel or the module carries no BTF.
     """
     lib = _libbpf()
     base = _load_kernel(lib)

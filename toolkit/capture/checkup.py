@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tries everything that a trace needs, and says what is missing and how to mend it."""
+"""Try everything that a trace needs, and say what is missing and how to mend it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from toolkit.capture import kernel, program
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 
-#: Size of the ring of events that is tried, in bytes.
+#: Size of the ring of events in the check, in bytes.
 _RING = 1 << 20
 
 
 class Finding(NamedTuple):
-    """One thing looked at; mend is empty where nothing is to be done."""
+    """The result of one check; `mend` is empty where the user has nothing to do."""
 
     level: Literal["ok", "warn", "fail"]
     what: str
@@ -25,9 +25,10 @@ class Finding(NamedTuple):
 
 
 def check(driver: Driver) -> list[Finding]:
-    """Looks at what tracing a driver needs, up to compiling and attaching; takes all of it off again.
+    """Check what tracing a driver needs, up to compiling and attaching the probes; then detach them.
 
-    :return: findings in the order in which a trace would need them; what rests on a failure is left out.
+    :return: findings in the order in which a trace needs them. A check that rests on a failed one is left
+        out.
     """
     findings: list[Finding] = []
 
@@ -88,7 +89,7 @@ def _offsets(macros: program.Macros) -> int:
 
 
 def _device(device: Mapping[str, Any]) -> str:
-    """:return: its name, and how many queues it has, where that is known before they have events."""
+    """Return the device's name, and how many queues it has if that is known before they have events."""
     return f"{device['name']} ({len(device['queues'])} queues)" if device["queues"] else str(device["name"])
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from toolkit.errors import UserError
 
-#: After SIGTERM a command has so long to end, then it is killed (s).
+#: Seconds between SIGTERM and SIGKILL for a command that does not end.
 PATIENCE = 10.0
 
 _OOM = Path("/proc/self/oom_score_adj")
 
 
 def require(command: Sequence[str]) -> None:
-    """Make sure that a command can be run; an empty one is none.
+    """Make sure that a command can be run; an empty command is none.
 
     :raises UserError: if there is no such program.
     """
@@ -28,12 +28,12 @@ def require(command: Sequence[str]) -> None:
 
 @contextmanager
 def running(command: Sequence[str], oom_score_adj: int) -> Iterator[subprocess.Popen[bytes] | None]:
-    """Run a command, as the user of this process, and end it afterwards if it has not ended by itself.
+    """Run a command as the user of this process; end it at the end of the block if it still runs.
 
     :param command: the program and its arguments; empty: None is yielded.
-    :param oom_score_adj: that of the command. The tracer's would keep the OOM killer off it, and so change
-        what is traced.
-    :raises UserError: if it cannot be started.
+    :param oom_score_adj: of the command. With the tracer's own value the OOM killer would spare the command,
+        which would change what is traced.
+    :raises UserError: if the command cannot be started.
     """
     if not command:
         yield None
@@ -64,7 +64,7 @@ def oom_score_adj() -> int:
 def _start(command: Sequence[str], wanted: int) -> subprocess.Popen[bytes]:
     own = oom_score_adj()
     try:
-        # A child inherits the value, and so do its children before anybody could set theirs.
+        # The child inherits the value, and so do its children: to set it later would be too late for them.
         _OOM.write_text(str(wanted))
         return subprocess.Popen(command)
     except OSError as error:

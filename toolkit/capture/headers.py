@@ -20,14 +20,14 @@ from toolkit.capture.btf import kernel_btf
 from toolkit.errors import UserError
 from toolkit.paths import PROBES
 
-#: bcc takes the kernel's source from here, if it is set.
+#: The environment variable that tells bcc where the kernel's source is.
 _VARIABLE = "BCC_KERNEL_SOURCE"
 
 
 class Headers(NamedTuple):
-    """What bcc compiles against.
+    """The headers that bcc compiles against.
 
-    :param title: in words, for people.
+    :param title: their name in a sentence.
     :param flags: of the compiler.
     """
 

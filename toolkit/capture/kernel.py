@@ -28,15 +28,18 @@ _ETHTOOL_GRINGPARAM = 0x10
 
 
 def require_root() -> None:
-    """:raises UserError: if this process may not load BPF programs."""
+    """Make sure that this process may load BPF programs.
+
+    :raises UserError: if this process may not load BPF programs.
+    """
     if os.geteuid() != 0:
         raise UserError("tracing needs root; run it with sudo.")
 
 
 def module_identity(module: str) -> int | None:
-    """Tells one loading of a module from the next: sysfs never uses an inode number twice.
+    """Return what tells one loading of a module from the next: sysfs never uses an inode number twice.
 
-    :return: None if it is not loaded.
+    :return: None if the module is not loaded.
     """
     try:
         return (MODULES / module).stat().st_ino
@@ -74,14 +77,14 @@ def module_facts(module: str) -> dict[str, Any]:
 
 
 def _variant(version: str, taint: str) -> str:
-    """:return: what a build is called; TAINT_OOT_MODULE is shown as O (kernel/module/main.c)."""
+    """Return the name of a build; the kernel shows TAINT_OOT_MODULE as O (kernel/module/main.c)."""
     if version.startswith("variant:"):
         return version.removeprefix("variant:")
     return "rebuilt" if "O" in taint else "stock"
 
 
 def devices(driver: Driver) -> list[dict[str, Any]]:
-    """The network devices that a driver has bound, or that it works over.
+    """Return the network devices that a driver has bound, or over which it works.
 
     :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
     """
@@ -93,7 +96,7 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
                 "name": path.name,
                 "driver": driver.name,
                 "bus": (path / "device").resolve().name,
-                # Of a driver that only works over a device, its events name the queues.
+                # If a driver only works over a device, only its events name its queues.
                 "queues": [] if driver.netif else _queues(driver, path),
             }
         )
@@ -101,7 +104,7 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
 
 
 def _queues(driver: Driver, path: Path) -> list[dict[str, Any]]:
-    """:return: {queue, name, size} of each queue that a driver has on a device that it has bound."""
+    """Return {queue, name, size} of each queue that a driver has on a device that it has bound."""
     size = ring_size(path.name)
     rx_queues = sorted(int(queue.name[3:]) for queue in (path / "queues").glob("rx-*"))
     return [
@@ -112,7 +115,7 @@ def _queues(driver: Driver, path: Path) -> list[dict[str, Any]]:
 
 
 def bound(module: str) -> list[Path]:
-    """:return: the directories in sysfs of the network devices that a module's driver has bound."""
+    """Return the directories in sysfs of the network devices that a module's driver has bound."""
     links = ((path, path / "device/driver/module") for path in sorted(NET.iterdir()))
     return [path for path, link in links if link.exists() and link.resolve().name == module]
 
@@ -124,14 +127,14 @@ def driver_of(device: str) -> str | None:
 
 
 def _over(pattern: str) -> list[Path]:
-    """:return: the directories in sysfs of the network devices that some files name, divided by commas."""
+    """Return the directories in sysfs of the network devices that some files name, divided by commas."""
     files = sorted(Path("/").glob(pattern.removeprefix("/")))
     names = dict.fromkeys(name for file in files for name in (_read(file) or "").split(","))
     return [NET / name for name in names if (NET / name).exists() and name]
 
 
 def netns() -> int:
-    """Return the inode number of this process's network namespace, which tells it from others."""
+    """Return the inode number of this process's network namespace: each namespace has another."""
     return Path("/proc/self/ns/net").stat().st_ino
 
 
@@ -141,7 +144,7 @@ def namespaces() -> dict[str, int]:
 
 
 def ring_size(name: str) -> int | None:
-    """How many buffers a device's receive ring may hold now (``ethtool -g``); None if it does not say."""
+    """Return how many buffers a device's receive ring may hold (``ethtool -g``); None if it does not say."""
     # struct ethtool_ringparam {cmd, rx_max, rx_mini_max, rx_jumbo_max, tx_max, rx, rx_mini, rx_jumbo, tx}
     parameters = ctypes.create_string_buffer(struct.pack("9I", _ETHTOOL_GRINGPARAM, *[0] * 8), 36)
     request = struct.pack("16sP", name.encode(), ctypes.addressof(parameters))
@@ -154,7 +157,7 @@ def ring_size(name: str) -> int | None:
 
 
 def clocks() -> dict[str, int]:
-    """The clocks at one moment, ns: the trace's own is monotonic."""
+    """Return the clocks at one moment, in ns; the trace uses the monotonic clock."""
     return {
         "monotonic_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
         "realtime_ns": time.clock_gettime_ns(time.CLOCK_REALTIME),
@@ -163,9 +166,9 @@ def clocks() -> dict[str, int]:
 
 
 def gfp_flags() -> dict[str, int]:
-    """The gfp flags of this kernel by name, in the order in which the kernel prints them.
+    """Return the gfp flags of this kernel by name, in the order in which the kernel prints them.
 
-    :return: empty where tracefs is not to be read.
+    :return: empty if tracefs cannot be read.
     """
     try:
         text = (TRACEFS / "events/kmem/mm_page_alloc/format").read_text()
@@ -175,7 +178,7 @@ def gfp_flags() -> dict[str, int]:
 
 
 def read_gfp_flags(text: str) -> dict[str, int]:
-    """Evaluates the ``__print_flags`` table in the format of kmem:mm_page_alloc.
+    """Evaluate the ``__print_flags`` table in the format of kmem:mm_page_alloc.
 
     :param text: ``{( unsigned long)(( gfp_t)0x20u|( gfp_t)0x800u), "GFP_ATOMIC"}`` and so on.
     """
@@ -189,7 +192,7 @@ def read_gfp_flags(text: str) -> dict[str, int]:
 
 
 def _constant(node: ast.expr) -> int:
-    """The value of an expression of integers, or 0 if it has anything else in it."""
+    """Return the value of an expression of integers; 0 if it contains anything else."""
     match node:
         case ast.Constant(value=int(value)):
             return value
@@ -208,7 +211,7 @@ def _constant(node: ast.expr) -> int:
 
 
 def _build_id(note: Path) -> str | None:
-    """The id in an ELF note: sizes of name and id, type, name and id (elf(5))."""
+    """Return the id in an ELF note: sizes of name and id, type, name and id (elf(5))."""
     try:
         data = note.read_bytes()
         name_size, id_size, _ = struct.unpack_from("III", data)

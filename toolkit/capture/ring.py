@@ -20,9 +20,10 @@ _COUNT = np.dtype([("attempted", "<u8"), ("dropped", "<u8")])
 
 
 def ledger(map_fd: int, cpus: int, kinds: int) -> NDArray[np.void]:
-    """Maps the ledger, an array map with BPF_F_MMAPABLE.
+    """Map the ledger, an array map with BPF_F_MMAPABLE, into memory.
 
-    :return: of shape (cpus, kinds), with members attempted and dropped; it changes as the kernel counts.
+    :return: an array of shape (cpus, kinds) with members attempted and dropped; it changes as the kernel
+        counts.
     """
     length = -(-cpus * kinds * _COUNT.itemsize // _PAGE) * _PAGE
     memory = mmap.mmap(map_fd, length, mmap.MAP_SHARED, mmap.PROT_READ)
@@ -30,10 +31,10 @@ def ledger(map_fd: int, cpus: int, kinds: int) -> NDArray[np.void]:
 
 
 class Ring:
-    """A mapped ring buffer map whose every record is a struct rxt_event.
+    """A ring buffer map, mapped into memory, in which every record is a struct rxt_event.
 
     :param map_fd: of a map of type BPF_MAP_TYPE_RINGBUF.
-    :param size: of its data in bytes, a power of two.
+    :param size: of the ring's data in bytes, a power of two.
     """
 
     def __init__(self, map_fd: int, size: int) -> None:
@@ -47,9 +48,9 @@ class Ring:
         self._data: NDArray[np.uint8] = np.frombuffer(producer, np.uint8, 2 * size, _PAGE)
 
     def read_into(self, room: Events) -> int:
-        """Moves what there is, oldest first, into `room`.
+        """Move the events in the ring into `room`, oldest first.
 
-        :param room: an array of dtype EVENT; what does not fit stays in the ring.
+        :param room: an array of dtype EVENT; events that do not fit stay in the ring.
         :return: how many events were moved.
         """
         consumed = int(self._consumed[0])

@@ -37,12 +37,13 @@ class Start:
     """What a trace begins with.
 
     :param facts: of each driver's module (kernel.module_facts).
-    :param identities: of each driver's module, to know when it is another (kernel.module_identity).
-    :param devices: all of the drivers' devices (kernel.devices).
+    :param identities: of each driver's module; another identity means that the module was loaded again
+        (kernel.module_identity).
+    :param devices: all devices of the drivers (kernel.devices).
     :param chosen: the devices that were asked for, each by network namespace (inode number) and name; empty:
         all.
     :param ring: size of the kernel's ring of events, in bytes.
-    :param program: the compiled program, and in words against what it was compiled.
+    :param program: the compiled program, and the headers that it was compiled against, in words.
     """
 
     options: Options
@@ -126,10 +127,10 @@ def _compile(options: Options, ring: int) -> tuple[Any, str]:
 
 
 def choose(devices: list[dict[str, Any]], options: Options) -> list[tuple[int, str]]:
-    """Return the devices asked for, each by network namespace (inode number) and name; none: all.
+    """Return the devices asked for, each by network namespace (inode number) and name; empty: all.
 
-    NAMESPACE/DEVICE is a device in a network namespace that has a name; only its events will tell whether it
-    is there.
+    NAMESPACE/DEVICE is a device in a network namespace that has a name. Only its events will tell whether the
+    device is there.
 
     :raises UserError: if a device, a queue or a namespace is not there.
     """
@@ -148,7 +149,7 @@ def choose(devices: list[dict[str, Any]], options: Options) -> list[tuple[int, s
         chosen.append((there[namespace] if namespace else here, name))
     looked_at = [by_name[name] for name in options.devices if name in by_name] or devices
     known = {queue["queue"] for device in looked_at for queue in device["queues"]}
-    # Of some devices only the events will tell.
+    # The queues of some devices are known by their events only.
     tell = all(device["queues"] for device in looked_at) and not any("/" in name for name in options.devices)
     if tell and (unknown_queues := [queue for queue in options.queues if queue not in known]):
         raise UserError(

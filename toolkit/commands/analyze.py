@@ -22,7 +22,7 @@ from toolkit.outputs import refuse_inputs
 from toolkit.printable import printable
 
 _LONGEST = 1e9
-"""No trace has so many seconds."""
+"""Seconds; every trace is shorter."""
 
 if TYPE_CHECKING:
     from toolkit.traces import Trace
@@ -132,7 +132,7 @@ def analyze(
             print(printable(f"{trace.path}:"))
         _analyze(trace, folder, as_json=as_json, rows=rows)
     if as_json:
-        # Several may have the same name.
+        # Traces in several directories may have the same name.
         several = [{"path": str(trace.path), **trace.summary} for trace in opened]
         print(json.dumps(several if len(opened) > 1 else opened[0].summary, indent=1))
     if output and len(opened) > 1:
@@ -151,9 +151,9 @@ def analyze(
 
 
 def _limit(traces: Sequence[Trace], limit: int) -> None:
-    """Make sure that no stall is longer than the limit [ns]; reconfigurations are none.
+    """Make sure that no stall is longer than the limit [ns]; reconfigurations do not count.
 
-    :raises UserError: with exit code 4 if one is, with 3 if that is not known.
+    :raises UserError: with exit code 4 if a stall is longer, with 3 if that is not known.
     """
     from toolkit.report.text import doubt
     from toolkit.stalls.classes import RECONFIGURATION
@@ -166,7 +166,7 @@ def _limit(traces: Sequence[Trace], limit: int) -> None:
             raise UserError(
                 f"{trace.path}: a stall of {longest / 1e9:g} s is longer than {limit / 1e9:g} s.", exit_code=4
             )
-        # Damage is said anyway.
+        # A damaged trace is reported by the caller.
         if (why := doubt(trace.analysis)) and not trace.damage:
             doubts.append(
                 f"{trace.path}: whether a stall was longer than {limit / 1e9:g} s is not known: {why}."
@@ -196,7 +196,7 @@ def _folders(traces: list[Path], output: Path | None) -> list[Path | None]:
 def _moment(text: str | None) -> float | datetime | None:
     """Return a time of the command line: seconds, or a wall-clock time, in UTC if it names no zone.
 
-    :raises UserError: if it is neither.
+    :raises UserError: if the text is neither.
     """
     if text is None:
         return None
@@ -214,7 +214,7 @@ def _moment(text: str | None) -> float | datetime | None:
 
 
 def _analyze(trace: Trace, folder: Path | None, *, as_json: bool, rows: int | None) -> None:
-    """Prints and writes what one trace shows."""
+    """Print and write the results of one trace."""
     from toolkit.report import files, text
 
     summary = trace.summary
@@ -229,7 +229,7 @@ def _analyze(trace: Trace, folder: Path | None, *, as_json: bool, rows: int | No
 
 
 def _run_notebook(traces: Sequence[Trace], file: Path, *, force: bool) -> None:
-    """Runs the notebook of a trace's driver, or that for several traces."""
+    """Run the notebook of a trace's driver, or the notebook for several traces."""
     from toolkit.report import notebook
 
     first, *more = traces

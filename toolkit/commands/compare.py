@@ -75,6 +75,6 @@ def compare(
 
 
 def _say(line: str) -> None:
-    """Shows a line in the place of the last, on a terminal."""
+    """Replace the last line on a terminal by another."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{printable(line)}", end="", file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ BESIDE = ("witness.json", "phases.json")
 
 
 class Format(StrEnum):
-    """What other tools read."""
+    """Formats that other tools read."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -74,7 +74,7 @@ def export(
 
 
 def _events(trace: Path, kind: Format) -> Callable[[BinaryIO], str | None]:
-    """:return: writes the events to a file, and returns the damage of the trace."""
+    """Return a function that writes the events to a file and returns the damage of the trace."""
     from toolkit.report import events
     from toolkit.trace.reader import TraceReader
 
@@ -88,7 +88,7 @@ def _events(trace: Path, kind: Format) -> Callable[[BinaryIO], str | None]:
 
 
 def _perfetto(trace: Path, witness: Path | None) -> Callable[[BinaryIO], str | None]:
-    """:return: the same for the Perfetto UI."""
+    """Return a function that writes the trace for the Perfetto UI and returns the damage of the trace."""
     from toolkit.extras import need
 
     need("perfetto", "perfetto")

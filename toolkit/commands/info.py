@@ -41,7 +41,7 @@ def info(
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is known, in words."""
+    """Yield what is known of the trace, line by line."""
     began = datetime.fromtimestamp(found["realtime_ns"] / 1e9, UTC)
     yield f"Recorded: {began:%Y-%m-%d %H:%M:%S} UTC, for {found['duration_ns'] / 1e9:.3f} s"
     whole = f"yes; ended by: {found['reason']}" if found["complete"] else "no"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Command(TyperCommand):
-    """Takes what follows `--` for a command to run, as the context's `obj`; None without it."""
+    """Take the words after `--` for a command to run, as the context's `obj`; None without `--`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.obj = None
@@ -173,7 +173,7 @@ def trace(
 
 
 def _parts(path: Path) -> Iterator[Path]:
-    """Return the names of a trace's files: the one asked for, then with -2, -3 and so on, where free."""
+    """Yield names for the files of a trace: the name asked for, then with -2, -3 and so on, where free."""
     yield path
     for number in count(2):
         part = path.with_stem(f"{path.stem}-{number}")
@@ -182,7 +182,7 @@ def _parts(path: Path) -> Iterator[Path]:
 
 
 def _counted(path: Path, progress: Progress, live: Live) -> dict[str, object]:
-    """:return: what the trace has, in the words of docs/stalls.md; exactly it is what `analyze` says."""
+    """Return what was counted while the trace ran, under the names of docs/stalls.md; `analyze` is exact."""
     import time
 
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -211,9 +211,10 @@ def _counted(path: Path, progress: Progress, live: Live) -> dict[str, object]:
 
 
 def _refuse_metrics(file: Path, *, force: bool) -> None:
-    """Makes sure that counters can be kept in a file.
+    """Make sure that counters can be kept in a file.
 
-    :raises UserError: if node_exporter would not read it, something else is there, or an extra is missing.
+    :raises UserError: if node_exporter would not read the file, it holds something else, or an extra is
+        missing.
     """
     from toolkit.errors import UserError
     from toolkit.extras import need
@@ -250,7 +251,7 @@ def _show(live: Live, metrics: Path | None, progress: Progress, *, quiet: bool) 
     import time
 
     if metrics:
-        # A file that grows old tells that it cannot be written; the trace goes on.
+        # Go on with the trace: the age of the file tells that it is not written any more.
         with suppress(OSError):
             _write(progress, live, metrics)
     if quiet or not sys.stderr.isatty():

@@ -55,7 +55,7 @@ def watch(
 
 
 def _watch(options: Options) -> None:
-    """Traces in a thread of its own, while the screen shows it."""
+    """Trace in a thread of its own, while the screen shows the trace."""
     from toolkit.capture import session, start
     from toolkit.live.queues import Live
     from toolkit.live.recent import Recent

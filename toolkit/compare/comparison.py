@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two sets of runs of one driver, compared: did a patch cure the stall, by how much, how sure?"""
+"""Compare two sets of runs of one driver: did a patch cure the stall, by how much, how sure?"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ LONGER = 1.1
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sets of runs come to.
+    """The result of comparing two sets of runs.
 
     Attributes: `driver`, `kernel`, `scenario` of all runs; `base`, `candidate`; `verdict` and `sentence`;
-    `metrics`, by name (statistics.measure); `runs`, all of both sets as runs.read_runs has them, with `set`,
-    "base" or "candidate", and `set_aside`, why a run was not compared; `caveats`, sentences on what differs
-    between the runs besides the build; `remarks`, other sentences.
+    `metrics`, by name (statistics.measure); `runs`, those of both sets (runs.read_runs), with the columns
+    `set`, "base" or "candidate", and `set_aside`, why a run was not compared; `caveats`, sentences on
+    differences between the runs other than the build; `remarks`, other sentences.
     """
 
     driver: str
@@ -45,12 +45,12 @@ class Comparison:
 
 
 def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
-    """Compares two sets of runs.
+    """Compare two sets of runs.
 
     :param base: runs of the driver as it was (runs.read_runs).
-    :param candidate: runs of the patched one.
-    :raises UserError: if the sets cannot be compared: of several drivers, kernels or scenarios; if one of
-        them mixes builds; if a run is in both.
+    :param candidate: runs of the patched driver.
+    :raises UserError: if the sets cannot be compared: of several drivers, kernels or scenarios; if a set
+        mixes builds; if a run is in both.
     """
     runs = pd.concat([base.assign(set="base"), candidate.assign(set="candidate")], ignore_index=True)
     _refuse(runs, base, candidate)
@@ -81,13 +81,13 @@ def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
 
 
 def set_aside(runs: pd.DataFrame) -> pd.Series:
-    """Says which runs no verdict may rest on.
+    """Say on which runs no verdict may rest.
 
     :param runs: runs.read_runs.
-    :return: why, for each run; NA for one that can be compared.
+    :return: for each run the reason; NA for a run that can be compared.
     """
     silent = (runs["packets"] == 0) & (runs["refills"] == 0) & (runs["stalls"] == 0)
-    # The first that holds is said.
+    # The first reason that holds is given.
     reasons = {
         "the trace is not whole": runs["damage"].notna(),
         "events were dropped": runs["dropped"] > 0,
@@ -102,7 +102,7 @@ def set_aside(runs: pd.DataFrame) -> pd.Series:
 
 
 def summary(found: Comparison) -> dict[str, Any]:
-    """:return: the JSON object of comparison.json (docs/comparison.md)."""
+    """Return the JSON object of comparison.json (docs/comparison.md)."""
     aside = found.runs[found.runs["set_aside"].notna()]
     return {
         "format": 1,
@@ -123,7 +123,10 @@ def summary(found: Comparison) -> dict[str, Any]:
 
 
 def _refuse(runs: pd.DataFrame, base: pd.DataFrame, candidate: pd.DataFrame) -> None:
-    """:raises UserError: if the sets cannot be compared."""
+    """Refuse sets that cannot be compared.
+
+    :raises UserError: if the sets cannot be compared.
+    """
     if base.empty or candidate.empty:
         raise UserError("there must be at least one run in each of the two sets.")
     places = [{Path(each).resolve() for each in frame["trace"]} for frame in (base, candidate)]
@@ -147,12 +150,12 @@ def _distinct(values: pd.Series) -> list[str]:
 
 
 def _only(values: pd.Series) -> str | None:
-    """:return: the value that all rows have."""
+    """Return the value that all rows have."""
     return None if values.empty or pd.isna(values.iloc[0]) else str(values.iloc[0])
 
 
 def _names(base: pd.DataFrame, candidate: pd.DataFrame) -> tuple[str, str]:
-    """:return: the variants; where these do not tell the sets apart, the names of their paths."""
+    """Return names for the sets: the variants, or names of the paths if both sets have the same variant."""
     sets = (base, candidate)
     paths = [Path(frame.attrs.get("path", "")).resolve() for frame in sets]
     variants, stems, folders = (
@@ -180,7 +183,7 @@ def _side(runs: pd.DataFrame, name: str, path: str | None) -> Side:
 
 
 def _caveats(kept: pd.DataFrame, sides: Sequence[Side]) -> list[str]:
-    """Say in what the runs differ besides the build: in their load, or in the scenario's parameters."""
+    """Say in what the runs differ other than the build: in their load, or in the scenario's parameters."""
     caveats = []
     for what, each in (("load", _load), ("scenario's parameters", _parameters(kept))):
         words = kept.apply(each, axis="columns") if len(kept) else pd.Series(dtype="str")
@@ -199,7 +202,7 @@ def _caveats(kept: pd.DataFrame, sides: Sequence[Side]) -> list[str]:
 
 
 def _load(run: pd.Series) -> str:
-    """Return what was offered to the device, in words."""
+    """Return the load of a run, in words."""
     if pd.isna(run["rate"]):
         return "not known"
     size = "" if pd.isna(run["size"]) else f" of {run['size']:,.0f} bytes"
@@ -207,7 +210,7 @@ def _load(run: pd.Series) -> str:
 
 
 def _parameters(kept: pd.DataFrame) -> Callable[[pd.Series], str]:
-    """Return what says, of a run, those parameters in which any two runs differ."""
+    """Return a function that names, for a run, the parameters in which any two runs differ."""
     known = [json.loads(each) for each in kept["parameters"].dropna()]
     names = sorted({name for each in known for name in each})
     differ = [name for name in names if len({json.dumps(each.get(name)) for each in known}) > 1]
@@ -222,7 +225,7 @@ def _parameters(kept: pd.DataFrame) -> Callable[[pd.Series], str]:
 
 
 def _remarks(kept: pd.DataFrame, sides: Sequence[Side], known: Sequence[Metric]) -> list[str]:
-    """:return: what a reader should know besides."""
+    """Return remarks on the comparison: sentences that are neither the verdict nor a caveat."""
     unknown = [each.title for each in known if kept[each.name].isna().any()]
     remarks = []
     if unknown:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What runs are compared by; of each metric, less is better."""
+"""The metrics by which runs are compared; less is better for each."""
 
 from typing import Literal, NamedTuple
 
@@ -9,9 +9,9 @@ from toolkit import drivers
 class Metric(NamedTuple):
     """A number that each run has.
 
-    Attributes: `name`, its column in a frame of runs; `title`, in words; `unit`, "ns", "share" (0 to 1)
-    or what is counted; `role`: a verdict rests on those that decide, one that guards may only spoil it,
-    the others inform.
+    Attributes: `name`, its column in a frame of runs; `title`, in words; `unit`, "ns", "share" (0 to 1) or
+    the thing that is counted; `role`: a metric that "decides" can make a verdict, one that "guards" can only
+    spoil it, one that "informs" is shown.
     """
 
     name: str
@@ -36,18 +36,18 @@ METRICS = (
 
 
 def of_driver(driver: str) -> tuple[Metric, ...]:
-    """:return: METRICS in a driver's words; in the usual ones, if it is not known."""
+    """Return METRICS in the words of a driver; in the usual words if the driver is not known."""
     word = drivers.word("refused", [driver])
     return tuple(each._replace(title=word) if each.name == "refused" else each for each in METRICS)
 
 
 def heading(title: str, unit: str) -> str:
-    """:return: a metric's title over numbers of :func:`number`, with their unit."""
+    """Return a heading for numbers of :func:`number`: the metric's title and its unit."""
     return title + {"ns": " [s]", "share": " [%]"}.get(unit, "")
 
 
 def number(value: float, unit: str) -> str:
-    """:return: a value without its unit: in s for ns, in % for a share."""
+    """Return a value without its unit: in s for ns, in % for a share."""
     if unit == "ns":
         # To the microsecond below a millisecond, else to the millisecond.
         return f"{value / 1e9:.6f}" if 0 < abs(value) < 1_000_000 else f"{value / 1e9:.3f}"
@@ -55,11 +55,11 @@ def number(value: float, unit: str) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """:return: a value with its unit."""
+    """Return a value with its unit."""
     return number(value, unit) + {"ns": " s", "share": " %"}.get(unit, "")
 
 
 def change(value: float, unit: str) -> str:
-    """:return: a difference with its sign and unit."""
+    """Return a difference with its sign and its unit."""
     sign = "+" if value > 0 else ""
     return sign + number(value, unit) + {"ns": " s", "share": " percentage points"}.get(unit, "")

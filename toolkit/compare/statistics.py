@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two sets of runs, metric by metric: how different, how sure."""
+"""Compare two sets of runs metric by metric: how different they are, and how sure that is."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ ALPHA = 0.05
 """The chance, at most, that a difference is found between two sets of runs of the same driver."""
 
 SEED = 0
-"""Of the resampling: the same traces give the same numbers."""
+"""Seed of the resampling: the same traces give the same numbers."""
 
 RESAMPLES = 9999
-"""Of the bootstrap, and of permutations where there are more than so many: up to 7 and 7 runs are exact."""
+"""Resamples of the bootstrap; permutations are exact up to this many (7 and 7 runs), else random."""
 
 _BATCH = 1000
 
@@ -39,17 +39,17 @@ def measure(
     *,
     intervals: bool = True,
 ) -> pd.DataFrame:
-    """Compares what every run of both sets knows.
+    """Compare the metrics that are known of every run of both sets.
 
     :param base: runs (runs.read_runs).
     :param candidate: other runs.
-    :param metrics: by which they are compared.
-    :param intervals: whether to work out those too, which takes most of the time.
-    :return: by the name of the metric: title, unit, role; base_median, candidate_median, base_mean,
-        candidate_mean in the unit; difference and ratio of the medians (candidate to base; no ratio to a
-        median of 0), each with _low and _high, between which it is with 95 % confidence; varies, whether
-        any two runs differ; p, p_adjusted; direction of the ranks, "lower", "higher" or "same";
-        significant. What is not defined is NaN.
+    :param metrics: the metrics to compare.
+    :param intervals: whether to compute the intervals, too, which takes most of the time.
+    :return: one row for each metric, by its name, with these columns. title, unit, role; base_median,
+        candidate_median, base_mean, candidate_mean, in the unit; difference and ratio of the medians
+        (candidate to base; no ratio to a median of 0), each with the ends _low and _high of its 95 %
+        interval; varies: whether any two runs differ; p, p_adjusted; direction of the candidate's ranks:
+        "lower", "higher" or "same"; significant. A number that is not defined is NaN.
     """
     known = [
         each for each in metrics if not (base[each.name].isna().any() | candidate[each.name].isna().any())
@@ -74,12 +74,12 @@ def measure(
 
 
 def enough(base: int, candidate: int, metrics: pd.DataFrame) -> bool:
-    """Whether so many runs could show anything.
+    """Tell whether this many runs can reach significance.
 
-    :param base: runs of the base.
-    :param candidate: runs of the candidate.
+    :param base: number of runs of the base.
+    :param candidate: number of runs of the candidate.
     :param metrics: as of `measure`.
-    :return: whether a single metric that separates the two sets entirely, where no other tells them apart,
+    :return: whether one metric that separates the two sets entirely, while no other metric tells them apart,
         would be significant after correction.
     """
     tested = int(((metrics["role"] != "informs") & (metrics.index != _ENDS)).sum())
@@ -87,15 +87,15 @@ def enough(base: int, candidate: int, metrics: pd.DataFrame) -> bool:
 
 
 def needed(metrics: pd.DataFrame) -> int:
-    """:return: of how many runs each that is true."""
+    """Return the smallest equal size of both sets for which `enough` holds."""
     return next(runs for runs in range(2, 100) if enough(runs, runs, metrics))
 
 
 def _middles(known: list[Metric], before: _Values, after: _Values) -> pd.DataFrame:
-    """:return: the columns from title to ratio, by metric."""
+    """Return the columns from title to ratio, by metric."""
     table = pd.DataFrame(known, columns=list(Metric._fields)).set_index("name")
     for name, values in (("base", before), ("candidate", after)):
-        # Of no run there is neither.
+        # Without runs there is neither median nor mean.
         some = values.shape[1] > 0
         table[f"{name}_median"] = np.median(values, axis=1) if some else np.nan
         table[f"{name}_mean"] = values.mean(axis=1) if some else np.nan
@@ -105,12 +105,12 @@ def _middles(known: list[Metric], before: _Values, after: _Values) -> pd.DataFra
 
 
 def _vary(values: _Values) -> NDArray[np.bool_]:
-    """:return: by metric, whether any two values differ."""
+    """Tell for each metric whether any two values differ."""
     return np.asarray(values.max(axis=1, initial=-np.inf) > values.min(axis=1, initial=np.inf))
 
 
 def _direction(before: _Values, after: _Values) -> NDArray[np.str_]:
-    """:return: by metric, where the candidate's ranks lie."""
+    """Return for each metric where the candidate's ranks lie."""
     if not before.shape[1] or not after.shape[1]:
         return np.full(len(before), "same")
     change = after.mean(axis=1) - before.mean(axis=1)
@@ -118,12 +118,12 @@ def _direction(before: _Values, after: _Values) -> NDArray[np.str_]:
 
 
 def _p(before: _Values, after: _Values, varies: NDArray[np.bool_]) -> _Values:
-    """Permutation test, two-sided, of the sum of ranks.
+    """Return p of a two-sided permutation test of the sum of ranks.
 
-    Of ranks, since the length of a stall has a heavy tail: one extreme run would rule a test of means,
-    and with 5 runs there are too few medians to tell apart. Ties are no matter to a permutation test.
+    Of ranks, since the length of a stall has a heavy tail: one extreme run would rule a test of means, and
+    with 5 runs there are too few medians to tell apart. Ties do not disturb a permutation test.
 
-    :return: by metric; NaN for one that does not vary, and where a set has fewer than two runs.
+    :return: by metric; NaN for a metric that does not vary, and where a set has fewer than two runs.
     """
     p = np.full(len(before), np.nan)
     if varies.any() and min(before.shape[1], after.shape[1]) > 1:
@@ -140,17 +140,17 @@ def _p(before: _Values, after: _Values, varies: NDArray[np.bool_]) -> _Values:
 
 
 def _p_of_ends(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
-    """Barnard's exact test, two-sided, of how many runs end in an open stall.
+    """Return p of Barnard's exact test, two-sided, of how many runs end in an open stall.
 
-    Whether a driver comes back at all is a question of yes or no, and the first one. Where it is asked as
-    such three runs of each can answer it (p = 0.031); in ranks that are nearly all tied they cannot.
+    Whether a driver comes back at all is a question of yes or no, and the first question. Tested as such,
+    three runs of each set can answer it (p = 0.031); in ranks that are nearly all tied they cannot.
     """
     table = [[each.sum() for each in (before, after)], [(~each).sum() for each in (before, after)]]
     return float(stats.barnard_exact(table).pvalue)
 
 
 def _adjusted(table: pd.DataFrame) -> pd.Series:
-    """:return: p after Benjamini and Hochberg, among the metrics that may rule a verdict; the rest apart.
+    """Return p after Benjamini and Hochberg: metrics that may rule a verdict together, the others apart.
 
     Open stalls are tested alone, before all else.
     """
@@ -162,13 +162,13 @@ def _adjusted(table: pd.DataFrame) -> pd.Series:
 
 
 def _intervals(before: _Values, after: _Values) -> pd.DataFrame:
-    """Bootstrap of the medians' difference and ratio, by percentiles.
+    """Return bootstrap intervals of the medians' difference and ratio, by percentiles.
 
-    By percentiles and not BCa, whose acceleration comes from the jackknife: that is not consistent for a
+    By percentiles and not BCa: its acceleration comes from the jackknife, which is not consistent for a
     median. Where the runs of neither set vary there is nothing to resample, hence no interval.
 
-    :return: difference_low, difference_high, ratio_low, ratio_high by metric; NaN where not defined: where
-        a median of resampled base runs is 0, the ratio has no bound.
+    :return: difference_low, difference_high, ratio_low, ratio_high by metric; NaN where not defined: if a
+        median of resampled base runs is 0, the ratio has no upper bound.
     """
     bounds = pd.DataFrame(
         np.nan,

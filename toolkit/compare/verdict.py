@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a comparison of two sets of runs comes to: a verdict, and a sentence that says how sure it is."""
+"""The verdict on two sets of runs, and a sentence that says how sure it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +28,12 @@ MUCH = 2
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two sets of a comparison: its `name`; the `path` it was read from; `variant` and
-    `srcversion` of the driver; `runs` that were compared, `set_aside` that were not; `stalled`, of those
-    compared, the runs with a stall."""
+    """One of the two sets of a comparison.
+
+    Attributes: its `name`; the `path` that it was read from; `variant` and `srcversion` of the driver;
+    `runs`, how many were compared; `set_aside`, how many were not; `stalled`, how many of the compared runs
+    had a stall.
+    """
 
     name: str
     path: str | None
@@ -42,11 +45,11 @@ class Side:
 
 
 def decide(metrics: pd.DataFrame, base: int, candidate: int) -> str:
-    """The verdict on runs that can all be trusted.
+    """Return the verdict on runs that can all be trusted.
 
     :param metrics: statistics.measure.
-    :param base: runs of the base.
-    :param candidate: runs of the candidate.
+    :param base: number of runs of the base.
+    :param candidate: number of runs of the candidate.
     :return: IMPROVED, WORSE, NO_DIFFERENCE or CANNOT_SAY.
     """
     gains, harms = _gains(metrics), _harms(metrics)
@@ -58,14 +61,14 @@ def decide(metrics: pd.DataFrame, base: int, candidate: int) -> str:
 
 
 def finding(metric: Mapping[Any, Any] | pd.Series, base: int, candidate: int, metrics: pd.DataFrame) -> str:
-    """:return: what the test of one of the metrics says of so many runs."""
+    """Return in a few words what the test of a metric says for these numbers of runs."""
     if metric["significant"]:
         return str(metric["direction"])
     return NO_DIFFERENCE if enough(base, candidate, metrics) else "too few runs to say"
 
 
 def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]:
-    """:return: the verdict, and a sentence or more that says by how much, how sure, or why not."""
+    """Return the verdict, and sentences that say by how much, how sure, or why not."""
     if selected := [side for side in (base, candidate) if _lost(side) > LOST]:
         return CANNOT_SAY, _selected(selected)
     verdict = decide(metrics, base.runs, candidate.runs)
@@ -79,10 +82,10 @@ def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]
 
 
 def _too_few_to_tell(metrics: pd.DataFrame, base: int, candidate: int) -> bool:
-    """Whether more runs could change the verdict.
+    """Tell whether the runs are too few, so that more runs could change the verdict.
 
-    :return: false for few runs, too, that differ in whether they end deaf, if in nothing else that decides or
-        guards there is a sign of the contrary.
+    :return: false also for few runs, if they differ in whether they end deaf and no other metric that decides
+        or guards points the other way.
     """
     if enough(base, candidate, metrics):
         return False
@@ -96,21 +99,21 @@ def _too_few_to_tell(metrics: pd.DataFrame, base: int, candidate: int) -> bool:
 
 
 def _gains(metrics: pd.DataFrame) -> pd.DataFrame:
-    """:return: the metrics that are better in the candidate."""
+    """Return the metrics that are better in the candidate."""
     return metrics[
         metrics["significant"] & (metrics["role"] == "decides") & (metrics["direction"] == "lower")
     ]
 
 
 def _harms(metrics: pd.DataFrame) -> pd.DataFrame:
-    """:return: the metrics that are worse in the candidate."""
+    """Return the metrics that are worse in the candidate."""
     return metrics[
         metrics["significant"] & (metrics["role"] != "informs") & (metrics["direction"] == "higher")
     ]
 
 
 def _lost(side: Side) -> float:
-    """:return: the share of the runs that was set aside."""
+    """Return the share of the runs that was set aside."""
     return side.set_aside / max(side.runs + side.set_aside, 1)
 
 
@@ -145,14 +148,14 @@ def _traded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
 
 
 def _changed(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
-    """:return: for a verdict either way, the changes that it rests on."""
+    """Say on which changes a verdict of better or worse rests."""
     gains, harms = _gains(metrics), _harms(metrics)
     runs = f"{base.runs} and {candidate.runs} runs"
     return f"From {base.name} to {candidate.name} ({runs}) {_changes(gains if len(gains) else harms)}."
 
 
 def _changes(found: pd.DataFrame) -> str:
-    """:return: how the first of some metrics changed, by how much, how sure; and which did likewise."""
+    """Say how the first of some metrics changed, by how much, how sure; and which others did likewise."""
     first, *others = found.to_dict("records")
     word = {"lower": "fell", "higher": "rose"}[first["direction"]]
     sure = [f"95 %: {interval(first)}"] if interval(first) else []
@@ -162,7 +165,7 @@ def _changes(found: pd.DataFrame) -> str:
 
 
 def _much_worse(metrics: pd.DataFrame) -> str:
-    """:return: which metrics that do not rule the verdict rose by much."""
+    """Say which metrics that do not rule the verdict rose by much."""
     rose = metrics["significant"] & (metrics["role"] == "informs") & (metrics["direction"] == "higher")
     found = metrics[rose & (metrics["candidate_median"] >= MUCH * metrics["base_median"])]
     if found.empty:
@@ -172,7 +175,7 @@ def _much_worse(metrics: pd.DataFrame) -> str:
 
 
 def _not_excluded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
-    """:return: what could not be excluded, where no difference was seen."""
+    """Say which changes are not excluded, where no difference was seen."""
     deciding = metrics[(metrics["role"] == "decides") & metrics["difference_low"].notna()]
     left = "; ".join(f"{row['title']} {interval(row)}" for row in deciding.to_dict("records"))
     said = (
@@ -185,7 +188,7 @@ def _not_excluded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
 
 
 def _stalled(base: Side, candidate: Side) -> str:
-    """:return: in how many runs there was a stall, and how often there may be one where none was seen."""
+    """Say how many runs stalled; if none did, how many may stall nevertheless."""
     if not base.stalled and not candidate.stalled:
         few = min(base, candidate, key=lambda side: side.runs)
         return (
@@ -202,12 +205,12 @@ def _stalled(base: Side, candidate: Side) -> str:
 
 
 def _at_most(side: Side) -> str:
-    """:return: the highest share of runs with a stall that agrees with having seen so many."""
+    """Return the highest share of stalling runs that is consistent with the number of runs that stalled."""
     return f"{stats.binomtest(side.stalled, side.runs).proportion_ci(0.95).high:.0%}"
 
 
 def _middles(row: Mapping[Any, Any]) -> str:
-    """:return: from what to what: medians, unless they do not show what the ranks do."""
+    """Say from which median to which median a metric went; means, if the medians contradict the ranks."""
     sign = {"lower": -1, "higher": 1, "same": 0}[row["direction"]]
     of = "median" if not sign or sign * row["difference"] > 0 else "mean"
     before, after = (amount(row[f"{each}_{of}"], row["unit"]) for each in ("base", "candidate"))
@@ -215,7 +218,7 @@ def _middles(row: Mapping[Any, Any]) -> str:
 
 
 def interval(row: Mapping[Any, Any]) -> str:
-    """:return: between what the medians' difference and ratio are with 95 % confidence, if that is known."""
+    """Return the 95 % intervals of the medians' difference and ratio, in words; empty if not known."""
     if pd.isna(row["difference_low"]):
         return ""
     low, high = (change(row[f"difference_{end}"], row["unit"]) for end in ("low", "high"))

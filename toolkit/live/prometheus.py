@@ -20,7 +20,7 @@ _LABELS = ("device", "queue", "driver")
 
 
 class _Queues(Collector):
-    """What is written: counters since the trace began, for each queue."""
+    """The counters that are written: one set for each queue, since the trace began."""
 
     def __init__(self, progress: Progress, live: Live) -> None:
         self._progress, self._live = progress, live
@@ -47,9 +47,9 @@ class _Queues(Collector):
 
 
 def write(progress: Progress, live: Live, file: Path) -> None:
-    """Puts the counters in the place of a file, at once and whole.
+    """Replace a file by the counters, in one step.
 
-    :raises OSError: if it cannot be written.
+    :raises OSError: if the file cannot be written.
     """
     registry = CollectorRegistry()
     registry.register(_Queues(progress, live))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The last minute of a trace, in memory, which may become a file."""
+"""The last minute of a trace, kept in memory, which may become a file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from toolkit.trace.writer import TraceWriter
 
 SECONDS = 60
 MOST_EVENTS = 1 << 20
-"""64 MiB: at most so many are kept, also of a shorter time."""
+"""The most events that are kept (64 MiB), even if they are of less than a minute."""
 
 
 class Recent:
-    """Takes batches as TraceWriter does, and forgets the oldest.
+    """A sink of batches, as TraceWriter is, that keeps the last minute and forgets what is older.
 
     :param meta: the JSON object of the whole trace.
-    :param heard: is given the events of each batch.
+    :param heard: is called with the events of each batch.
     """
 
     def __init__(self, meta: dict[str, Any], heard: Callable[[Events], None]) -> None:
@@ -33,7 +33,7 @@ class Recent:
         self._before: Mapping[str, Any] = {"now_ns": meta["clock"]["monotonic_ns"], "ledger": {}}
 
     def write(self, events: Events, note: Mapping[str, Any]) -> None:
-        """Keeps one batch."""
+        """Keep one batch."""
         self._heard(events)
         with self._lock:
             self._batches.append((events.copy(), note))
@@ -44,10 +44,10 @@ class Recent:
                 count -= len(gone)
 
     def close(self, note: Mapping[str, Any]) -> None:
-        """Nothing is to be ended."""
+        """Do nothing: no file is open."""
 
     def save(self, path: Path) -> None:
-        """Writes what is kept as a trace, which begins where the first batch that is kept does.
+        """Write the batches that are kept as a trace, which begins with the first of them.
 
         :raises UserError: if the file exists or cannot be written.
         """
@@ -72,7 +72,7 @@ class Recent:
 
 
 def _since(ledger: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
-    """:return: what was counted after another ledger."""
+    """Return the counts of a ledger minus those of an earlier one."""
     return {
         kind: {
             count: [

@@ -23,10 +23,10 @@ from toolkit.trace import gfp
 from toolkit.trace.schema import Events
 
 REFRESH = 0.5
-"""Seconds between two looks; events come in batches as often."""
+"""Seconds between two refreshes; a batch of events arrives as often."""
 
 _OVER = 4
-"""Rates are over as many looks."""
+"""Rates are averaged over this many refreshes."""
 
 _BAR = 20
 _WITHOUT_BAR = 80
@@ -40,15 +40,15 @@ _COLUMNS = (
     "stalled\n[s]",
     "now",
 )
-"""What varies in width is the last, which a narrow terminal cuts off."""
+"""The column of varying width comes last, so a narrow terminal truncates only that one."""
 
 
-#: So many lines wait to be shown; what came before them would scroll by unread.
+#: The most lines that wait to be shown; older ones would scroll by unread.
 LINES = 1000
 
 
 class Line(NamedTuple):
-    """Something that happened to a queue: when [ns], on which interface and queue, and what."""
+    """Something that happened to a queue: the time [ns], the interface, the queue, and a sentence."""
 
     at: int
     ifindex: int
@@ -57,7 +57,7 @@ class Line(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What was seen at a moment [s]."""
+    """What the screen saw at a moment [s]."""
 
     at: float
     events: int
@@ -67,12 +67,12 @@ class _Look(NamedTuple):
 class Screen(App[None]):
     """The queues as a table, and below what happens to them.
 
-    :param drivers: those that are traced.
-    :param progress: the trace that runs.
+    :param drivers: the traced drivers.
+    :param progress: the running trace.
     :param live: its queues.
-    :param lines: gives what failed since it was last asked.
-    :param save: makes a trace of the last minute and gives its name.
-    :param runs: whether the trace still runs; the screen ends with it.
+    :param lines: returns the failures since its last call.
+    :param save: saves the last minute as a trace and returns the trace's name.
+    :param runs: tells whether the trace still runs; the screen ends with it.
     """
 
     TITLE = "toolkit watch"
@@ -119,7 +119,7 @@ class Screen(App[None]):
         self.set_interval(REFRESH, self.look)
 
     def look(self) -> None:
-        """Shows how things stand."""
+        """Show the queues as they are now."""
         if not self._lives():
             self.exit()
         # A timer may run once more while the screen is taken down.
@@ -172,7 +172,7 @@ class Screen(App[None]):
             )
 
     def _show_lines(self, names: dict[tuple[int, int], str]) -> None:
-        """Writes down what failed, which queues are stalled now, and which go on."""
+        """List the failures, the queues that went deaf, and the queues that receive again."""
         happened = [(line.at, (line.ifindex, line.queue), line.what, "yellow") for line in self._told()]
         changes = self._live.changes
         for at, ifindex, number, state, lasted in [changes.popleft() for _ in range(len(changes))]:
@@ -181,11 +181,11 @@ class Screen(App[None]):
             if lasted is not None:
                 what, style = f"{driver.does} again after {lasted / 1e9:.3f} s", "bold green"
             happened.append((at, (ifindex, number), what, style))
-        # What failed comes before the stall that it began at the same time.
+        # A failure comes before the stall that it began at the same time.
         happened.sort(key=itemgetter(0))
         lines = [(at, names.get(key, f"if{key[0]}"), what, style) for at, key, what, style in happened]
         shown = [line for line in lines if self._only in f"{line[1]} {line[2]}"]
-        # Of a flood the first failures are left out, and never what became of a queue.
+        # Of many lines, the oldest failures are left out, but never a change of a queue.
         failed = [row for row, line in enumerate(shown) if line[-1] == "yellow"]
         left_out = set(failed[: max(len(shown) - _LINES, 0)])
         log = self.query_one(RichLog)
@@ -194,7 +194,7 @@ class Screen(App[None]):
                 log.write(Text(f"{at / 1e9 - self._progress.started:10.3f} s  {name}  ").append(what, style))
         if left_out:
             log.write(Text(f"{'':14}({len(left_out)} lines before these are left out)", "dim"))
-        # The window may have become smaller.
+        # The terminal may have become smaller.
         log.scroll_end(animate=False)
 
     def _label(self, key: tuple[int, int], queue: Queue) -> str:
@@ -226,7 +226,7 @@ class Screen(App[None]):
 
 
 def failures(events: Events, flags: Mapping[str, int]) -> list[Line]:
-    """:return: the last LINES refills and allocations that failed, as far as they were sent one by one.
+    """Return the last LINES failed refills and allocation failures that were sent one by one.
 
     :param flags: name -> bits of each gfp flag.
     """
@@ -244,7 +244,9 @@ def failures(events: Events, flags: Mapping[str, int]) -> list[Line]:
 
 
 def bar(queue: Queue, size: int | None, width: int) -> Text:
-    """:return: posted buffers as a bar and a number; of a ring whose size is not known, the most were all."""
+    """Return the posted buffers as a bar and a number. If the size of the ring is not known, the highest
+    number so far stands for it.
+    """
     if queue.posted is None:
         return Text("not seen yet", "dim")
     share = min(queue.posted / (size or queue.most or 1), 1)
@@ -255,7 +257,7 @@ def bar(queue: Queue, size: int | None, width: int) -> Text:
 
 
 def state(queue: Queue, now: int, otherwise: str) -> Text:
-    """:return: for how long a queue has been deaf, and in what states; or what it does otherwise."""
+    """Return for how long a queue has been deaf and its states; or what the queue does if it is not."""
     states = dict(queue.states)
     if not states:
         return Text(otherwise, "dim")

@@ -17,11 +17,11 @@ from toolkit.report import distributions, page
 from toolkit.report.text import say, show
 
 NAMES = ("comparison.json", "runs.csv", "report.html", "distributions.png", "distributions.svg")
-"""What `compare -o` writes."""
+"""The files that `compare -o` writes."""
 
 
 def save(found: Comparison, folder: Path) -> None:
-    """Writes NAMES.
+    """Write the files NAMES.
 
     :param folder: an existing directory.
     """
@@ -33,9 +33,9 @@ def save(found: Comparison, folder: Path) -> None:
 
 
 def render(found: Comparison, *, terminal: bool) -> None:
-    """Prints the verdict, the metrics, the runs set aside, and remarks.
+    """Print the verdict, the metrics, the runs set aside, and remarks.
 
-    :param terminal: whether stdout is one: the table is drawn, else plain.
+    :param terminal: whether stdout is a terminal: then the table is drawn, else it is plain.
     """
     for line in [f"{found.verdict}: {found.sentence}", *found.caveats]:
         say(printable(line), terminal=terminal)
@@ -48,7 +48,7 @@ def render(found: Comparison, *, terminal: bool) -> None:
 
 
 def about(found: Comparison) -> str:
-    """:return: a sentence that says what was compared."""
+    """Return a sentence that says what was compared."""
     sets = " with ".join(
         f"{count(side.runs, 'run')} of {side.name}" for side in (found.base, found.candidate)
     )
@@ -57,7 +57,7 @@ def about(found: Comparison) -> str:
 
 
 def metric_table(found: Comparison) -> pd.DataFrame:
-    """:return: the metrics, as strings under headings with units; "-" where there is no number."""
+    """Return the metrics as strings under headings with units; "-" where there is no number."""
     return pd.DataFrame(
         [
             {
@@ -80,7 +80,7 @@ def _number(value: float, unit: str = "") -> str:
 
 
 def _interval(row: Mapping[Any, Any], of: str, unit: str = "") -> str:
-    """:return: both ends of an interval in brackets, as far as they are known."""
+    """Return both ends of an interval in brackets; an end that is not known is left out."""
     low, high = row[f"{of}_low"], row[f"{of}_high"]
     if pd.isna(low):
         return ""
@@ -88,7 +88,7 @@ def _interval(row: Mapping[Any, Any], of: str, unit: str = "") -> str:
 
 
 def _finding(found: Comparison, row: Mapping[Any, Any]) -> str:
-    """:return: what the test says of one metric."""
+    """Return in a few words what the test says of one metric."""
     runs = found.base.runs, found.candidate.runs
     if not row["varies"] and all(runs):
         return "the same in all runs"

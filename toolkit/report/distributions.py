@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The metrics of two sets of runs, as a picture: every run is a mark."""
+"""Draw the metrics of two sets of runs: every run is a mark."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from toolkit.compare.verdict import finding
 from toolkit.english import count
 from toolkit.report.plots import STYLE, write
 
-# Told apart by colour, line and mark; where they coincide, the candidate lies in the base.
+# Colour, line and mark tell the sets apart; where marks coincide, the candidate's lies inside the base's.
 _SETS: dict[str, dict[str, Any]] = {
     "base": {
         "color": "#0072b2",
@@ -33,7 +33,7 @@ _LABELS = {"ns": "{} of a run [s]", "share": "{} of a run [%]"}
 
 
 def save(found: Comparison, folder: Path) -> None:
-    """Draws distributions.png and distributions.svg.
+    """Draw distributions.png and distributions.svg.
 
     :param folder: an existing directory.
     """
@@ -42,7 +42,7 @@ def save(found: Comparison, folder: Path) -> None:
 
 
 def distributions(found: Comparison) -> Figure:
-    """:return: for each metric that varies, the share of the runs of each set up to a value."""
+    """Return a drawing of each metric that varies: the share of each set's runs up to a value."""
     metrics = found.metrics[found.metrics["varies"]]
     rows = max(-(-len(metrics) // _COLUMNS), 1)
     figure = Figure(figsize=(11, 1.6 + 2.4 * rows))
@@ -74,7 +74,7 @@ def distributions(found: Comparison) -> Figure:
 
 
 def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series, said: str) -> None:
-    """Draws one metric: a step and a mark at each run."""
+    """Draw one metric: a step and a mark at each run."""
     name, unit = str(metric.name), str(metric["unit"])
     values = runs[name].to_numpy(np.float64) * _SCALES.get(unit, 1.0)
     left, right = 0.0, 1.05 * values.max()
@@ -106,7 +106,7 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series, said: str) -> None:
 
 
 def _finding(found: Comparison, metric: pd.Series) -> str:
-    """:return: what the test says."""
+    """Return in a few words what the test says of a metric."""
     if pd.isna(metric["p_adjusted"]):
         return "not tested"
     word = finding(metric, found.base.runs, found.candidate.runs, found.metrics)

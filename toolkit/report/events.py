@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Events with names in the place of numbers, written batch by batch."""
+"""Write events with names instead of numbers, batch by batch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _NULL = {
     "posted_after": ("RXT_NOT_KNOWN", NOT_KNOWN),
     "order": ("RXT_NO_ORDER", NO_ORDER),
 }
-"""What a number of the file is called and is that is null in an export, by column."""
+"""By column: the number in the file that is null in an export, and its name."""
 
 _SIGNED = {pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int64()}
 _WORDS = ("device", "kind", "driver", "gfp_names")
@@ -58,10 +58,9 @@ def export(reader: TraceReader, kind: str, file: BinaryIO) -> None:
 def exported(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return events for other tools (docs/trace-file.md).
 
-    :return: the columns of EVENT, with `unit` and `doc` in their metadata; with words for kind and driver,
-        a column of booleans for each flag of the drivers in the place of flags, null where the event is of
-        a driver without it; and device and gfp_names. A number that is not known is null; what is counted or
-        measured is signed.
+    :return: the columns of EVENT, with `unit` and `doc` in their metadata; kind and driver are words; each
+        flag of the drivers is a column of booleans, null where the event's driver lacks the flag; device and
+        gfp_names are added. A number that is not known is null; counts and measures are signed.
     """
     words = named(columns, meta, devices)
     fields: list[pa.Field] = []
@@ -93,7 +92,7 @@ def exported(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mappin
 
 
 def everything(reader: TraceReader) -> pd.DataFrame:
-    """:return: all events of a trace, sorted by ts; columns as `named` gives them."""
+    """Return all events of a trace, sorted by ts; columns as `named` gives them."""
     devices: dict[int, Mapping[str, Any]] = {}
     parts = [_no_events()]
     for columns, note in reader:
@@ -109,7 +108,7 @@ def everything(reader: TraceReader) -> pd.DataFrame:
 
 
 def named(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """:return: the columns of EVENT, with words for kind, flags, driver; and device and gfp_names."""
+    """Return the columns of EVENT, with words for kind, flags and driver; and device and gfp_names."""
     frame = pd.DataFrame(columns)
     traced = [known(each["name"]) for each in meta.get("drivers", [])]
     masks = {mask: gfp.names(int(mask), meta.get("gfp_flags", {})) for mask in frame["gfp"].unique()}
@@ -117,7 +116,7 @@ def named(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[s
     drivers = {number: each["name"] for number, each in enumerate(meta.get("drivers", []))}
     frame.insert(0, "device", _worded(frame["ifindex"], names))
     frame["gfp_names"] = _worded(frame["gfp"], masks)
-    # A number means what the driver of its event says; one that has no word stays.
+    # A number means what the driver of its event says; a number without a word stays a number.
     kinds, flags = {}, {}
     for driver in range(max(len(traced), int(frame["driver"].max()) + 1 if len(frame) else 0)):
         each = traced[driver] if driver < len(traced) else None
@@ -153,7 +152,7 @@ def _flag(columns: Columns, bits: Mapping[int, int]) -> pa.Array:
 
 
 def _worded(numbers: pd.Series, words: Mapping[Any, str]) -> pd.Series:
-    """:return: a word for each number, as categories; NA where there is none."""
+    """Return a word for each number, as categories; NA where there is no word."""
     known = dict.fromkeys(words[number] for number in numbers.unique() if number in words)
     return numbers.astype("category").map(words).astype(pd.CategoricalDtype(list(known)))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tables of an analysis as files."""
+"""Write the tables of an analysis as files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,19 +26,19 @@ NAMES = (
     "summary.json",
     *(f"{plot}.{suffix}" for plot in PLOTS for suffix in ("png", "svg")),
 )
-"""What `analyze -o` writes for one trace."""
+"""The files that `analyze -o` writes for one trace."""
 
 _TABLES = ("stalls", "queues", "tables", "phases")
 _UNITS = {"posted": "buffers"} | {name: unit for name, _, unit, _ in MEMBERS if name in SUMS}
 
 
 def refuse_existing(output: Path, folders: Sequence[Path | None] = (), names: Sequence[str] = NAMES) -> None:
-    """Makes sure that nothing will be overwritten.
+    """Make sure that no file will be overwritten.
 
     :param output: the directory that was asked for.
-    :param folders: that of each trace.
+    :param folders: the directory of each trace.
     :param names: of the files that would be written.
-    :raises UserError: if one of them exists.
+    :raises UserError: if one of the files exists.
     """
     for file in outputs(output, folders, names):
         if file.exists():
@@ -56,7 +56,7 @@ def outputs(
 def summary(
     analysis: Analysis, agreement: Mapping[str, Any] | None, phases: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """:return: the JSON object of summary.json (docs/stalls.md)."""
+    """Return the JSON object of summary.json (docs/stalls.md)."""
     found: dict[str, Any] = {"verdict": verdict(analysis), **stalls.summary(analysis), "witness": None}
     if agreement is not None:
         gaps = {name: pd.DataFrame(rows) for name, rows in agreement.items() if isinstance(rows, list)}
@@ -88,7 +88,7 @@ def _rest(left_out: Mapping[str, int]) -> str | None:
 
 
 def save(found: Mapping[str, Any], table: pd.DataFrame, folder: Path) -> None:
-    """Writes the tables of one trace.
+    """Write the tables of one trace.
 
     :param found: the JSON object of summary.json.
     :param table: the stalls.
@@ -101,7 +101,7 @@ def save(found: Mapping[str, Any], table: pd.DataFrame, folder: Path) -> None:
 
 
 def save_stalls(table: pd.DataFrame, folder: Path, about: Mapping[str, Any] | None = None) -> None:
-    """Writes stalls, of one trace or of several, as CSV and Parquet.
+    """Write the stalls of one trace or of several, as CSV and Parquet.
 
     :param about: a JSON object for the metadata of the Parquet file, as `rxt-summary`.
     """
@@ -113,5 +113,5 @@ def save_stalls(table: pd.DataFrame, folder: Path, about: Mapping[str, Any] | No
 
 
 def _unit(column: str) -> str:
-    """Return the unit of a column of stalls, as columns of events name theirs."""
+    """Return the unit of a column of stalls, in the words that columns of events use."""
     return "ns" if column.endswith("_ns") else _UNITS.get(column, "1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs the notebooks of analysis/, which are kept as text."""
+"""Run the notebooks of analysis/, which are kept as text."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,12 +26,14 @@ _LONGEST = 600
 
 
 def names() -> list[str]:
-    """:return: all notebooks, sorted; those that are named like a driver tell of its stalls."""
+    """Return the names of all notebooks, sorted; a notebook named like a driver is about that driver's
+    stalls.
+    """
     return sorted(path.stem for path in NOTEBOOKS.glob("*.py"))
 
 
 def of_driver(driver: str) -> str:
-    """:return: the name of its notebook.
+    """Return the name of a driver's notebook.
 
     :raises UserError: if it has none.
     """
@@ -41,22 +43,22 @@ def of_driver(driver: str) -> str:
 
 
 def run(name: str, folder: Path, parameters: Mapping[str, str | Sequence[str]] | None = None) -> NotebookNode:
-    """Executes a notebook.
+    """Execute a notebook.
 
-    :param name: of names().
-    :param folder: where it runs.
-    :param parameters: the variables of its first cell; None for those that it has.
+    :param name: one of names().
+    :param folder: the directory where it runs.
+    :param parameters: values for the variables of its first cell; None: the values that the cell has.
     :return: the notebook with its output.
     :raises UserError: if a cell fails.
     """
     found: NotebookNode = jupytext.read(NOTEBOOKS / f"{name}.py")
     for number, cell in enumerate(found.cells):
-        # By chance otherwise, and another one each time.
+        # Cell ids are random by default, and differ each time.
         cell.id = f"cell-{number}"
         if parameters and "parameters" in cell.metadata.get("tags", []):
             cell.source = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
     with TemporaryDirectory() as sockets:
-        # Not over TCP, where others on this machine could listen.
+        # Over a unix socket: on TCP others on this machine could listen.
         kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
         client = NotebookClient(
             found,
@@ -75,7 +77,7 @@ def run(name: str, folder: Path, parameters: Mapping[str, str | Sequence[str]] |
 
 
 def save(found: NotebookNode, file: Path, *, force: bool = False) -> None:
-    """Writes an executed notebook (.ipynb).
+    """Write an executed notebook (.ipynb).
 
     :raises UserError: if the file exists and not `force`.
     """
@@ -87,9 +89,9 @@ def save(found: NotebookNode, file: Path, *, force: bool = False) -> None:
 
 
 def refresh(folder: Path) -> None:
-    """Writes an executed copy of each notebook, of the traces that it names.
+    """Write an executed copy of each notebook, of the traces that it names.
 
-    :param folder: an existing directory; what is there is replaced.
+    :param folder: an existing directory; notebooks there are replaced.
     """
     for name in names():
         save(run(name, NOTEBOOKS), folder / f"{name}.ipynb", force=True)

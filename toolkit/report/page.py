@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Pages of HTML that need nothing else."""
+"""Make pages of HTML that need no other file."""
 
 import shlex
 from typing import Any
@@ -15,7 +15,7 @@ from toolkit.version import __version__
 
 
 def fill(template: str, **values: Any) -> str:
-    """:return: a template of this directory, filled in; all values are escaped."""
+    """Return a template of this directory, filled in; all values are escaped."""
     environment = Environment(
         loader=PackageLoader("toolkit.report", ""),
         autoescape=True,
@@ -28,15 +28,15 @@ def fill(template: str, **values: Any) -> str:
 
 
 def inline(drawing: str) -> str:
-    """:return: an SVG file as part of a page: what comes before <svg> belongs to a file."""
+    """Return an SVG file as a part of a page: without the lines before <svg>, which only a file needs."""
     return drawing[drawing.index("<svg") :]
 
 
 def render(found: Comparison, table: pd.DataFrame, drawing: str) -> str:
-    """Fills in comparison.html.
+    """Fill in comparison.html.
 
     :param table: the metrics, as strings under headings.
-    :param drawing: the distributions, an SVG file of ours.
+    :param drawing: the distributions, an SVG file of this toolkit.
     :return: the page.
     """
     aside = found.runs[found.runs["set_aside"].notna()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which stalls are what a person would call one: others are told apart, and no headline counts them."""
+"""Classes of stalls: brief ones and reconfigurations are told apart, and no headline counts them."""
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,12 @@ BRIEF = "brief"
 RECONFIGURATION = "reconfiguration"
 
 BRIEF_NS = 10_000_000
-"""A stall that is shorter is brief. On a healthy machine, too, a queue waits so long for its CPU: softirqs go
-on for up to two ticks (netdev_budget_usecs, 8 ms at 250 Hz) before another's turn comes. In the recordings
-flow control is below 9 ms."""
+"""A stall that is shorter is brief. A queue of a healthy machine may wait as long for its CPU: softirqs go on
+for up to two ticks (netdev_budget_usecs, 8 ms at 250 Hz) before others get the CPU. In the recordings, flow
+control is below 9 ms."""
 
 CALLED_NS = 1_000_000_000
-"""A refill worker runs at the latest so long after the refill that failed: drivers ask for up to 0.5 s."""
+"""The longest time from a failed refill to its worker: drivers schedule it up to 0.5 s later."""
 
 CALLED = "worker_without_failure"
 """The cause of a reconfiguration: the refill worker ran though no refill had failed, as after ethtool -L."""
@@ -29,10 +29,11 @@ _OF_A_FAILURE = ("cause_queue", "cause_earlier", "order", "gfp", "gfp_names", "c
 def classify(stalls: pd.DataFrame, scan: Scan) -> pd.DataFrame:
     """Tell apart the stalls that a headline does not count.
 
-    One that is open or uncertain may be longer than it looks, and is always counted.
+    A stall that is open or uncertain may be longer than it looks, and is always counted.
 
     :param stalls: as stalls.stalls gives them.
-    :return: the same with a column `class`: STALL, BRIEF or RECONFIGURATION, whose cause is that.
+    :return: the same with a column `class`: STALL, BRIEF or RECONFIGURATION; the cause of a RECONFIGURATION
+        says so.
     """
     known = ~(stalls["open"] | stalls["uncertain"])
     brief = known & (stalls["duration_ns"] < BRIEF_NS)
@@ -45,7 +46,9 @@ def classify(stalls: pd.DataFrame, scan: Scan) -> pd.DataFrame:
 
 
 def _called_without_failure(stalls: pd.DataFrame, scan: Scan) -> NDArray[np.bool_]:
-    """Tell the stalls in which a worker held NAPI off, and no refill had failed since it ran last."""
+    """Tell the stalls in which a worker turned NAPI off though no refill had failed since its last
+    invocation.
+    """
     found = np.zeros(len(stalls), np.bool_)
     if "napi_off_ns" not in stalls:
         return found
@@ -67,10 +70,10 @@ def _called_without_failure(stalls: pd.DataFrame, scan: Scan) -> NDArray[np.bool
         first, known = run == 0, run >= 0
         last = np.append(began, scan.began)[np.where(run > 0, run - 1, len(began))]
         over = np.maximum(last, np.append(ended, scan.began)[np.searchsorted(ended, start, "right") - 1])
-        # One that failed just before the last invocation began may have called for this one, too.
+        # A refill that failed just before the last invocation began may have called for this invocation, too.
         soon = start - over <= CALLED_NS
         since = last - np.where(soon, WINDOW_NS, 0)
         none = np.searchsorted(failed, since) == np.searchsorted(failed, end, "right")
-        # Before the trace, too, a refill may have failed.
+        # A refill may have failed before the trace began.
         found[mine] = known & none & ~(first & soon)
     return found

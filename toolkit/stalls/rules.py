@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A driver's conditions, evaluated on columns of events."""
+"""Evaluate a driver's conditions on columns of events."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ _OPERATORS: dict[str, Callable[..., NDArray[np.bool_]]] = {
 
 
 def moments(columns: Columns) -> NDArray[np.int64]:
-    """:return: [ns] when each event took effect: its `ts`; for a window, its first event."""
+    """Return when each event took effect [ns]: its `ts`; for a window, its first event."""
     moment = columns["ts"].view(np.int64)
     windows = columns["kind"] == KIND["window"]
     return np.where(windows, moment - columns["dur"].view(np.int64), moment) if windows.any() else moment
 
 
 def rows(conditions: Sequence[Condition], columns: Columns) -> NDArray[np.intp]:
-    """Finds the events that match any of the conditions.
+    """Return the events that match any of the conditions.
 
     :param conditions: of one state of a driver.
     :param columns: the events.
@@ -36,7 +36,9 @@ def rows(conditions: Sequence[Condition], columns: Columns) -> NDArray[np.intp]:
 
 
 def _matching(condition: Condition, columns: Columns) -> NDArray[np.intp]:
-    """:return: the rows that match all of the condition; each test looks only at what the last left."""
+    """Return the rows that match the whole condition; each test looks only at the rows that the last one
+    left.
+    """
     left: NDArray[np.intp] | None = None
     for name, tests in condition.items():
         for test, value in tests.items():
@@ -47,7 +49,7 @@ def _matching(condition: Condition, columns: Columns) -> NDArray[np.intp]:
 
 
 def column(name: str, columns: Columns, at: NDArray[np.intp] | slice = slice(None)) -> NDArray[Any]:
-    """Return a column, or a flag as if it were a column of booleans, at some rows."""
+    """Return a column at some rows; a flag is returned as if it were a column of booleans."""
     if name in FLAG and name not in columns:
         return np.asarray(columns["flags"][at] & FLAG[name], np.bool_)
     return columns[name][at]

@@ -34,10 +34,10 @@ _KEYS = ["device", "queue"]
 
 @dataclass(frozen=True)
 class Selection:
-    """What to show of a trace. What is empty or None leaves nothing out.
+    """A choice of what to show of a trace. An attribute that is empty or None leaves nothing out.
 
-    Attributes: `devices`, names; `queues`, numbers; `since` and `until`, the range of time; `shortest`,
-    how long stalls are at least [s].
+    Attributes: `devices`, names; `queues`, numbers; `since` and `until`, the range of time; `shortest`, the
+    least length of stalls [s].
     """
 
     devices: Sequence[str] = ()
@@ -50,17 +50,17 @@ class Selection:
 EVERYTHING = Selection()
 
 
-# Columns as those of the analysis (analysis.analyze).
+# The same types of columns as in an analysis (analysis.analyze).
 @pd.option_context("mode.string_storage", "python")
 def select(analysis: Analysis, selection: Selection) -> Analysis:
-    """Leave out of an analysis what is not in a selection.
+    """Leave out of an analysis everything that is not in a selection.
 
-    A stall that overlaps the range of time is whole in the result; so are its states. Of the queues, counts
+    A stall that overlaps the range of time is whole in the result; so are its states. The counts of queues
     are of the range of time; the gaps between polls are NA if that is not the whole trace.
 
     :return: the analysis with other `stalls`, `silences`, `intervals`, `queues` and `tables`, and with
         `shown`; its `scan` stays that of the whole trace. For Selection(), the analysis itself.
-    :raises UserError: if the trace has no such device or queue, or is not of that time.
+    :raises UserError: if the trace has no such device or queue, or the range of time lies outside the trace.
     """
     if selection == EVERYTHING:
         return analysis
@@ -119,7 +119,7 @@ def _tables(
 
 
 def _range(analysis: Analysis, selection: Selection) -> tuple[int, int]:
-    """Return begin and end [ns] of what is to be shown, both within the trace."""
+    """Return begin and end [ns] of the range of time to show, both within the trace."""
     meta, scan = analysis.meta, analysis.scan
     start, end = (
         none
@@ -140,7 +140,7 @@ def _range(analysis: Analysis, selection: Selection) -> tuple[int, int]:
 
 
 def _chosen(analysis: Analysis, selection: Selection) -> pd.DataFrame:
-    """Return the rows of analysis.names that are to be shown."""
+    """Return the rows of analysis.names that the selection shows."""
     names = analysis.names
     known = [device["name"] for device in [*analysis.meta.get("devices", []), *analysis.scan.devices]]
     known = list(dict.fromkeys([*known, *names["device"]]))
@@ -177,10 +177,10 @@ def _stall_of(intervals: pd.DataFrame, stalls: pd.DataFrame) -> pd.Series:
 
 
 def _part(analysis: Analysis, start: int, end: int) -> Scan:
-    """Return the scan as far as it can be told of a range of time: sums, posted buffers, rare events.
+    """Return the scan of a range of time: sums, posted buffers, rare events. Nothing else of it is known.
 
-    A window counts if it begins in the range. Posted buffers are those of the steps that overlap it. Gaps
-    are none.
+    A window counts if it begins in the range. Posted buffers are those of the steps that overlap the range.
+    There are no gaps between polls.
     """
     scan, keys = analysis.scan, ["driver", "ifindex", "queue"]
     parts = [pd.DataFrame(columns=[*keys, *SUMS], dtype=np.int64)]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Spans: TypeAlias = NDArray[np.int64]
-"""Shape (n, 2)."""
+"""An array of shape (n, 2): begin and end of each span [ns]."""
 
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
 
@@ -18,18 +18,18 @@ def union(begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Spans:
 
 
 def both(one: Spans, other: Spans) -> Spans:
-    """Return the moments that are in both."""
+    """Return the moments that are in both spans."""
     return _counted(np.concatenate([one, other]), 2)
 
 
 def without(one: Spans, other: Spans) -> Spans:
-    """Return the moments of one that are not in the other."""
+    """Return the moments of the first spans that are not in the second."""
     edges = np.concatenate([[_FIRST], other.reshape(-1), [_LAST]])
     return both(one, edges.reshape(-1, 2))
 
 
 def length(spans: Spans) -> int:
-    """Return how long they are together [ns]."""
+    """Return the total length of the spans [ns]."""
     return int((spans[:, 1] - spans[:, 0]).sum())
 
 
@@ -53,7 +53,7 @@ def _counted(spans: Spans, wanted: int) -> Spans:
     spans = spans[spans[:, 0] < spans[:, 1]]
     moments = spans.T.reshape(-1)
     steps = np.repeat([1, -1], len(spans))
-    # Where one ends and the next begins there is no gap.
+    # Two spans that touch have no gap between them.
     order = np.lexsort((-steps, moments))
     inside = np.cumsum(steps[order]) >= wanted
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The sender's own account of when its frames were refused, held against the stalls."""
+"""The sender's own account of when its frames were refused, and how far it agrees with the stalls."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -23,14 +23,14 @@ from toolkit.trace.reader import Columns, TraceReader
 from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text, check
 
 STALL_NOTICED_NS = 100_000_000
-"""So much of a stall may pass unnoticed by a sender, whose frames wait in queues before they are refused: in
+"""The part of a stall that a sender may not notice, since frames wait in queues before they are refused: in
 recordings up to 41 ms."""
 
 STALL_NOTICED_SHARE = 0.01
-"""Or this share of it: frames that are taken now and then end a gap."""
+"""Or this share of the stall: a frame that is taken now and then ends a gap."""
 
 BACKGROUND_NS = 1_000_000_000
-"""A shorter gap without a stall needs no explanation: a busy host or guest, seen up to 0.99 s."""
+"""A shorter gap without a stall needs no explanation: a busy host or guest makes gaps of up to 0.99 s."""
 
 _MOMENT = Number(-LONGEST_NS // 2, LONGEST_NS // 2)
 _LENGTH = Number(0, LONGEST_NS // 2)
@@ -51,10 +51,13 @@ _PHASES = Members(
 
 @dataclass(frozen=True)
 class Witness:
-    """What a frame sender saw: its `device`; `gaps`, start and end [ns] in trace time and refused frames,
-    sorted; `error_ns`, of its clock; `sent` and `refused` frames. If it says so, when it `started` and
-    `ended` [ns] in trace time, its `rate` [frames/s], and the `size` of a frame [bytes]. `path` is the file
-    that it was read from."""
+    """What a frame sender saw of one device.
+
+    Attributes: `device`; `gaps`, sorted: start and end [ns] in trace time, and refused frames; `error_ns`,
+    the error of the clocks' offset; `sent` and `refused` frames; `started` and `ended`, when the sender did
+    [ns] in trace time; its `rate` [frames/s]; `size` of a frame [bytes]; `path` of the file. An attribute
+    that the file does not have is None.
+    """
 
     device: str
     gaps: pd.DataFrame
@@ -72,8 +75,8 @@ def read_witness(path: Path) -> Witness:
     """Read the JSON file of a frame sender (docs/stalls.md).
 
     :param path: the file.
-    :return: its gaps in the time of the trace.
-    :raises UserError: if it is not such a file.
+    :return: the witness, its gaps in the time of the trace.
+    :raises UserError: if the file is no such JSON.
     """
     found = _read_json(path)
     try:
@@ -87,7 +90,7 @@ def read_witness(path: Path) -> Witness:
     gaps = gaps.sort_values("start", ignore_index=True)
     started, ended = (found[name] + offset if name in found else None for name in ("started_ns", "ended_ns"))
     if ended is None and any(gap.get("open") is True for gap in found["gaps"]):
-        # Such a gap lasts as long as the witness did.
+        # An open gap lasts as long as the witness did.
         ended = int(gaps["end"].max())
     return Witness(
         found["device"],
@@ -104,7 +107,7 @@ def read_witness(path: Path) -> Witness:
 
 
 def _positive(number: object) -> float | None:
-    """Return the number, if it is one of frames or bytes."""
+    """Return the number if it can be a number of frames or bytes, else None."""
     if isinstance(number, int | float) and 0 < number < LONGEST_NS:
         return float(number)
     return None
@@ -114,9 +117,9 @@ def read_phases(path: Path) -> pd.DataFrame:
     """Read the JSON file of a scenario (docs/stalls.md).
 
     :param path: the file.
-    :return: columns name, start, end [ns] in trace time, and shortage: memory was kept short in it; attrs
-        has the `scenario` and its `parameters`, None if the file does not say.
-    :raises UserError: if it is not such a file.
+    :return: columns name, start, end [ns] in trace time, and shortage: whether memory was kept short in the
+        phase. attrs has the `scenario` and its `parameters`, None if the file does not say.
+    :raises UserError: if the file is no such JSON.
     """
     found = _read_json(path)
     try:
@@ -135,13 +138,15 @@ def read_phases(path: Path) -> pd.DataFrame:
 
 
 def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, Any]]:
-    """Hold the witness against the stalls of its device, in both directions.
+    """Check the witness against the stalls of its device, in both directions.
 
-    It agrees if each stall was seen as a gap of about the same length, and no long gap is without a stall.
+    The witness agrees if each stall was seen as a gap of about the same length, and no long gap is without a
+    stall.
 
-    :return: the analysis, its stalls with witness_gap_ns, from the begin of the first gap that overlaps to
-        the end of the last, and witness_difference_ns, that minus the duration; and the `witness` object
-        of summary.json. Stalls that follow each other in the same gap are measured together.
+    :return: the analysis and the `witness` object of summary.json. The analysis' stalls have two more
+        columns: witness_gap_ns, from the begin of the first gap that overlaps to the end of the last, and
+        witness_difference_ns, witness_gap_ns minus the duration. Stalls that follow each other in the same
+        gap are measured together.
     :raises UserError: if the trace has no such device.
     """
     _require_device(analysis, witness)
@@ -246,7 +251,7 @@ def _measured(stalls: pd.DataFrame, witness: Witness) -> pd.DataFrame:
         },
         stalls.index[seen],
     )
-    # Stalls are sorted by their start: one whose first gap began before the last one so far ended shares it.
+    # Sorted by start: a stall shares a gap if its first gap began before the last gap so far ended.
     apart = pairs["first"] >= pairs["last"].cummax().shift(fill_value=0)
     together = pairs.groupby(apart.cumsum())
     length = together["last"].transform("max") - together["first"].transform("min")
@@ -278,7 +283,7 @@ def _bound(analysis: Analysis, witness: Witness, lengths: NDArray[np.int64]) -> 
 
 
 def _sent_to(analysis: Analysis, stalls: pd.DataFrame, device: str) -> NDArray[np.bool_]:
-    """Tell the stalls of queues that frames were sent to; all, if no queue took any."""
+    """Tell the stalls of queues that frames were sent to: those that took packets, or all if none did."""
     queues = analysis.queues[analysis.queues["device"] == device]
     took = queues["queue"][queues["packets"] > 0]
     return np.asarray(stalls["queue"].isin(took) | took.empty, np.bool_)
@@ -293,15 +298,17 @@ def _refused_within(gaps: pd.DataFrame, parts: spans.Spans) -> NDArray[np.int64]
 
 
 def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tells gaps in which a queue had buffers, but no poll came to an end: the CPU was at something else.
+    """Tell which gaps lie inside one long poll, or between two polls, of a queue that had buffers posted.
 
-    :return: for each gap, whether the trace, too, saw nothing received in it although there were buffers.
+    In such a gap a refill inside the poll took long and succeeded, or the CPU was at something else.
+
+    :return: for each gap, whether no poll of such a queue ended in it.
     """
     found = np.zeros(len(gaps), np.bool_)
     if gaps.empty:
         return found
     queues, scan = analysis.queues, analysis.scan
-    # What ends a gap ends before the sender hears of it, and so may what began it.
+    # The sender notices both edges of a gap late: ignore STALL_NOTICED_NS at each end.
     inside = gaps[["start", "end"]].to_numpy() + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
     steps = np.maximum(gaps["start"].to_numpy() - scan.began >> scan.shift, 0)
     receiving = queues[(queues["device"] == device) & (queues["packets"] > 0)].index
@@ -316,7 +323,7 @@ def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np
 
 
 def _poll_ends(analysis: Analysis, queues: Iterable[int]) -> dict[int, NDArray[np.int64]]:
-    """:return: by queue (index in scan.queues), [ns] when its polls, or their windows, ended; sorted."""
+    """Return by queue (index in scan.queues) when its polls, or their windows, ended [ns], sorted."""
     found = {queue: [np.empty(0, np.int64)] for queue in queues}
     for columns, _ in TraceReader(analysis.path):
         for queue, ends in found.items():
@@ -368,13 +375,13 @@ def _sentence(found: Mapping[str, Any]) -> str:
 
 
 def _gaps(gaps: pd.DataFrame) -> list[dict[str, Any]]:
-    """:return: the gaps as JSON objects, in trace time."""
+    """Return the gaps as JSON objects, in trace time."""
     renamed = gaps.rename(columns={"start": "start_ns"}).assign(duration_ns=gaps["end"] - gaps["start"])
     return records(renamed[["start_ns", "duration_ns", "refused"]])
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    """:return: the JSON object of a file."""
+    """Return the JSON object of a file."""
     try:
         found = printable_json(json.loads(path.read_bytes()))
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes an archive of a trace: the same events in fewer and larger batches, which compress better."""
+"""Make an archive of a trace: the same events in fewer and larger batches, which compress better."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +13,16 @@ from toolkit.trace.schema import EVENT, Events
 from toolkit.trace.writer import TraceWriter
 
 MOST_EVENTS = 1 << 17
-"""Of one batch, unless it was larger before: a reader holds 8 MiB of it."""
+"""The most events in a batch, unless it had more in the trace: a reader holds 8 MiB of them."""
 
 _LEVEL = 9
-"""Of zstd: a tenth smaller than at level 1, at a fifth of the speed; above, it hardly gets smaller."""
+"""Level of zstd: a tenth smaller than at level 1, at a fifth of the speed; higher levels gain little."""
 
 
 def pack(reader: TraceReader, path: Path, *, force: bool = False) -> None:
-    """Write an archive, which is a trace itself: each command finds in it what it found before.
+    """Write an archive, which is a trace itself: each command finds in it the same as in the trace.
 
-    What could not be read of a damaged trace is not in the archive, which then has no end either.
+    The part of a damaged trace that cannot be read is not in the archive, which then has no end either.
 
     :param reader: a trace that was not iterated yet; its `damage` is known afterwards.
     :param force: replace an existing file.
@@ -37,10 +37,10 @@ def pack(reader: TraceReader, path: Path, *, force: bool = False) -> None:
 
 
 def _merged(reader: TraceReader) -> Iterator[tuple[Events, dict[str, Any]]]:
-    """Yield batches that follow each other as one.
+    """Yield batches that follow each other as one batch.
 
-    A batch with devices begins a new one. When events were dropped remains known to the drain: batches in
-    which drops grew are not merged with others.
+    A batch with devices begins a new one. A batch in which drops grew is not merged with others, so that it
+    stays known between which drains events were dropped.
     """
     parts: list[Columns] = []
     merged: dict[str, Any] = {}

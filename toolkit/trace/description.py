@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a trace is, without an analysis: whence, when, how long, how many events, and whether it is whole."""
+"""Describe a trace without an analysis: its machine, its time, its events, and whether it is whole."""
 
 from typing import Any
 

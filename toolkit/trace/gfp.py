@@ -14,7 +14,7 @@ _MAY_LACK = "__GFP_ATOMIC"
 
 
 def names(mask: int, flags: Mapping[str, int]) -> str:
-    """Spells a gfp mask as the kernel does.
+    """Spell a gfp mask as the kernel does.
 
     :param mask: the mask.
     :param flags: name -> bits of each __GFP flag in the traced kernel.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What was counted while events were sent: the proof that none is missing, or when some are."""
+"""The counts of events that were sent: the proof that none is missing, or when some are."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
@@ -26,15 +26,15 @@ _WHY = "a batch is missing, repeated or out of order"
 
 
 def totals(ledger: Ledger) -> dict[str, int]:
-    """:return: attempted, delivered and dropped events, of all kinds and CPUs."""
+    """Return attempted, delivered and dropped events, of all kinds and CPUs."""
     sums = sum((counts.sum(axis=1) for counts in ledger.values()), np.zeros(len(COUNTS), np.int64))
     return dict(zip(COUNTS, sums.tolist(), strict=True))
 
 
 def whole(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> Ledger:
-    """Return the ledger of a batch that has all of it, as in format 1: COUNTS of each kind, by CPU.
+    """Return the ledger of a batch that has all counts, as in format 1: COUNTS of each kind, by CPU.
 
-    :raises ValueError: if they have not one number for each CPU.
+    :raises ValueError: if a count has not one number for each CPU.
     """
     return {kind: _rows(kind, lists) for kind, lists in counts.items()}
 
@@ -85,13 +85,13 @@ def _rows(kind: str, lists: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
 
 
 def loss_windows(began: int, drains: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Finds when events were dropped.
+    """Find the times in which events were dropped.
 
     :param began: [ns] when the trace began.
     :param drains: of each batch, in order: when the ring was drained [ns], and how many events were dropped
-        until then since the trace began.
-    :return: begin and end [ns] of each interval between two drains in which drops grew; those that
-        touch are joined.
+        since the trace began.
+    :return: begin and end [ns] of each interval between two drains in which drops grew; intervals that touch
+        are joined.
     """
     windows: list[tuple[int, int]] = []
     before, dropped = began, 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads a trace batch by batch, up to the last whole one if it is cut off or damaged."""
+"""Read a trace batch by batch, up to the last whole batch if the trace is cut off or damaged."""
 
 import json
 import stat
@@ -20,7 +20,7 @@ from toolkit.trace.shape import FORMAT_SHAPE, LONGEST_NS, META, NOTES, Shape, ch
 Columns = dict[str, NDArray[Any]]
 """Column name -> values, one for each event; read-only."""
 
-# What Arrow, JSON and the checks below raise for bytes that are not what a writer wrote.
+# Errors of Arrow, JSON and the checks below for bytes that no writer wrote.
 _DAMAGE = (
     pa.ArrowException,
     OSError,
@@ -35,7 +35,7 @@ _DAMAGE = (
 
 
 class _WrongBatchError(ValueError):
-    """A batch that Arrow reads, and that cannot be what was written there; says why in words."""
+    """A batch that Arrow reads, but that no writer wrote there; the text says why."""
 
 
 CHUNK_EVENTS = 1 << 14
@@ -51,8 +51,8 @@ KEPT_EVENTS = 1 << 20
 class Batch(NamedTuple):
     """Events that were written together, and the note that came with them.
 
-    The note has the members of docs/trace-file.md but, in the place of `ledger`, `dropped`: how many events
-    were dropped since the trace began.
+    The note has the members of docs/trace-file.md, except that `dropped` takes the place of `ledger`: how
+    many events were dropped since the trace began.
     """
 
     columns: Columns
@@ -90,7 +90,7 @@ class TraceReader:
         try:
             _require_file(self.path)
             self._file, self._again = pa.OSFile(str(path)), pa.OSFile(str(path))
-            # What Arrow wins by threads for each column is less than what they cost; scan reads ahead.
+            # Arrow's threads, one for each column, cost more than they gain; scan reads ahead.
             self._stream = pa.ipc.open_stream(self._file, options=pa.ipc.IpcReadOptions(use_threads=False))
             schema = self._stream.schema
             text = (schema.metadata or {})[META_KEY]
@@ -103,7 +103,7 @@ class TraceReader:
         except _DAMAGE as error:
             raise UserError(_not_a_trace(path)) from error
         self.meta = _beginning(self.path, schema, text)
-        # Of the beginning, then of the last batch.
+        # The checksum of the beginning, then of the last batch.
         self._check = schema.metadata[CHECK_KEY]
 
     def __iter__(self) -> Iterator[Batch]:
@@ -221,9 +221,9 @@ class TraceReader:
         return self._kept[index]
 
     def columns(self, index: int) -> Columns:
-        """Reads a batch again.
+        """Read a batch again.
 
-        :param index: its number, in the order of the iteration that went over it.
+        :param index: its number, in the order of the iteration that read it first.
         :return: its columns.
         :raises UserError: if the file has changed since.
         """
@@ -238,8 +238,8 @@ class TraceReader:
 def _require_file(path: Path) -> None:
     """Make sure that a trace can be read as often as needed.
 
-    :raises UserError: if it is no regular file.
-    :raises OSError: if there is none.
+    :raises UserError: if the path is no regular file.
+    :raises OSError: if there is no such path.
     """
     once = "is read only once, but a trace is read again where it stalled: save it in a file first."
     if str(path) == "-" and not path.exists():
@@ -275,9 +275,9 @@ def _beginning(path: Path, schema: pa.Schema, text: bytes) -> dict[str, Any]:
 
 
 def _read_json(text: bytes, shape: Shape) -> dict[str, Any]:
-    """Return a JSON object of this shape, its strings printable.
+    """Return a JSON object of this shape, with printable strings.
 
-    :raises ValueError: if it is something else.
+    :raises ValueError: if the text is something else.
     :raises RecursionError: if it is too deep.
     """
     found: dict[str, Any] = json.loads(text)
@@ -296,7 +296,7 @@ def _reason(error: Exception) -> str:
 
 
 def _impossible(columns: Columns, drivers: int) -> str | None:
-    """Say why events cannot be what a kernel sent; None if they can."""
+    """Say why no kernel can have sent some events; return None if a kernel can."""
     ts, took = columns["ts"], columns["dur"]
     if not len(ts):
         return None
@@ -320,7 +320,7 @@ def _concatenated(parts: Sequence[Columns]) -> Columns:
 def _columns(batch: pa.RecordBatch) -> Columns:
     """Return the columns of EVENT, without a copy.
 
-    :raises ValueError: if one has nulls or is too short.
+    :raises ValueError: if a column has nulls or is too short.
     """
     columns: Columns = {}
     for name in SCHEMA.names:

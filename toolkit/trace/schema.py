@@ -24,7 +24,7 @@ CHECK_KEY = b"rxt-check"
 
 
 def event_dtype(members: list[Member]) -> np.dtype[np.void]:
-    """Lays the members out as C does.
+    """Lay the members out as C does.
 
     :return: the dtype of one record, exactly 64 bytes, each member at a multiple of its size.
     :raises ValueError: if the members do not fill 64 bytes without padding.
@@ -37,7 +37,7 @@ def event_dtype(members: list[Member]) -> np.dtype[np.void]:
 
 
 def event_schema(members: list[Member]) -> pa.Schema:
-    """:return: one not-null column for each member; its metadata has `unit` and `doc`."""
+    """Return one not-null column for each member; its metadata has `unit` and `doc`."""
     return pa.schema(
         pa.field(name, getattr(pa, f"uint{bits}")(), nullable=False, metadata={"unit": unit, "doc": doc})
         for name, bits, unit, doc in members

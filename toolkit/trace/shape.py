@@ -8,11 +8,11 @@ from toolkit.event import ALL_QUEUES
 from toolkit.trace.ledger import COUNTS
 
 LONGEST_NS = 1 << 62
-"""No time is longer, so that the sum of two fits 64 bits: 146 years."""
+"""The longest time, 146 years: the sum of two fits 64 bits."""
 
 
 MOST_CPUS = 1 << 13
-"""As many as Linux can be built for."""
+"""The most CPUs that Linux can be built for."""
 
 
 LONGEST_NAME = 256
@@ -20,7 +20,7 @@ LONGEST_NAME = 256
 
 
 class ShapeError(ValueError):
-    """Says in words where a value has another shape, such as "devices[0].ifindex is missing"."""
+    """A value of another shape; the text says where, such as "devices[0].ifindex is missing"."""
 
 
 class Number(NamedTuple):
@@ -98,7 +98,7 @@ _DRIVER = Members(
 )
 
 FORMAT_SHAPE = Members({"format": Number(1, 1 << 31)})
-"""Of every trace, also of one that is newer than this toolkit."""
+"""The shape of every trace, also of one that is newer than this toolkit."""
 
 META = Members(
     {
@@ -114,7 +114,7 @@ META = Members(
         "devices": _DEVICES,
     },
 )
-"""Of the JSON object of a whole trace (docs/trace-file.md)."""
+"""The shape of the JSON object of a whole trace (docs/trace-file.md)."""
 
 _NOTE: Mapping[str, Shape] = {"devices": _DEVICES, "end": Members({}, {"reason": _TEXT})}
 _CPUS = Many(Number(0, MOST_CPUS - 1), most=MOST_CPUS)
@@ -127,7 +127,7 @@ NOTES = {
         {**_NOTE, "ledger": Named(Members({"cpu": _CPUS, **dict.fromkeys(COUNTS, _CHANGES)}))},
     ),
 }
-"""Of the JSON object of a batch, by format."""
+"""The shape of the JSON object of a batch, by format."""
 
 
 def check(value: object, shape: Shape, place: Place = ()) -> None:
@@ -175,7 +175,7 @@ def check(value: object, shape: Shape, place: Place = ()) -> None:
 
 def _check_numbers(values: Sequence[object], shape: Number, place: Place) -> None:
     """Check an array at once: a ledger has thousands of numbers in each batch."""
-    # For isinstance, true would be an integer.
+    # isinstance takes true for an integer.
     if not set(map(type, values)) <= {int}:
         raise ShapeError(f"{_words(place)} is no integer")
     numbers = cast(Sequence[int], values)

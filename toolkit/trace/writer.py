@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Writes a trace: an Arrow IPC stream in which every batch is whole once `write` has returned."""
+"""Write a trace: an Arrow IPC stream in which every batch is whole once `write` has returned."""
 
 import errno
 import io
@@ -20,8 +20,8 @@ from toolkit.trace.ledger import Ledger, changes, whole
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
 
 FULL_EVENTS = 2048
-"""From so many events on, zstd makes a batch a third to a half smaller for at most twice the time; of a few
-events it costs four times as much, and saves less than a tenth."""
+"""Batches of at least this many events are compressed with zstd: a third to a half smaller, for at most twice
+the time. For a few events zstd costs four times as much, and saves less than a tenth."""
 
 _SMALL = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
@@ -63,13 +63,13 @@ class TraceWriter:
             raise
 
     def write(self, events: Events, note: Mapping[str, Any]) -> None:
-        """Appends one batch; after it returns, killing this process does not lose it.
+        """Append one batch; after it returns, killing this process does not lose the batch.
 
         :param events: an array of dtype EVENT, in any order of time; may be empty.
-        :param note: about this batch: `now_ns`; `ledger`, of each kind of event the arrays attempted,
+        :param note: about this batch: `now_ns`; `ledger`, for each kind of event the arrays attempted,
             delivered and dropped, with a count for every CPU since the trace began; and `devices` if they
             changed.
-        :raises UserError: if the disk is full or fails; what was written before stays readable.
+        :raises UserError: if the disk is full or fails; the batches before stay readable.
         """
         if self._closed:
             raise ValueError("write to a closed trace")
@@ -84,7 +84,7 @@ class TraceWriter:
         self._ledger, self._check = ledger, check
 
     def close(self, note: Mapping[str, Any]) -> None:
-        """Ends the trace with an empty batch; does nothing if it was closed or could not be written.
+        """End the trace with an empty batch; do nothing if it was closed or could not be written.
 
         :param note: as for `write`, with `end`: an object with the `reason`.
         :raises UserError: if the disk is full or fails.
@@ -105,7 +105,7 @@ class TraceWriter:
         self._abandon()
 
     def _flush(self) -> None:
-        """Hands the message to the kernel; if that fails, cuts the file after the last whole one."""
+        """Hand the message to the kernel; if that fails, cut the file after the last whole batch."""
         message = self._message.getbuffer()[: self._message.tell()]
         done = 0
         try:
@@ -121,7 +121,7 @@ class TraceWriter:
         self._message.seek(0)
 
     def _abandon(self) -> None:
-        """Closes the file as it is."""
+        """Close the file as it is."""
         if not self._closed:
             self._closed = True
             os.close(self._fd)
@@ -132,9 +132,9 @@ def _encoded(found: Mapping[str, Any]) -> bytes:
 
 
 def _full_batches(message: io.BytesIO, level: int) -> Any:
-    """Return a second stream for the same file, since one has one codec for all of its batches.
+    """Return a second stream for the same file, since a stream has one codec for all of its batches.
 
-    Its own beginning is thrown away: what it writes later are batches like those of the first.
+    Its own beginning is thrown away: the batches that it writes later are like those of the first stream.
     """
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", level), use_threads=False)
     stream = pa.ipc.new_stream(message, SCHEMA, options=options)
@@ -153,7 +153,7 @@ def _batch(columns: Sequence[NDArray[Any]]) -> pa.RecordBatch:
 
 
 def _create(path: Path, making: Path, *, force: bool) -> int:
-    """:return: a descriptor of the new file `making`, which is to become `path`."""
+    """Create the new file `making`, which is to become `path`; return its descriptor."""
     try:
         if force and path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"{path} is not a regular file; give another name.")
@@ -165,7 +165,7 @@ def _create(path: Path, making: Path, *, force: bool) -> int:
 
 
 def _failed(path: Path, error: OSError) -> UserError:
-    """:return: the sentence for a write that failed."""
+    """Return the sentence for a write that failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"no space left for {path}: free some, or write to another disk; "

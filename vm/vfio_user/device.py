@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a server offers: a PCI device is its regions, its vectors and a way to reset it."""
+"""The parts of a PCI device that a server offers: regions, vectors and a way to reset it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ MSIX_INDEX, IRQ_TYPES = 2, 5
 
 @dataclass(frozen=True)
 class Region:
-    """:param read: takes offset and bytes; the access is known to lie inside the region.
+    """A region of the device.
 
+    :param read: takes offset and bytes; the access is known to lie inside the region.
     :param write: takes offset and data.
-    :param descriptor: a file as large as the region; `areas` (offset and size) of it the client may map.
-        What it writes there arrives without a message.
+    :param descriptor: a file as large as the region; `areas` (offset and size) of it the client may map. What
+        it writes there arrives without a message.
     """
 
     size: int
@@ -33,8 +34,9 @@ class Region:
 
 @dataclass
 class Device:
-    """:param regions: by index; the others are of size 0.
+    """A PCI device.
 
+    :param regions: by index; the others are of size 0.
     :param reset: is called when the client asks for it, and when it has gone.
     """
 

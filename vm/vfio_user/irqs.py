@@ -19,7 +19,10 @@ from vm.vfio_user.messages import (
 
 
 class Irqs:
-    """:param count: how many vectors."""
+    """The vectors of one interrupt type.
+
+    :param count: how many vectors.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -31,19 +34,19 @@ class Irqs:
         self._eventfds: dict[int, int] = {}
 
     def fire(self, vector: int) -> None:
-        """Signal it; without an eventfd nobody listens, and nothing happens."""
+        """Signal a vector; without an eventfd nobody listens, and nothing happens."""
         if self._masked >> vector & 1:
             self.pending |= 1 << vector
         elif (eventfd := self._eventfds.get(vector)) is not None:
             self.fired[vector] += 1
-            # No eventfd after all, or one that is full: somebody has yet to read it.
+            # The descriptor is no eventfd, or the eventfd is full because nobody has read it yet.
             with contextlib.suppress(OSError):
                 os.eventfd_write(eventfd, 1)
 
     def set(self, flags: int, start: int, count: int, data: bytes, descriptors: list[int]) -> None:
-        """VFIO_USER_DEVICE_SET_IRQS.
+        """Carry out VFIO_USER_DEVICE_SET_IRQS.
 
-        :param descriptors: those that are kept are taken out.
+        :param descriptors: the descriptors that are kept are taken out.
         :raises OSError: EINVAL if the flags, the range, the data or the descriptors do not fit together.
         """
         kind, action = flags & 7, flags & ~7

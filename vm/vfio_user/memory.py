@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest's memory, as far as the client has mapped it for the device."""
+"""The parts of the guest's memory that the client has mapped for the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 
 class DmaError(Exception):
-    """The device was given an address that it cannot reach."""
+    """An address that the device cannot reach."""
 
 
 class _File(mmap.mmap):
@@ -35,14 +35,16 @@ _NOWHERE = Map(0, 0, None, False, False)
 
 
 class GuestMemory:
-    """Maps by address. A range must lie in one map: QEMU's maps are those of the machine's RAM, and no buffer
-    of a driver crosses their borders.
+    """The maps of the guest's memory, by address.
 
-    A file is mapped once however many of its parts are: QEMU sends tens of parts of one memfd.
+    A range must lie in one map: QEMU's maps are those of the machine's RAM, and no buffer of a driver crosses
+    their borders.
+
+    A file is mapped once, however many of its parts are: QEMU sends tens of parts of one memfd.
     """
 
     def __init__(self) -> None:
-        #: Changes with each map and unmap: whoever keeps a view looks it up again then.
+        #: Changes with each map and unmap: then a caller that keeps a view must look it up again.
         self.generation = 0
         self._maps: list[Map] = []
         self._starts: list[int] = []
@@ -50,8 +52,9 @@ class GuestMemory:
         self._files: WeakValueDictionary[tuple[int, int, bool], _File] = WeakValueDictionary()
 
     def map(self, start: int, size: int, flags: int, descriptor: int | None = None, offset: int = 0) -> None:
-        """:param flags: MAP_READABLE and MAP_WRITEABLE; a map that is neither is accepted, and of no use.
+        """Add a map.
 
+        :param flags: MAP_READABLE and MAP_WRITEABLE; a map that is neither is accepted, and of no use.
         :param descriptor: the file that backs it; stays the caller's.
         :raises OSError: EEXIST over another map, EINVAL if the range or the file is too small for it.
         """
@@ -69,7 +72,10 @@ class GuestMemory:
         self._changed()
 
     def unmap(self, start: int, size: int) -> None:
-        """:raises OSError: ENOENT unless exactly this range was mapped."""
+        """Remove a map.
+
+        :raises OSError: ENOENT unless exactly this range was mapped.
+        """
         at = bisect_right(self._starts, start) - 1
         if at < 0 or (self._maps[at].start, self._maps[at].end) != (start, start + size):
             raise OSError(errno.ENOENT, "the range is not mapped")
@@ -84,9 +90,9 @@ class GuestMemory:
         return len(self._maps)
 
     def view(self, address: int, size: int, *, write: bool = False) -> memoryview:
-        """The guest's memory itself; see `generation`.
+        """Return the guest's memory itself; see `generation`.
 
-        :raises DmaError: if it is not all in one map, or not accessible so.
+        :raises DmaError: if the range is not all in one map, or may not be accessed in this way.
         """
         found = self._last
         if not (found.start <= address and address + size <= found.end):
@@ -97,11 +103,17 @@ class GuestMemory:
         return found.view[offset : offset + size]
 
     def read(self, address: int, size: int) -> bytes:
-        """:raises DmaError: as :meth:`view` does."""
+        """Read from the guest's memory.
+
+        :raises DmaError: as :meth:`view` does.
+        """
         return bytes(self.view(address, size))
 
     def write(self, address: int, data: bytes | memoryview) -> None:
-        """:raises DmaError: as :meth:`view` does."""
+        """Write to the guest's memory.
+
+        :raises DmaError: as :meth:`view` does.
+        """
         self.view(address, len(data), write=True)[:] = data
 
     def _find(self, address: int, size: int) -> Map:

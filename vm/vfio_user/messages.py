@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The protocol's messages (docs/interop/vfio-user.rst of QEMU), and how a stream of bytes falls into them."""
+"""The protocol's messages (docs/interop/vfio-user.rst of QEMU), and how a stream is cut into them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ ONE_WRITE = Struct("=QII8s")
 
 
 class ProtocolError(Exception):
-    """The stream cannot be trusted any more: the connection has to end."""
+    """An error after which the stream cannot be trusted: the connection has to end."""
 
 
 @dataclass
@@ -92,16 +92,16 @@ class Message:
 
 
 def close_all(descriptors: list[int]) -> None:
-    """Close and forget them."""
+    """Close and forget the descriptors."""
     while descriptors:
         os.close(descriptors.pop())
 
 
 class Framing:
-    """Cuts what a socket received into messages, and gives each its descriptors.
+    """Cut the bytes that a socket received into messages, and give each its descriptors.
 
     The kernel ends a read with the data that descriptors were sent along, and the sender sends them with the
-    message that they belong to. So they are of the message that the end of the read lies in.
+    message that they belong to. So the descriptors are of the message in which the read ends.
     """
 
     def __init__(self, largest: int = MAX_SIZE) -> None:
@@ -111,8 +111,9 @@ class Framing:
         self._arrived: list[int] = []
 
     def feed(self, data: bytes, descriptors: Iterable[int] = ()) -> Iterator[Message]:
-        """:param data: what one read returned, and `descriptors` with it; they are taken over.
+        """Take the bytes of one read.
 
+        :param data: what one read returned, and `descriptors` with it; they are taken over.
         :return: the messages that are complete now. They must be drawn before the next read is fed.
         :raises ProtocolError: if a size is impossible.
         """
@@ -147,7 +148,7 @@ class Framing:
 
 
 def command(number: int, what: int, payload: bytes = b"", flags: int = 0) -> bytes:
-    """A command as the client sends it."""
+    """Return a command as the client sends it."""
     return HEADER.pack(number, what, HEADER.size + len(payload), flags, 0) + payload
 
 
@@ -156,5 +157,8 @@ def reply(to: Message, payload: bytes = b"") -> bytes:
 
 
 def error(to: Message, number: int) -> bytes:
-    """:param number: the errno."""
+    """Return a reply with an error.
+
+    :param number: the errno.
+    """
     return HEADER.pack(to.number, to.command, HEADER.size, REPLY | ERROR, number)

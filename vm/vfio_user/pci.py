@@ -30,7 +30,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class Capability:
-    """:param body: what follows its id and the pointer to the next; `writable` says which bits of it are."""
+    """A capability of the configuration space.
+
+    :param body: what follows its id and the pointer to the next; `writable` says which bits of it are.
+    """
 
     id: int
     body: bytes
@@ -38,7 +41,7 @@ class Capability:
 
 
 def msix(vectors: int, table: tuple[int, int], pending: tuple[int, int]) -> Capability:
-    """MSI-X (PCI 3.0, 6.8.2).
+    """Return the MSI-X capability (PCI 3.0, 6.8.2).
 
     :param table: BAR and offset of the vector table; `pending` those of the pending bits.
     """
@@ -47,7 +50,7 @@ def msix(vectors: int, table: tuple[int, int], pending: tuple[int, int]) -> Capa
 
 
 class ConfigurationSpace:
-    """Its bytes, and which of their bits a write may change.
+    """The bytes of a configuration space, and which of their bits a write may change.
 
     :param bars: size of the memory BAR by number; all are 64 bits wide, so that each takes two numbers.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Serves a device to one client at a time, inside somebody's `selectors` loop.
+"""Serve a device to one client at a time, inside the caller's `selectors` loop.
 
-What a message asks for wrongly is answered with an errno. What breaks the stream, or leaves its order, ends
-the connection. In either case no descriptor stays behind, and the next client is served.
+A message that asks for something wrong is answered with an errno. A message that breaks the stream, or comes
+out of order, ends the connection. In either case no descriptor stays behind, and the next client is served.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ READ_SIZE = 1 << 16
 
 
 class Server:
-    """Listens on a unix socket.
+    """The listening unix socket.
 
     :param path: the socket; nothing may be there.
     :param loop: whose `select` calls what its keys carry as data, without arguments.
@@ -92,7 +92,9 @@ class Connection:
         loop.register(channel, selectors.EVENT_READ, self.receive)
 
     def receive(self) -> None:
-        """Take what has arrived, and answer it. While a client does not read its replies, it is not read."""
+        """Take the bytes that have arrived, and answer them. While a client does not read its replies, it is
+        not read.
+        """
         try:
             data, descriptors, flags, _ = socket.recv_fds(
                 self.channel, READ_SIZE, m.MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
@@ -120,7 +122,7 @@ class Connection:
             self.send()
 
     def send(self) -> None:
-        """Send what is waiting, as far as the client takes it; descriptors go with a reply's first byte."""
+        """Send as many waiting bytes as the client takes; descriptors go with a reply's first byte."""
         try:
             while self.unsent:
                 data, descriptors = self.unsent[0]
@@ -309,7 +311,10 @@ def _argsz(given: int, needed: int) -> None:
 
 
 def _capabilities(text: bytes) -> dict[str, object]:
-    """:raises ProtocolError: if there is something that is no JSON object of capabilities."""
+    """Check the capabilities that a client sends with its version.
+
+    :raises ProtocolError: if there is something that is no JSON object of capabilities.
+    """
     if not text:
         return {}
     with contextlib.suppress(ValueError, RecursionError, AttributeError):

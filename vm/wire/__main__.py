@@ -73,7 +73,10 @@ def wire(
 
 
 def _ports(text: str) -> list[int]:
-    """:raises ValueError: if a part is neither a number nor FIRST-LAST."""
+    """Return the ports that a list like 9000-9047,9100 names.
+
+    :raises ValueError: if a part is neither a number nor FIRST-LAST.
+    """
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")

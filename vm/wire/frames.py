@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 
 HEADERS = 14 + 20 + 8
-#: From the blocks that documentation may use (RFC 5737): no such host is ever reached.
+#: Addresses reserved for documentation (RFC 5737): no such host is ever reached.
 SOURCE, DESTINATION = "192.0.2.2", "192.0.2.1"
 SOURCE_MAC = "52:54:00:ff:ff:01"
 SOURCE_PORT = 9
@@ -23,9 +23,9 @@ def udp(
     dst: str = DESTINATION,
     content: bytes = b"rx-stall ",
 ) -> bytes:
-    """One frame of `size` bytes, without the frame check sequence.
+    """Return one frame of `size` bytes, without the frame check sequence.
 
-    :param content: of the datagram, as often as it fits.
+    :param content: of the datagram, repeated to fill it.
     :raises ValueError: if the size is too small for the headers or too large for IPv4, or an address is none.
     """
     if not HEADERS <= size <= 14 + 0xFFFF:
@@ -42,12 +42,15 @@ def udp(
 
 
 def to_ports(size: int, ports: Sequence[int], *, dst_mac: str, dst: str = DESTINATION) -> list[bytes]:
-    """One frame for each port, to be sent in turn."""
+    """Return one frame for each port, to be sent in turn."""
     return [udp(size, dst_mac=dst_mac, port=port, dst=dst) for port in ports]
 
 
 def mac(text: str) -> bytes:
-    """:raises ValueError: if the text is no Ethernet address."""
+    """Return the octets of an Ethernet address.
+
+    :raises ValueError: if the text is no Ethernet address.
+    """
     octets = bytes.fromhex(text.replace(":", ""))
     if len(octets) != 6:
         raise ValueError(f"{text} is no Ethernet address")
@@ -55,7 +58,7 @@ def mac(text: str) -> bytes:
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
+    """Return the Internet checksum (RFC 1071)."""
     total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

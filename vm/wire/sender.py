@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sends at a rate, never waits for the receiver, and remembers what was refused when."""
+"""Send frames at a rate without ever waiting for the receiver, and remember when frames were refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REFUSED = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED})
 
 @dataclass
 class Account:
-    """What became of the frames; times are CLOCK_MONOTONIC of the sender, ns."""
+    """The account of the frames; times are CLOCK_MONOTONIC of the sender, ns."""
 
     size: int
     rate: float
@@ -34,7 +34,7 @@ class Account:
     gaps: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """:return: {sent, refused, skipped, rate, size, started_ns, ended_ns, gaps}."""
+        """Return {sent, refused, skipped, rate, size, started_ns, ended_ns, gaps}."""
         return {
             "sent": self.sent,
             "refused": len(self.refused),
@@ -80,9 +80,10 @@ def send(
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[Account], None] | None = None,
 ) -> Account:
-    """Sends frames in turn until there were `count`, `duration` seconds are over or `stop` says so.
+    """Send frames in turn until `count` are sent, `duration` seconds are over or `stop` says so.
 
-    A gap is a run of refused frames: it begins with the first of them and ends with the next that is taken.
+    A gap is a run of refused frames: it begins with the first of them and ends with the next frame that is
+    taken.
 
     :param rate: frames a second.
     :param show: is called about twice a second.

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which UDP ports reach which receive queue: a tap spreads flows by a hash that only the kernel knows."""
+"""Find out which UDP ports reach which receive queue: a tap spreads flows by a hash that only the kernel
+knows.
+"""
 
 import re
 from collections.abc import Sequence

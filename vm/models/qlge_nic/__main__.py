@@ -30,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="QLogic's ISP8000, as far as the qlge driver uses it, for QEMU's vfio-user-pci.",
+    help="The parts of QLogic's ISP8000 that the qlge driver uses, for QEMU's vfio-user-pci.",
 )
 
 _DEVICES = {"8000": DEVICE_ID_8000, "8012": DEVICE_ID_8012}
@@ -116,7 +116,7 @@ def _assemble(
     ports: dict[int, int],
     options: dict[str, Any],
 ) -> tuple[selectors.BaseSelector, Server]:
-    """Everything that a NIC is, taken apart again at the end of the stack.
+    """Make all parts of a NIC; they are taken apart again at the end of the stack.
 
     :param options: of the :class:`Nic`.
     :return: the loop that runs it, and what QEMU connects to.
@@ -157,9 +157,9 @@ def _ports(texts: list[str]) -> dict[int, int]:
 
 
 def _clear(path: Path) -> None:
-    """Take away a socket that a NIC left which was killed.
+    """Remove a socket that a killed NIC left behind.
 
-    :raises UserError: if somebody uses it, or it is no socket.
+    :raises UserError: if somebody uses it, or the path is no socket.
     """
     if not path.exists():
         return
@@ -184,7 +184,7 @@ def _log(path: Path | None, verbose: bool) -> None:
 
 
 def _nowhere(_: bytearray) -> None:
-    """Takes a frame when there is no wire."""
+    """Drop a frame: there is no wire."""
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""BAR 1: what happens when the driver reads or writes a register."""
+"""BAR 1: the effects of the driver's reads and writes of registers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 _WORD = Struct("<I")
 _STATISTICS = range(0x200, 0x5C0)
-#: What lies behind an address register is there at once.
+#: Data behind an address register is ready at once.
 _ALWAYS_READY: dict[int, int] = {
     Register.PROC_ADDR: ADDR_RDY,
     Register.FLASH_ADDR: ADDR_RDY,
@@ -62,7 +62,7 @@ _ALWAYS_READY: dict[int, int] = {
 
 
 class Adapter(Protocol):
-    """What the registers act upon."""
+    """The parts of the NIC that the registers act upon."""
 
     link: bool
     mailbox: Mailbox
@@ -76,7 +76,10 @@ class Adapter(Protocol):
 
 
 class Registers:
-    """:param flash: words by their address in dwords."""
+    """The registers of BAR 1.
+
+    :param flash: words by their address in dwords.
+    """
 
     def __init__(self, adapter: Adapter, flash: dict[int, int]) -> None:
         self.adapter, self.flash = adapter, flash
@@ -134,11 +137,11 @@ class Registers:
             writer(value)
 
     def events_enabled(self) -> bool:
-        """Whether an event of the management processor may interrupt."""
+        """Tell whether an event of the management processor may interrupt."""
         return bool(self.values.get(Register.INTR_MASK, 0) & INTR_MASK_PI)
 
     def reset(self) -> None:
-        """All registers, as after power-on."""
+        """Set all registers to their values after power-on."""
         self.values.clear()
         self._xgmac.clear()
         self._load_failed = False
@@ -156,7 +159,7 @@ class Registers:
             self.adapter.mailbox.write(value, self.values.get(Register.PROC_DATA, 0))
 
     def _flash(self, value: int) -> None:
-        # Where nothing was ever written, flash reads as ones.
+        # Flash that was never written reads as ones.
         if value & ADDR_R:
             self.values[Register.FLASH_DATA] = self.flash.get(value & ADDR_MASK, 0xFFFFFFFF)
 
@@ -187,7 +190,7 @@ class Registers:
                 self._load_failed = True
 
     def _load_status(self) -> int:
-        """A load is done at once; that it failed is told once (qlge_wait_cfg)."""
+        """Return the status of a load, which is done at once; a failure is told once (qlge_wait_cfg)."""
         failed, self._load_failed = self._load_failed, False
         return CFG_LE if failed else 0
 

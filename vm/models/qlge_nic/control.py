@@ -18,7 +18,10 @@ _LONGEST_LINE = 1000
 
 
 class Control:
-    """:raises OSError: if the socket cannot be made."""
+    """The listening end of the control socket.
+
+    :raises OSError: if the socket cannot be made.
+    """
 
     def __init__(self, path: Path, nic: Nic, wire: Wire | None, loop: selectors.BaseSelector) -> None:
         self.path, self.nic, self.wire, self.loop = path, nic, wire, loop
@@ -40,7 +43,7 @@ class Control:
         self.path.unlink(missing_ok=True)
 
     def answer(self, words: Sequence[str]) -> dict[str, Any]:
-        """:return: counts, what was done, or an `error` in a sentence."""
+        """Return counts, what was done, or an `error` in a sentence."""
         match words:
             case ["stats"]:
                 return self._stats()
@@ -71,7 +74,7 @@ class Control:
 
 
 class _Client:
-    """One question; then the connection ends."""
+    """One connection: one question, one answer."""
 
     def __init__(self, channel: socket.socket, control: Control) -> None:
         self.channel, self.control = channel, control

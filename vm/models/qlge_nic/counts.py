@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What became of the frames of a ring, and when it had no buffers."""
+"""The counts of a ring's frames, and the times when it had no buffers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-#: A shorter gap is not logged; all are in the account (ns).
+#: Gaps shorter than this are not logged; the account has all (ns).
 _GAP_TOLD = 10_000_000
 
 
@@ -19,8 +19,8 @@ _GAP_TOLD = 10_000_000
 class Starvation:
     """Frames that were dropped because a buffer queue was empty.
 
-    A gap begins with the first of them and ends with the next frame that finds a buffer there; times are
-    CLOCK_MONOTONIC, ns. The latest thousand gaps are kept.
+    A gap begins with the first dropped frame and ends with the next frame that finds a buffer there; times
+    are CLOCK_MONOTONIC, ns. The latest thousand gaps are kept.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Starvation:
             log.info("%s was empty for %.3f s: %d frames dropped", self.name, seconds, last["refused"])
 
     def as_json(self) -> list[dict[str, Any]]:
-        """:return: gaps as the wire's sender gives them; one that has not ended is marked `open`."""
+        """Return the gaps in the form of the wire's sender; a gap that has not ended is marked `open`."""
         now = time.monotonic_ns()
         return [*self.gaps, *([self._gap(now) | {"open": True}] if self.began else [])]
 
@@ -61,7 +61,7 @@ class Starvation:
 
 @dataclass
 class RingCounts:
-    """What became of the frames of a ring; outlives the ring, which every ifup makes anew."""
+    """The counts of a ring's frames; they outlive the ring, since every ifup makes a new one."""
 
     ring: int
     accepted: int = 0

@@ -14,7 +14,8 @@ _LAYOUT = {
 
 
 def image(device: int, mac: bytes) -> dict[int, int]:
-    """The adapter's parameters, valid for ``qlge_validate_flash``: its little-endian 16-bit words sum to 0.
+    """Return the adapter's parameters, valid for ``qlge_validate_flash``: the little-endian 16-bit words sum
+    to 0.
 
     :param device: 0x8000 or 0x8012.
     :param mac: six octets.

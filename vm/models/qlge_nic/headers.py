@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the NIC sees of a frame that arrives: IP, TCP and UDP, and whether their checksums are right.
 
-Internet checksums (RFC 1071) are taken in one go: the ones' complement sum of 16-bit words is the whole
+Internet checksums (RFC 1071) are computed in one step: the ones' complement sum of 16-bit words is the whole
 number, read big-endian, modulo 0xffff.
 """
 
@@ -21,8 +21,9 @@ _PORT = Struct("!H")
 
 
 class Headers(NamedTuple):
-    """:param flags1: checksum errors; `flags2` TCP or UDP, `flags3` IPv4 or IPv6, as a completion has them.
+    """The headers of a frame that a completion describes.
 
+    :param flags1: checksum errors; `flags2` TCP or UDP, `flags3` IPv4 or IPv6, as a completion has them.
     :param addresses: source and destination as they are in the frame; with the ports behind them in `flow`.
     :param port: the UDP or TCP destination port; -1 without one.
     """
@@ -39,7 +40,10 @@ NOTHING = Headers(0, 0, 0, b"", b"", -1)
 
 
 def examine(frame: memoryview) -> Headers:
-    """:param frame: without a VLAN tag; it may be padded at its end."""
+    """Read the headers of a frame.
+
+    :param frame: without a VLAN tag; it may be padded at its end.
+    """
     size = len(frame)
     if size < 34:
         return NOTHING

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""When a vector is signalled: INTR_EN, and the masking of each vector by itself."""
+"""When a vector is signalled: INTR_EN, and the masking of each vector."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from vm.vfio_user.irqs import Irqs
 
 
 class Interrupts:
-    """A vector that is signalled masks itself until the driver enables it (qlge_napi_poll_msix, at its end).
+    """The vectors. A vector that is signalled masks itself until the driver enables it (qlge_napi_poll_msix,
+    at its end).
 
-    :param due: says whether a vector has something to tell: then it is signalled as soon as it is enabled.
+    :param due: tells whether a vector has something to tell: then it is signalled as soon as it is enabled.
     """
 
     def __init__(self, irqs: Irqs, due: Callable[[int], bool]) -> None:
@@ -29,7 +30,7 @@ class Interrupts:
         self._last = 0
 
     def write(self, value: int) -> None:
-        """INTR_EN: the high half says which bits count."""
+        """Write INTR_EN; the high half says which bits count."""
         mask, value = value >> 16, value & 0xFFFF
         if mask & INTR_EN_EI:
             self.master = bool(value & INTR_EN_EI)
@@ -47,12 +48,12 @@ class Interrupts:
             self._catch_up(vector)
 
     def read(self) -> int:
-        """INTR_EN: the vector that was named last."""
+        """Read INTR_EN: the vector that was named last."""
         state = INTR_EN_EN if self.enabled[self._last] else 0
         return self._last | state | (INTR_EN_EI if self.master else 0)
 
     def signal(self, vector: int) -> None:
-        """Something happened that this vector tells of."""
+        """Signal a vector because something happened that it tells of."""
         if self.master and vector < len(self.enabled) and self.enabled[vector]:
             self.enabled[vector] = False
             self.irqs.fire(vector)

@@ -26,7 +26,9 @@ _MANAGEMENT_FIFO_EMPTY = 2
 
 
 class Mailbox:
-    """:param changed: is called when there is something for the driver to read.
+    """The mailbox of the management processor.
+
+    :param changed: is called when there is something for the driver to read.
 
     The driver reads one message at a time, a command's completion or an event, and acknowledges it.
     """
@@ -54,7 +56,7 @@ class Mailbox:
 
     @property
     def loopback(self) -> bool:
-        """Whether frames that are sent come back (``ethtool -t``)."""
+        """Tell whether frames that are sent come back (``ethtool -t``)."""
         return bool(self.link_config & LOOPBACK_MASK)
 
     def read(self, address: int) -> int:
@@ -64,7 +66,9 @@ class Mailbox:
         self._registers[address & ADDR_MASK] = value
 
     def ring(self) -> None:
-        """The driver has filled the mailbox (CSR_CMD_SET_H2R_INT): its command is done at once."""
+        """Run the command in the mailbox, which the driver has filled (CSR_CMD_SET_H2R_INT); it is done at
+        once.
+        """
         words = [self.read(FUNC0_MBI + number) for number in range(MAILBOX_COUNT)]
         if words[0] not in self._commands:
             log.warning("mailbox: command %#x is not known", words[0])
@@ -78,19 +82,19 @@ class Mailbox:
             self._put((IDC_COMPLETE, 0, 0, 0))
 
     def acknowledge(self) -> None:
-        """The driver has read the message (CSR_CMD_CLR_R2PCI_INT): the next one takes its place."""
+        """Note that the driver has read the message (CSR_CMD_CLR_R2PCI_INT): the next one takes its place."""
         self.interrupting = False
         self._deliver()
 
     def link(self, up: bool) -> None:
-        """Tell the driver (qlge_link_up, qlge_link_down)."""
-        # An older event that nobody has read is overtaken.
+        """Tell the driver that the link went up or down (qlge_link_up, qlge_link_down)."""
+        # An older link event that nobody has read is dropped.
         for message in [each for each in self._messages if each[0] in (LINK_UP, LINK_DOWN)]:
             self._messages.remove(message)
         self._put((LINK_UP, LINK_STATUS) if up else (LINK_DOWN, 0, 0))
 
     def forget_messages(self) -> None:
-        """What nobody is there to read any more."""
+        """Drop the messages that nobody is there to read any more."""
         self._messages.clear()
         self.interrupting = False
 

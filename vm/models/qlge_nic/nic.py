@@ -54,8 +54,9 @@ _NETWORK_CONTROLLER, _SUBSYSTEM = 0x020000, 0x8000
 
 
 class Nic:
-    """:param send: takes each frame that the driver sends.
+    """The adapter, made of its parts.
 
+    :param send: takes each frame that the driver sends.
     :param vectors: of MSI-X; the driver makes as many receive rings, but no more than there are CPUs.
     """
 
@@ -87,7 +88,7 @@ class Nic:
         self._generation = self.device.memory.generation
 
     def close(self) -> None:
-        """The device is gone for good."""
+        """Remove the device for good."""
         self.reset_function()
         self._doorbells.release()
         os.close(self._descriptor)
@@ -133,7 +134,7 @@ class Nic:
             self.mailbox.link(up)
 
     def stats(self) -> dict[str, Any]:
-        """:return: all counts; times are CLOCK_MONOTONIC, ns."""
+        """Return all counts; times are CLOCK_MONOTONIC, ns."""
         rings = [self._ring_stats(self.counts[number]) for number in sorted(self.counts)]
         return {
             "device": f"{VENDOR_ID:04x}:{self.device_id:04x}",
@@ -149,9 +150,9 @@ class Nic:
         }
 
     def load(self, what: int, queue: int, address: int) -> bool:
-        """A control block that the driver hands over (qlge_write_cfg).
+        """Load a control block that the driver hands over (qlge_write_cfg).
 
-        :return: whether it and the ring that it describes are within reach.
+        :return: whether the block, and the ring that it describes, are within reach.
         """
         memory = self.device.memory
         try:
@@ -172,7 +173,7 @@ class Nic:
         return True
 
     def reset_function(self) -> None:
-        """RST_FO_FR: the rings are gone, and the driver will make others."""
+        """Carry out RST_FO_FR: forget the rings; the driver will make others."""
         if self._queues:
             log.info("reset: %d completion queues are gone", len(self._queues))
         for counts in self.counts.values():
@@ -185,7 +186,7 @@ class Nic:
         self.interrupts.reset()
 
     def reset(self) -> None:
-        """The PCI device is reset, or its machine has gone."""
+        """Reset the PCI device, also because its machine has gone."""
         self.reset_function()
         self.registers.reset()
         ports = self.steering.ports
@@ -194,7 +195,7 @@ class Nic:
         self.mailbox.forget_messages()
 
     def busy_queues(self) -> int:
-        """ISR1: a bit for each completion queue with something to consume."""
+        """Return ISR1: a bit for each completion queue with something to consume."""
         return sum(1 << queue.number for queue in self._queues.values() if queue.waiting()) & 0xFFFFFFFF
 
     def _deliver(
@@ -230,7 +231,7 @@ class Nic:
         log.info("completion queue %d: %d entries, vector %d%s", number, queue.length, queue.vector, sizes)
 
     def _transmit(self, work: WorkQueue) -> None:
-        """Send what is queued. The driver makes a completion queue as long as its work queue."""
+        """Send the queued frames. The driver makes a completion queue as long as its work queue."""
         if self.device.memory.generation != self._generation:
             self._bind_anew()
         queue = self._queues.get(work.completion_queue)
@@ -267,7 +268,7 @@ class Nic:
             self.statistics.rx.oversize += 1
 
     def _bind_anew(self) -> None:
-        """The guest's memory has another map now: look all rings up again."""
+        """Look all rings up again, since the guest's memory has another map now."""
         memory = self.device.memory
         self._generation = memory.generation
         self._queues = {number: each for number, each in self._queues.items() if _binds(each, memory)}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the driver leaves to the NIC when it sends: VLAN tags, checksums, and cutting a large frame (TSO)."""
+"""Work that the driver leaves to the NIC when it sends: VLAN tags, checksums, and cutting a large frame
+(TSO).
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ def tag(frame: bytearray, vlan: int) -> None:
 def fill_checksum(frame: bytearray, transport: int, protocol: int) -> None:
     """Complete the checksum of a TCP segment or UDP datagram that ends the frame.
 
-    :param transport: where it begins. Its checksum field holds the sum of the pseudo header
-        (qlge_hw_csum_setup).
+    :param transport: where the segment or datagram begins. Its checksum field holds the sum of the pseudo
+        header (qlge_hw_csum_setup).
     """
     at = transport + (_TCP_CHECKSUM if protocol == TCP else _UDP_CHECKSUM)
     value = _sum(frame[transport:])
@@ -47,7 +49,7 @@ def segments(frame: bytearray, network: int, transport: int, headers: int, mss: 
             pack_into("!H", segment, network + 4, len(segment) - network - 40)
         pack_into("!I", segment, transport + 4, sequence + at - headers & 0xFFFFFFFF)
         segment[transport + 13] &= ~((0 if last else _FIN_PSH) | (_CWR if number else 0))
-        # The driver's sum of the pseudo header is without the length, which each segment has its own of.
+        # The driver's sum of the pseudo header leaves out the length: each segment has another.
         length = len(segment) - transport
         pack_into("!H", segment, transport + _TCP_CHECKSUM, (pseudo + length) % 0xFFFF)
         fill_checksum(segment, transport, TCP)
@@ -62,5 +64,5 @@ def fill_ip_checksum(frame: bytearray, network: int) -> None:
 
 
 def _sum(data: bytearray) -> int:
-    """The checksum (RFC 1071) of data whose own field counts as it is: see headers.py."""
+    """Return the checksum (RFC 1071) of data whose own checksum field counts as it is: see headers.py."""
     return -(int.from_bytes(data, "big") << 8 * (len(data) & 1)) % 0xFFFF

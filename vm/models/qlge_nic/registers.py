@@ -5,14 +5,14 @@ from enum import IntEnum
 
 VENDOR_ID, DEVICE_ID_8000, DEVICE_ID_8012 = 0x1077, 0x8000, 0x8012
 
-#: BAR 1 holds the registers; behind them is what MSI-X needs. QEMU keeps the table itself.
+#: BAR 1 holds the registers, and behind them the tables of MSI-X. QEMU keeps the vector table itself.
 REGISTERS_SIZE, MSIX_TABLE, MSIX_PENDING = 0x4000, 0x2000, 0x3000
 #: BAR 3 has a page for each queue: outbound ones in the lower half, inbound ones in the upper.
 DOORBELLS_SIZE, DB_PAGE_SIZE, OUTBOUND_QUEUES = 1 << 20, 4096, 128
 
 MAX_CQ = 128
 MAX_RX_RINGS = 17
-#: A larger frame does not pass the MAC (CFG_DEFAULT_MAX_FRAME_SIZE), bytes.
+#: The largest frame that passes the MAC (CFG_DEFAULT_MAX_FRAME_SIZE), bytes.
 MAX_FRAME = 0x2580
 
 
@@ -47,7 +47,7 @@ class Register(IntEnum):
     XG_SERDES_ADDR = 0xF0
 
 
-#: The high half of what is written to these says which bits of the low half count.
+#: Registers in which the high half of a written value says which bits of the low half count.
 WRITE_MASKED = frozenset(
     {
         Register.SYS,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The rings that the driver shares with the NIC: completion queues with their buffer queues, and work queues.
 
-Inbound indices are plain memory here: BAR 3's upper half is mapped into the guest. The NIC looks at them when
-it needs them, and is not told of a change.
+Inbound indices are plain memory here: BAR 3's upper half is mapped into the guest. The NIC reads them when it
+needs them; nothing tells it of a change.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class CompletionControl(NamedTuple):
 
     @property
     def loads_ring(self) -> bool:
-        """False where only the interrupt delays are changed (qlge_update_ring_coalescing)."""
+        """False where the driver only changes the interrupt delays (qlge_update_ring_coalescing)."""
         return bool(self.flags & CQICB_LC)
 
     @property
     def inbound(self) -> bool:
-        """Whether it has buffer queues; the others hear of sent frames only."""
+        """Tell whether the ring has buffer queues; the other rings complete sent frames only."""
         return bool(self.flags & CQICB_LL and self.flags & CQICB_LS)
 
 
@@ -85,7 +85,7 @@ class WorkControl(NamedTuple):
 
 
 def entries(length: int) -> int:
-    """How many a ring has, by the length in its control block: QLGE_FIT16 makes 65536 a 0."""
+    """Return how many entries a ring has, by the length in its control block: QLGE_FIT16 makes 65536 a 0."""
     return length & ~LEN_FLAGS or 1 << 16
 
 
@@ -121,16 +121,16 @@ class BufferQueue:
         self.pages = [memory.view(page, size).cast("Q") for page, size in zip(table, sizes, strict=True)]
 
     def posted(self) -> int:
-        """Buffers that a frame could be put into."""
+        """Return how many buffers a frame could be put into."""
         return ((self.doorbells[self.producer] & -BQ_ALIGN) - self.consumer) % self.length
 
     def next(self, ahead: int = 0) -> int:
-        """:return: the guest's address of the next buffer, or of one behind it; it must be posted."""
+        """Return the guest's address of the next buffer, or of a buffer behind it; it must be posted."""
         at = (self.consumer + ahead) % self.length
         return self.pages[at // _ENTRIES_PER_PAGE][at % _ENTRIES_PER_PAGE]
 
     def take(self, count: int = 1) -> None:
-        """So many buffers are filled."""
+        """Note that this many buffers are filled."""
         self.consumer = (self.consumer + count) % self.length
         if self.starvation.began:
             self.starvation.end()
@@ -179,7 +179,7 @@ class CompletionQueue:
                 queue.bind(memory)
 
     def waiting(self) -> int:
-        """Completions that the driver has not consumed."""
+        """Return how many completions the driver has not consumed."""
         return (self.producer - self.doorbells[self.consumer_word]) % self.length
 
     def full(self) -> bool:
@@ -188,8 +188,8 @@ class CompletionQueue:
     def receive(self, frame: memoryview, flags: tuple[int, int, int], rss: int, vlan: int) -> bool:
         """Put a frame into buffers and complete it, or drop it and say why in the counts.
 
-        Small frames take a small buffer, larger ones a large buffer. What does not fit into one takes
-        several, listed in a small buffer (qlge_process_mac_rx_intr).
+        Small frames take a small buffer, larger frames a large buffer. A frame that does not fit into one
+        takes several, listed in a small buffer (qlge_process_mac_rx_intr).
         """
         lbq, sbq, counts = self.lbq, self.sbq, self.counts
         if lbq is None or sbq is None:
@@ -240,7 +240,7 @@ class CompletionQueue:
         return True
 
     def sent(self, opcode: int, flags: int, transaction: int, work_queue: int) -> None:
-        """Complete a frame that was sent. There must be room."""
+        """Complete a frame that was sent. The ring must have room."""
         at = self.producer * COMPLETION_SIZE
         _SENT.pack_into(self.entries, at, opcode, flags, transaction, work_queue)
         self._publish()
@@ -282,7 +282,7 @@ class WorkQueue:
         self.shadow = memory.view(self.consumer_address, 4, write=True).cast("I")
 
     def next(self) -> memoryview | None:
-        """:return: the next control block, or None when all are done."""
+        """Return the next control block, or None when all are done."""
         if self.consumer == self.producer:
             return None
         at = self.consumer * WORK_SIZE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the MAC counts, in the registers from which ``ethtool -S`` reads it (qlge_update_stats)."""
+"""The counters of the MAC, in the registers from which ``ethtool -S`` reads them (qlge_update_stats)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BROADCAST = b"\xff" * 6
 
 
 class Direction:
-    """Frames one way."""
+    """Counters of frames in one direction."""
 
     def __init__(self) -> None:
         self.frames = self.bytes = self.broadcast = self.multicast = self.oversize = self.undersize = 0
@@ -40,7 +40,7 @@ class Statistics:
         self.fifo_drops = 0
 
     def register(self, address: int) -> int:
-        """Half of a 64-bit counter: the low one at a multiple of 8, the high one behind it."""
+        """Return half of a 64-bit counter: the low half at a multiple of 8, the high half behind it."""
         value = self._counters().get(address & ~7, 0)
         return value >> 32 & 0xFFFFFFFF if address & 4 else value & 0xFFFFFFFF
 

@@ -58,8 +58,9 @@ RICB = Struct("<BBH1024s40s16s")
 
 
 class Destination(NamedTuple):
-    """:param queue: the completion queue.
+    """Where a frame goes, and how it matched.
 
+    :param queue: the completion queue.
     :param flags1: how a multicast or broadcast frame matched; `flags2` whether only promiscuity took it;
         `flags3` how RSS matched; `rss` its hash. All are bits of the completion.
     """
@@ -80,7 +81,7 @@ class Rss:
         self.hash4, self.hash6 = (lru_cache(1024)(_Toeplitz(key)) for key in (key4, key6))
 
     def match(self, headers: Headers) -> tuple[int, int]:
-        """:return: flags3 of the completion and the hash; 0, 0 if nothing of it is hashed."""
+        """Return flags3 of the completion and the hash of a frame; 0, 0 if no part of it is hashed."""
         four, tcp = headers.flags3 & IB_V4, headers.flags2 & IB_T
         digest = self.hash4 if four else self.hash6
         if tcp and self.flags & (RSS_RT4 if four else RSS_RT6):
@@ -120,17 +121,20 @@ class Steering:
         self._unicast: dict[bytes, int] = {}
         self._multicast: dict[int, bytes] = {}
         self._vlans: set[int] = set()
-        #: Mask and kind of destination; the first that matches decides.
+        #: Mask and kind of destination of each slot; the first slot that matches decides.
         self._slots = [(0, 0)] * RT_IDX_MAX_NIC_SLOTS
         self._used: list[tuple[int, int]] = []
 
     def address_word(self, kind: int, index: int, word: int) -> int:
-        """MAC_ADDR_DATA, read (qlge_get_mac_addr_reg)."""
+        """Read MAC_ADDR_DATA (qlge_get_mac_addr_reg)."""
         return self._words.get((kind, index, word), 0)
 
     def set_address_word(self, kind: int, index: int, word: int, value: int, enabled: bool) -> None:
-        """MAC_ADDR_DATA, written (qlge_set_mac_addr_reg): an address comes in a lower and an upper word, one
-        of the adapter's own also with the queue; an address of zeros is none."""
+        """Write MAC_ADDR_DATA (qlge_set_mac_addr_reg).
+
+        An address comes in a lower and an upper word, an address of the adapter itself also with the queue.
+        An address of zeros is none.
+        """
         self._words[kind, index, word] = value
         if kind == MAC_ADDR_TYPE_CAM_MAC and word == 2:
             self._unicast = self._own_addresses()
@@ -142,11 +146,11 @@ class Steering:
         (self._vlans.add if enabled else self._vlans.discard)(vlan)
 
     def slot(self, index: int) -> int:
-        """RT_DATA, read (qlge_get_routing_reg)."""
+        """Read RT_DATA (qlge_get_routing_reg)."""
         return self._slots[index % RT_IDX_MAX_NIC_SLOTS][0]
 
     def set_slot(self, control: int, mask: int) -> None:
-        """RT_DATA, written (qlge_set_routing_reg); `control` is what RT_IDX holds."""
+        """Write RT_DATA (qlge_set_routing_reg); `control` is what RT_IDX holds."""
         if control >> 16 & 0xF != RT_IDX_TYPE_NICQ:
             return
         index = control >> 8 & (RT_IDX_MAX_NIC_SLOTS - 1)
@@ -154,7 +158,10 @@ class Steering:
         self._used = [slot for slot in self._slots if slot[0]]
 
     def accepts_vlan(self, tag: int) -> bool:
-        """:param tag: of the frame, with its priority; -1 without one."""
+        """Tell whether frames of a VLAN are accepted.
+
+        :param tag: of the frame, with its priority; -1 without one.
+        """
         mode = self.receive_config & NIC_RCV_CFG_VLAN_MASK
         if tag < 0:
             return mode != NIC_RCV_CFG_VLAN_MATCH_ONLY
@@ -163,8 +170,9 @@ class Steering:
         return mode != NIC_RCV_CFG_VLAN_NONE_AND_NON
 
     def find(self, address: bytes, headers: Headers) -> Destination | None:
-        """:param address: the frame's destination.
+        """Find the completion queue of a frame.
 
+        :param address: the frame's destination.
         :return: None if nobody wants the frame.
         """
         matched, own = self._match(address)
@@ -218,12 +226,12 @@ class Steering:
 
 
 def address_control(value: int) -> tuple[int, int, int, bool]:
-    """:return: kind, index and word that MAC_ADDR_IDX names, and its enable bit."""
+    """Return the kind, index and word that MAC_ADDR_IDX names, and its enable bit."""
     return value >> 16 & 0xF, value >> 4 & 0xFFF, value & 0xF, bool(value & IDX_E)
 
 
 def is_vlan(value: int) -> bool:
-    """Whether MAC_ADDR_IDX names a VLAN: then there is no data word."""
+    """Tell whether MAC_ADDR_IDX names a VLAN: then there is no data word."""
     return value >> 16 & 0xF == MAC_ADDR_TYPE_VLAN
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a work queue's control block to the frames that it means (qlge_send, qlge_map_send)."""
+"""Turn a work queue's control block into the frames that it means (qlge_send, qlge_map_send)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ETHERNET = 14
 
 
 class Request(NamedTuple):
-    """struct qlge_ob_mac_tso_iocb_req; one without offload is the same with zeros."""
+    """struct qlge_ob_mac_tso_iocb_req; a request without offload is the same with zeros."""
 
     opcode: int
     flags2: int
@@ -63,7 +63,9 @@ class Request(NamedTuple):
 
 
 def gather(block: memoryview, memory: GuestMemory) -> bytearray:
-    """The frame that a control block's descriptors list; one may lead to a longer list (struct qlge_oal).
+    """Return the frame that a control block's descriptors list.
+
+    A descriptor may lead to a longer list (struct qlge_oal).
 
     :raises DmaError: if a part is out of reach.
     """
@@ -85,7 +87,7 @@ def gather(block: memoryview, memory: GuestMemory) -> bytearray:
 
 
 def frames(request: Request, frame: bytearray) -> tuple[Iterable[bytearray], int]:
-    """:return: what goes onto the wire, and what the completion says of it (OB_MAC_IOCB_RSP)."""
+    """Return the frames for the wire, and what the completion says of them (OB_MAC_IOCB_RSP)."""
     if len(frame) != request.length:
         return (), OB_RSP_E
     if len(frame) < _ETHERNET:

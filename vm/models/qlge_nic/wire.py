@@ -10,14 +10,14 @@ from pathlib import Path
 
 from vm.models.qlge_nic.nic import Nic
 
-#: Frames that are read before others get their turn.
+#: The most frames that are read before other descriptors get their turn.
 BURST = 64
 _LARGEST = 1 << 16
 _NOBODY = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE})
 
 
 class Wire:
-    """Never waits: a frame that the other side does not take at once is dropped and counted.
+    """The wire. It never waits: a frame that the other side does not take at once is dropped and counted.
 
     :param local: where frames for the NIC arrive; made here.
     :param peer: where frames of the NIC go; whoever wants them binds it, before or later. None: nowhere.
