@@ -6,10 +6,18 @@
 Makes SYNTHETIC traces (random numbers in the form of traces, no recordings) in a temporary directory. Each
 measurement is in a process of its own, without the time of imports, and counts the time of all CPUs.
 
-First a trace with --detail full: pyarrow going over its batches in bounded memory; the toolkit's stalls and
-summary; polars and DuckDB, which only add up the same columns by queue; and the plots and tables,
-which take the same time for any length of trace. Then three long traces: a day of 128 CPUs, a million stalls,
-and 8,192 queues that stall. Peers that are not installed are left out: pip install -e '.[bench]'.
+First a trace with --detail full, gone through in these ways:
+- the toolkit: stalls and summary, in bounded memory; it verifies checksums and ledger, finds the states, adds
+  up seven columns by queue, and counts posted buffers and gaps as below;
+- pyarrow: going over the batches in bounded memory, without a look at an event;
+- polars and DuckDB, sums alone: the seven columns by queue;
+- polars and DuckDB, the same sums: also the fewest posted buffers by queue and 2**24 ns, and the gaps between
+  polls by queue and eighth of an octave. They verify nothing and find no states, take events in the order of
+  the file (polars) or sort them (DuckDB), and hold the whole trace in memory;
+- the toolkit: also its plots and tables, which take the same time for any length of trace.
+
+Then three long traces: a day of 128 CPUs, a million stalls, and 8,192 queues that stall. Peers that are not
+installed are left out: pip install -e '.[bench]'.
 """
 
 import argparse
@@ -63,7 +71,45 @@ from toolkit.stalls.scan import SUMS
 def work(path):
     events = pa.ipc.open_stream(pa.OSFile(path))
     sums = ", ".join(f"sum({name})" for name in SUMS)
+    duckdb.sql("set enable_progress_bar = false")
     return len(duckdb.sql(f"select {sums} from events group by driver, ifindex, queue").fetchall())
+"""
+POLARS_SAME = """
+import polars as pl
+from toolkit.stalls.scan import SUMS
+def work(path):
+    frame = pl.read_ipc_stream(path)
+    queue = ["driver", "ifindex", "queue"]
+    sums = frame.group_by(queue).agg(pl.col(*SUMS).sum())
+    fewest = pl.min_horizontal("posted_before", "posted_after").alias("fewest")
+    posted = frame.group_by(*queue, pl.col("ts") // (1 << 24)).agg(fewest.min())
+    end, start = pl.col("ts").cast(pl.Int64), (pl.col("ts") - pl.col("dur")).cast(pl.Int64)
+    polls = frame.filter(pl.col("polls") > 0).select(*queue, gap=start - end.shift().over(queue))
+    octave = (pl.col("gap").log(2) * 8).floor().cast(pl.Int32)
+    gaps = polls.filter(pl.col("gap") > 0).group_by(*queue, octave).len()
+    return len(sums) + len(posted) + len(gaps)
+"""
+DUCKDB_SAME = """
+import duckdb, pyarrow as pa
+from toolkit.stalls.scan import SUMS
+def work(path):
+    stream = pa.ipc.open_stream(pa.OSFile(path))
+    queue = "driver, ifindex, queue"
+    looks = "ts, dur, posted_before, posted_after"
+    duckdb.sql("set enable_progress_bar = false")
+    duckdb.sql(f"create table events as select {queue}, {looks}, {', '.join(SUMS)} from stream")
+    sums = ", ".join(f"sum({name})" for name in SUMS)
+    whole = duckdb.sql(f"select {queue}, {sums} from events group by {queue}").fetchall()
+    fewest = "min(least(posted_before, posted_after))"
+    posted = duckdb.sql(f"select {queue}, ts >> 24, {fewest} from events group by all").fetchall()
+    last = f"lag(ts) over (partition by {queue} order by ts)"
+    gap = f"(ts - dur)::bigint - ({last})::bigint"
+    polls = f"select {queue}, {gap} as gap from events where polls > 0"
+    octave = "floor(log2(gap) * 8)"
+    gaps = duckdb.sql(
+        f"select {queue}, {octave}, count(*) from ({polls}) where gap > 0 group by {queue}, {octave}"
+    ).fetchall()
+    return len(whole) + len(posted) + len(gaps)
 """
 PLOT = """
 import tempfile, pathlib
@@ -127,8 +173,10 @@ def beside_peers(path: Path, events: int, repeat: int) -> bool:
     write(path, full(events), QUEUES)
     print(f"synthetic trace of {events:,} events, {path.stat().st_size / 1e6:.0f} MB; CPU time:")
     works = {"toolkit: stalls, summary": ANALYZE, "pyarrow: iteration alone": ITERATE}
-    works |= {"polars: sums alone": POLARS} if find_spec("polars") else {}
-    works |= {"DuckDB: sums alone": DUCKDB} if find_spec("duckdb") else {}
+    if find_spec("polars"):
+        works |= {"polars: sums alone": POLARS, "polars: the same sums": POLARS_SAME}
+    if find_spec("duckdb"):
+        works |= {"DuckDB: sums alone": DUCKDB, "DuckDB: the same sums": DUCKDB_SAME}
     works |= {"toolkit, tables and plots": PLOT}
     # In turns, so that a noisy neighbour disturbs all of them alike.
     rounds = [{name: run(code, path) for name, code in works.items()} for _ in range(repeat)]

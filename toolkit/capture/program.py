@@ -35,12 +35,11 @@ class Macros:
     """The C macros of a program.
 
     :param common: what all of the program sees: options, addresses, and the offsets of core's fields.
-    :param fields: driver -> what only its own probe.c sees: offsets and sizes of its fields, and the numbers
-        of its own kinds of events and flags.
+    :param local: driver -> what only its own probe.c sees: its fields, its own kinds of events and flags.
     """
 
     common: Mapping[str, int | str]
-    fields: Mapping[str, Mapping[str, int]]
+    local: Mapping[str, Mapping[str, int]]
 
 
 def bcc() -> Any:
@@ -177,7 +176,7 @@ def _source(drivers: Sequence[Driver], macros: Macros) -> tuple[str, list[str]]:
     """
     parts = [_named(path) for path in core_sources()]
     for driver in drivers:
-        local = macros.fields.get(driver.name, {})
+        local = macros.local.get(driver.name, {})
         parts += [f"#define {name} {value}\n" for name, value in local.items()]
         parts.append(_named(driver.directory / "probe.c"))
         parts += [f"#undef {name}\n" for name in local]

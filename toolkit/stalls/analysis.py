@@ -244,8 +244,8 @@ def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.D
 
 def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     """:return: the frame with device, queue, name and driver in the place of the queue's index."""
-    columns = names.drop(columns="size").reindex(frame["queue"]).set_axis(frame.index)
-    return columns.join(frame.drop(columns="queue"))
+    whose = names.drop(columns="size").take(frame["queue"].to_numpy(np.intp)).set_axis(frame.index)
+    return whose.join(frame.drop(columns="queue"))
 
 
 def named_table(rows: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:

@@ -38,8 +38,10 @@ def classify(stalls: pd.DataFrame, scan: Scan) -> pd.DataFrame:
     known = ~(stalls["open"] | stalls["uncertain"])
     brief = known & (stalls["duration_ns"] < BRIEF_NS)
     called = known & _called_without_failure(stalls, scan)
-    found = stalls.assign(**{name: stalls[name].mask(called) for name in _OF_A_FAILURE})
-    found["cause"] = found["cause"].mask(called, CALLED)
+    found = stalls.copy()
+    if called.any():
+        found = found.assign(**{name: found[name].mask(called) for name in _OF_A_FAILURE})
+        found["cause"] = found["cause"].mask(called, CALLED)
     words = np.select([called, brief], [RECONFIGURATION, BRIEF], STALL)
     found.insert(list(found).index("uncertain") + 1, "class", pd.Series(words, found.index, dtype="string"))
     return found

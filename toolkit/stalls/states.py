@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,13 @@ from toolkit.stalls.marks import Marks, QueueTable, look_up, queue_table, spread
 from toolkit.stalls.scan import Scan
 from toolkit.trace.reader import TraceReader
 
-COLUMNS = {"queue": np.intp, "state": "str", "start": np.int64, "end": np.int64, "open": np.bool_}
+COLUMNS: dict[str, Any] = {
+    "queue": np.intp,
+    "state": "str",
+    "start": np.int64,
+    "end": np.int64,
+    "open": np.bool_,
+}
 
 
 @dataclass
@@ -36,6 +43,15 @@ class _Search:
     ends: list[Marks] = field(default_factory=list)
 
 
+class _Pairs(NamedTuple):
+    """The intervals of one state: queue (index), start and end [ns], and whether it is open."""
+
+    queue: NDArray[np.intp]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    open: NDArray[np.bool_]
+
+
 def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> pd.DataFrame:
     """Finds when each queue is in each state, exactly, in whatever order the events were written.
 
@@ -55,12 +71,13 @@ def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> pd.
         if len(scan.begins[number, state.name])
     ]
     _find_ends(reader, scan, searches, table)
-    parts = [pd.DataFrame({name: np.empty(0, dtype) for name, dtype in COLUMNS.items()})]
-    for search in searches:
-        part = _pair(search.begins, _joined(search.ends), scan.ended)
-        parts.append(part.assign(state=pd.Series(search.state.name, part.index, dtype="str")))
-    found = pd.concat([part for part in parts if len(part)] or parts)
-    return found.sort_values(["start", "queue"], kind="stable", ignore_index=True)[list(COLUMNS)]
+    none = _Pairs(*(np.empty(0, COLUMNS[name]) for name in _Pairs._fields))
+    parts = [_pair(search.begins, _joined(search.ends), scan.ended) for search in searches]
+    names = [search.state.name for search in searches]
+    found = dict(zip(_Pairs._fields, map(np.concatenate, zip(none, *parts, strict=True)), strict=True))
+    found["state"] = np.repeat(np.array(names, object), [len(part.queue) for part in parts])
+    order = np.lexsort((found["queue"], found["start"]))
+    return pd.DataFrame({name: found[name][order] for name in COLUMNS}).astype({"state": COLUMNS["state"]})
 
 
 def _search(scan: Scan, driver: int, state: State, table: QueueTable) -> _Search:
@@ -116,14 +133,11 @@ def _may_end(search: _Search, first: int, until: int) -> bool:
     return bool(((search.began >= 0) & ~ended).any())
 
 
-def _pair(begins: Marks, ends: Marks, ended: int) -> pd.DataFrame:
-    """Pairs each begin with the first end after it; begins in between repeat the first.
-
-    :return: columns queue, start, end [ns], open.
-    """
+def _pair(begins: Marks, ends: Marks, ended: int) -> _Pairs:
+    """Pair each begin with the first end after it; begins in between repeat the first."""
     (queue, moment), begin = turns(begins, ends)
     start = np.flatnonzero(begin)
     # What follows a begin is its end, unless it is of another queue.
     still = np.append(queue, -1)[start + 1] != queue[start]
     end = np.where(still, ended, np.append(moment, 0)[start + 1])
-    return pd.DataFrame({"queue": queue[start], "start": moment[start], "end": end, "open": still})
+    return _Pairs(queue[start], moment[start], end, still)

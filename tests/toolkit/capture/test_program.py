@@ -243,7 +243,7 @@ def test_macros_are_options_addresses_and_numbers(monkeypatch: pytest.MonkeyPatc
     macros = program.defines(
         [VIRTIO_NET, qlge], ring=8 << 20, full=True, only_devices=True, only_queues=False
     )
-    assert macros.fields == offsets
+    assert macros.local == offsets
     found = macros.common
     assert found["OFF_netdev_name"] == 24 and "OFF_napi" not in found
     assert (found["DRIVER_virtio_net"], found["DRIVER_qlge"]) == (0, 1)
