@@ -34,6 +34,8 @@ def test_wheel_analyzes_a_trace_anywhere(tmp_path: Path) -> None:
         assert {name.split("/")[0] for name in names if ".data/" not in name} == {"toolkit"}
         assert any(name.endswith(".data/data/share/man/man1/toolkit-trace.1") for name in names)
         assert "toolkit/analysis/virtio_net.py" in archive.namelist()
+        probes = {str(path.relative_to(ROOT)) for path in (ROOT / "probes").rglob("*") if path.is_file()}
+        assert {f"toolkit/{path}" for path in probes} <= set(archive.namelist())
         archive.extractall(tmp_path / "installed")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "toolkit", "analyze", str(TRACE)],

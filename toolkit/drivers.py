@@ -270,10 +270,20 @@ def known(name: str) -> Driver | None:
 
 @cache
 def core() -> tuple[tuple[Hook, ...], tuple[Field, ...]]:
-    """Return the hooks and the fields of core.c, which every driver has; the file is read once."""
-    with (PROBES / "core.toml").open("rb") as file:
-        table = tomllib.load(file)
+    """Return the hooks and the fields of core, which every driver has."""
+    table = _core_table()
     return _hooks(table), _fields(table)
+
+
+def core_sources() -> list[Path]:
+    """Return the C texts of core, in their order."""
+    return [PROBES / "core" / name for name in _core_table()["sources"]]
+
+
+@cache
+def _core_table() -> Mapping[str, Any]:
+    with (PROBES / "core" / "core.toml").open("rb") as file:
+        return tomllib.load(file)
 
 
 def _hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:

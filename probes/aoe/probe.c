@@ -10,18 +10,18 @@
 #define AOE_MINORS 16		/* AOE_PARTITIONS, minor numbers of a disk */
 #define AOE_SKBS 256		/* of a pool, or of a target's frames, as many as are looked at */
 
-/* A look for a frame that this CPU is at. */
+/* The search for a frame that this CPU is in. */
 struct aoe_look {
 	u64 device;		/* 0: none */
 	u64 began;
-	u64 target;		/* that is asked */
+	u64 target;		/* whose frame is looked for now */
 	u64 head;		/* the pool's first skb before */
 	struct rxt_poll around;	/* the poll in which this happens */
 	u16 pool;
 	u8 refused;		/* a target had none */
 };
 
-/* What a target is in. */
+/* How long a target has been blocked, and what was sent of it. */
 struct aoe_wait {
 	u64 since;		/* ns, when it was blocked; 0: it is not */
 	u16 posted;
@@ -43,7 +43,7 @@ static __always_inline u16 aoe_pool(u64 device)
 	return rxt_u32(device + OFF_aoe_pool + OFF_list_qlen);
 }
 
-/* Is it the network's, too: has it more than the driver's reference to its data (skb_shared_info.dataref)? */
+/* Does the network hold the skb, too: has it more than the driver's reference to its data (skb_shared_info.dataref)? */
 static __always_inline int aoe_held(u64 skb)
 {
 	return rxt_u32(rxt_pointer(skb + OFF_skb_head) + rxt_u32(skb + OFF_skb_end) + OFF_shinfo_dataref) != 1;
@@ -115,7 +115,7 @@ static __always_inline void aoe_send(struct rxt_queue *queue, u8 kind, u64 ts, u
 	event.posted_before = posted;
 	event.posted_after = posted;
 	event.flags = flags;
-	rxt_send_alone(queue, &event);
+	rxt_queue_emit(queue, &event);
 }
 
 static __always_inline void aoe_tell(struct rxt_queue *queue, struct aoe_wait *wait)
@@ -136,17 +136,14 @@ static __always_inline struct aoe_look *aoe_look(void)
 int aoe_newframe(struct pt_regs *ctx)
 {
 	struct aoe_look *look = aoe_look();
-	u32 zero = 0;
-	struct rxt_poll *poll = polls.lookup(&zero);
 
-	if (!look || !poll)
+	if (!look)
 		return 0;
 	look->device = PT_REGS_PARM1(ctx);
 	look->began = bpf_ktime_get_ns();
 	look->refused = 0;
 	/* A response may arrive in a NIC's poll. */
-	look->around = *poll;
-	poll->key = look->device;
+	rxt_poll_nest(&look->around, look->device);
 	return 0;
 }
 
@@ -188,7 +185,7 @@ int aoe_newtframe_out(struct pt_regs *ctx)
 	wait = aoe_waits.lookup_or_try_init(&target, &fresh);
 	/* Under the device's lock nothing else is at the window: none spans the end of a wait. */
 	if (frame && wait && wait->since && wait->told)
-		rxt_flush(queue);
+		rxt_flush(queue, &queue->window);
 	rxt_fill_out(frame != 0, pool);
 	if (!wait)
 		return 0;
@@ -206,7 +203,7 @@ int aoe_newtframe_out(struct pt_regs *ctx)
 		wait->told = 0;
 	}
 #ifndef RXT_DETAIL_FULL
-	/* A full pool is nothing yet: it is said when the target has been blocked for a window. */
+	/* Pools are full briefly all the time: RXT_BLOCKED is sent only after RXT_WINDOW_NS. */
 	if (now - wait->since < RXT_WINDOW_NS)
 		return 0;
 #endif
@@ -218,13 +215,11 @@ int aoe_newframe_out(struct pt_regs *ctx)
 {
 	struct aoe_look *look = aoe_look();
 	u64 frame = PT_REGS_RC(ctx), target;
-	u32 zero = 0;
-	struct rxt_poll *poll = polls.lookup(&zero);
 	struct rxt_queue *queue;
 
-	if (!look || !poll || !look->device)
+	if (!look || !look->device)
 		return 0;
-	*poll = look->around;
+	rxt_poll_unnest(&look->around);
 	target = frame ? rxt_pointer(frame + OFF_frame_t) : rxt_pointer(rxt_pointer(look->device + OFF_aoe_tgt));
 	queue = aoe_queue(target);
 	/* No frame though no target was asked for one: the windows are full, which is flow control. */
@@ -264,7 +259,7 @@ int aoe_resend(struct pt_regs *ctx)
 	u64 frame = PT_REGS_PARM2(ctx), now = bpf_ktime_get_ns();
 	struct rxt_queue *queue = aoe_queue(rxt_pointer(frame + OFF_frame_t));
 
-	if (queue && rxt_worth_sending(queue, now))
+	if (queue && rxt_take_allowance(queue, now))
 		aoe_send(queue, KIND_retransmit, now, now - rxt_pointer(frame + OFF_frame_sent),
 			 aoe_pool(PT_REGS_PARM1(ctx)), 0);
 	return 0;
@@ -308,7 +303,7 @@ int aoe_request_out(struct pt_regs *ctx)
 	if (latency < RXT_WINDOW_NS)
 		return 0;
 #endif
-	/* A request may be in frames of several targets: it is told of the first. */
+	/* A request may be in frames of several targets: the first one stands for it. */
 	queue = aoe_queue(rxt_pointer(rxt_pointer(device + OFF_aoe_targets)));
 	if (queue)
 		aoe_send(queue, KIND_request, now, latency, RXT_NOT_KNOWN, 0);

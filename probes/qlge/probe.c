@@ -72,20 +72,19 @@ int qlge_poll_in(struct pt_regs *ctx)
 	return 0;
 }
 
-/* void qlge_update_buffer_queues(struct rx_ring *rx_ring, ...): in a poll, when it has taken its packets. One that
- * took small buffers only is a poll of theirs. */
+/* void qlge_update_buffer_queues(struct rx_ring *rx_ring, ...): in a poll, when it has taken its packets. A poll that
+ * took small buffers only counts for the sbq. */
 int qlge_update_in(struct pt_regs *ctx)
 {
 	u64 ring = PT_REGS_PARM1(ctx);
 	u32 zero = 0, *small = qlge_small.lookup(&zero);
-	struct rxt_poll *poll = polls.lookup(&zero);
+	struct rxt_poll *poll = rxt_poll_here();
 
 	if (!small || !poll || poll->key != qlge_lbq_key(ring))
 		return 0;
 	if (poll->posted != qlge_posted(ring + OFF_ring_lbq) || *small == qlge_posted(ring + OFF_ring_sbq))
 		return 0;
-	poll->key = qlge_sbq_key(ring);
-	poll->posted = *small;
+	rxt_poll_switch(poll, qlge_sbq_key(ring), *small);
 	return 0;
 }
 
@@ -140,7 +139,7 @@ int qlge_rx_irq(struct pt_regs *ctx)
 	return 0;
 }
 
-/* Every ring that comes up passes here, so one that was given the address of a ring that is gone is told from it. */
+/* Runs whenever a ring comes up: a ring whose address was that of a removed one is learned again. */
 static __always_inline void qlge_napi(u64 napi, u8 kind)
 {
 	u64 ring = qlge_ring(napi);

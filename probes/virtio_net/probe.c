@@ -23,7 +23,7 @@ static __always_inline u64 virtnet_netdev(u64 vi)
 	return rxt_pointer(vi + OFF_vi_dev);
 }
 
-/* Asks the structs who this is; vq->index is twice the queue's number (vq2rxq). */
+/* Learns from the structs which queue this is; vq->index is twice the queue's number (vq2rxq). */
 static __always_inline struct rxt_queue *virtnet_learn(u64 napi)
 {
 	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
@@ -102,8 +102,8 @@ int virtnet_napi_off(struct pt_regs *ctx)
 	return 0;
 }
 
-/* void napi_enable(struct napi_struct *n). Every device that comes up passes here, so a queue
- * that was given the address of one that is gone is told from it. */
+/* void napi_enable(struct napi_struct *n), which runs whenever a device comes up: a queue whose address was that of a
+ * removed one is learned again. */
 int virtnet_napi_on(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM1(ctx);

@@ -8,7 +8,7 @@
 #define NETBACK_STOPPED 1	/* bit __QUEUE_STATE_DRV_XOFF of netdev_queue.state */
 #define NETBACK_NO_CARRIER 4	/* bit __LINK_STATE_NOCARRIER of net_device.state */
 
-/* What a queue is in. */
+/* How long a queue has been blocked, and what was sent of it. */
 struct netback_wait {
 	u64 since;		/* ns, when it was blocked; 0: it is not */
 	u64 told;		/* ns of the last record that said so; 0: none did */
@@ -81,7 +81,7 @@ static __always_inline void netback_send(struct rxt_queue *queue, u8 kind, u64 t
 	event.posted_before = before;
 	event.posted_after = after;
 	event.flags = stopped ? FLAG_stopped : 0;
-	rxt_send_alone(queue, &event);
+	rxt_queue_emit(queue, &event);
 }
 
 static __always_inline void netback_unblocked(struct rxt_queue *queue, struct netback_wait *wait, u64 ts, u16 posted)
@@ -92,11 +92,11 @@ static __always_inline void netback_unblocked(struct rxt_queue *queue, struct ne
 }
 
 /*
- * Is the queue blocked: stopped, or short of slots for its next packet? It is, from then on, until a packet was
- * handed over and it is not stopped: a queue that is drained because its packets are too old has not recovered.
+ * A queue is blocked when it is stopped, or short of slots for its next packet. It stays blocked until a packet was
+ * handed over and it is not stopped: a queue that drops its packets because they are too old has not recovered.
  *
- * Every queue is for moments, so it is said when it has been for a window; but at once if it is stopped and has no
- * packet, since nothing may ever happen to it again. It is said anew when slots came and did not help.
+ * Queues block briefly all the time, so RXT_BLOCKED is sent only after RXT_WINDOW_NS; but at once if the queue is
+ * stopped and has no packet left, since no hook may run again. It is sent again when new slots did not help.
  */
 static __always_inline void netback_look(u64 key, struct rxt_queue *queue, struct netback_wait *wait, int stopped)
 {
@@ -145,7 +145,7 @@ int netback_tail(struct pt_regs *ctx)
 	struct rxt_queue *queue = netback_queue(key);
 	struct netback_wait *wait;
 
-	/* An address of a guest that is gone may be another's now. */
+	/* The address may have been that of a queue of a removed guest. */
 	if (queue && queue->ifindex != rxt_ifindex(netback_device(key)))
 		queue = netback_learn(key);
 	if (!queue || !queue->watched)
@@ -198,7 +198,7 @@ int netback_deliver(struct pt_regs *ctx)
 	/* The look after the round may find it blocked again: that is another time, with these packets in between. */
 	if (wait->since && !netback_stopped(key)) {
 		/* The window is this thread's. */
-		rxt_flush(queue);
+		rxt_flush(queue, &queue->window);
 		netback_unblocked(queue, wait, now, netback_posted(key));
 	}
 	return 0;
@@ -230,14 +230,15 @@ static __always_inline void netback_carrier(u64 device, u8 kind)
 {
 	u32 *ifindex = netback_devices.lookup(&device);
 	u32 off = rxt_u32(device + OFF_netdev_state) & NETBACK_NO_CARRIER;
-	struct rxt_queue all = {};
+	struct rxt_event event = {};
 
 	if (!ifindex || !off != (kind == KIND_carrier_off))
 		return;
-	all.ifindex = *ifindex;
-	all.queue = RXT_ALL_QUEUES;
-	all.driver = DRIVER_xen_netback;
-	netback_send(&all, kind, bpf_ktime_get_ns(), RXT_NOT_KNOWN, RXT_NOT_KNOWN, 0);
+	event.kind = kind;
+	event.ts = bpf_ktime_get_ns();
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_device_emit(*ifindex, DRIVER_xen_netback, &event);
 }
 
 /* void netif_carrier_off(struct net_device *dev), of any device */

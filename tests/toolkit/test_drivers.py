@@ -6,6 +6,7 @@ import pytest
 from toolkit import drivers
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
+from toolkit.paths import PROBES
 from toolkit.trace.schema import EVENT
 
 
@@ -32,6 +33,13 @@ def test_each_driver_is_whole(name: str) -> None:
     for field in driver.fields:
         macros = {f"{'OFF' if '.' in path else 'SIZE'}_{field.name}" for path in field.of}
         assert any(macro in source for macro in macros), f"{field.name} is not used"
+
+
+def test_core_is_all_texts_of_its_directory() -> None:
+    sources = drivers.core_sources()
+    assert sorted(sources) == sorted((PROBES / "core").glob("*.c"))
+    text = "".join(path.read_text() for path in sources)
+    assert all(f"int {hook.program}(" in text for hook in drivers.core()[0])
 
 
 def test_condition_names_become_numbers() -> None:

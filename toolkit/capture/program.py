@@ -16,7 +16,7 @@ from typing import Any
 
 from toolkit.capture import headers, kernel
 from toolkit.capture.btf import module_btf
-from toolkit.drivers import Driver, Hook, core
+from toolkit.drivers import Driver, Hook, core, core_sources
 from toolkit.errors import UserError
 from toolkit.paths import PROBES
 
@@ -124,7 +124,7 @@ def cpus() -> int:
 
 
 def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple[Any, str]:
-    """Compile core.c and the drivers' probe.c as one program.
+    """Compile the texts of core and the drivers' probe.c as one program.
 
     Headers that come with the toolkit are tried first, then the distribution's.
 
@@ -149,14 +149,14 @@ def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) 
 
 def _source(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple[str, list[str]]:
     """Return the program's text and the compiler's flags for it."""
-    sources = [PROBES / "core.c", *(driver.directory / "probe.c" for driver in drivers)]
+    sources = [*core_sources(), *(driver.directory / "probe.c" for driver in drivers)]
     # bcc rewrites map accesses in the main file only, so the files become one text, each under its own name.
     text = "".join(f'#line 1 "{path}"\n{path.read_text()}' for path in sources)
     return text, [f"-I{PROBES}", *(f"-D{name}={value}" for name, value in macros.items())]
 
 
 def hooks(drivers: Sequence[Driver]) -> list[Hook]:
-    """The hooks of core.c and of the drivers, in the order in which they are attached."""
+    """Return the hooks of core and of the drivers, in the order in which they are attached."""
     return [*core()[0], *(hook for driver in drivers for hook in driver.hooks)]
 
 
@@ -249,7 +249,11 @@ def device_name(bpf: Any, number: int) -> tuple[int, str] | None:
 
 
 def arm(bpf: Any, on: bool) -> None:
-    """Lets events through only while every hook is attached: half a pair would tell a story of its own."""
+    """Let events through, or drop them.
+
+    Events are dropped until all hooks are attached: an entry probe without its return probe would record
+    refills that never end.
+    """
     table = bpf["armed"]
     table[table.Key(0)] = table.Leaf(int(on))
 

@@ -15,7 +15,7 @@ _PAGE = mmap.PAGESIZE
 #: (kernel/bpf/ringbuf.c, struct bpf_ringbuf_hdr).
 _RECORD = np.dtype([("length", "<u4"), ("page", "<u4"), ("event", EVENT)])
 
-#: As struct rxt_count in probes/core.c.
+#: As struct rxt_count in probes/core/ledger.c.
 _COUNT = np.dtype([("attempted", "<u8"), ("dropped", "<u8")])
 
 

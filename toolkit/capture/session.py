@@ -26,7 +26,7 @@ from toolkit.capture.ring import Ring, ledger
 from toolkit.capture.start import Options, Start
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
-from toolkit.event import FLAG, KIND
+from toolkit.event import KIND
 from toolkit.trace.schema import EVENT, Events
 from toolkit.version import __version__
 
@@ -37,25 +37,6 @@ BATCH_EVENTS = 1 << 16
 #: How often the ring is looked at, and how often a batch is written at least (s).
 DRAIN_INTERVAL = 0.02
 FLUSH_INTERVAL = 0.5
-
-# A window's column and the member of struct rxt_queue (probes/core.c) that it is sent from.
-_NAPI_WINDOW = {
-    "packets": "packets",
-    "polls": "polls",
-    "full_polls": "full_polls",
-    "refills": "refills",
-    "failed": "failed",
-    "fallbacks": "fallbacks",
-    "posted_before": "posted_min",
-    "posted_after": "posted_last",
-}
-_WORKER_WINDOW = {
-    "refills": "runs",
-    "failed": "runs_failed",
-    "fallbacks": "runs_fallbacks",
-    "posted_before": "runs_posted_min",
-    "posted_after": "runs_posted_last",
-}
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
 
@@ -398,31 +379,16 @@ class _Drain:
         self._sink = self._begin()
 
     def _write_leftovers(self) -> None:
-        """Windows that no later event has sent; the probes are off, so they are read from the map."""
-        table = self._bpf["queues"]
-        windows = np.zeros(2 * len(table), EVENT)
-        used = 0
-        for queue in table.values():
-            for first, last, names in (
-                (queue.first, queue.last, _NAPI_WINDOW),
-                (queue.runs_first, queue.runs_last, _WORKER_WINDOW),
-            ):
-                if not first or used == len(windows):
-                    continue
-                window = windows[used]
-                used += 1
-                window["kind"], window["driver"] = KIND["window"], queue.driver
-                window["ifindex"], window["queue"] = queue.ifindex, queue.queue
-                window["ts"], window["dur"] = last, last - first
-                for column, member in names.items():
-                    window[column] = getattr(queue, member)
-                if names is _WORKER_WINDOW:
-                    window["flags"] = FLAG["process"] | FLAG["in_worker"]
-                else:
-                    window["irqs"] = queue.irqs - queue.irqs_sent
-        if used:
-            self._leftovers = used
-            self._put(windows[:used])
+        """Write the windows that are still open; the probes are off, so nothing else will send them."""
+        windows = []
+        for queue in self._bpf["queues"].values():
+            napi, worker = (np.frombuffer(window, EVENT) for window in (queue.window, queue.worker_window))
+            # Interrupts are counted beside the window (probes/core/queue.c), which has 16 bits for them.
+            napi["irqs"] = min(queue.irqs - queue.irqs_sent, 0xFFFF)
+            windows += [window for window in (napi, worker) if window["kind"]]
+        if windows:
+            self._leftovers = len(windows)
+            self._put(np.concatenate(windows))
 
     def _put(self, events: Events) -> None:
         """Write events, and only then let the observer see them."""

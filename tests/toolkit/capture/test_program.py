@@ -213,7 +213,8 @@ def test_compiled_text_is_the_core_and_each_driver_under_its_name(monkeypatch: p
     assert title == "the kernel's BTF"
     assert words["cflags"][0] == "-Ifrom_btf"
     lines = [line for line in words["text"].splitlines() if line.startswith("#line")]
-    assert [line.split("probes/")[1] for line in lines] == ['core.c"', 'virtio_net/probe.c"']
+    core = [f'core/{path.name}"' for path in drivers.core_sources()]
+    assert [line.split("probes/")[1] for line in lines] == [*core, 'virtio_net/probe.c"']
     assert "-DRXT_CPUS=4" in words["cflags"]
 
 

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * NAPI turned off and on. Inside a run of the refill worker that is deferred, both are kept back, too.
+ */
+static __always_inline void rxt_napi_emit(struct rxt_queue *queue, u8 kind, u64 ts, u16 posted, int in_worker)
+{
+	struct rxt_event event = {};
+
+	/* Until NAPI is on again nothing else touches the window: no window spans a time without NAPI. */
+	if (kind == RXT_NAPI_ON)
+		rxt_flush(queue, &queue->window);
+	event.kind = kind;
+	event.ts = ts;
+	event.posted_before = posted;
+	event.posted_after = posted;
+	event.flags = RXT_PROCESS | (in_worker ? RXT_IN_WORKER : 0);
+	rxt_queue_emit_in_order(queue, &event);
+}
+
+/* Sends how a deferred run began, since the rest of it will be sent. */
+static __always_inline void rxt_worker_release(struct rxt_queue *queue, struct rxt_worker *worker)
+{
+	if (!worker || !worker->deferred)
+		return;
+	worker->deferred = 0;
+	rxt_worker_emit(RXT_WORKER_IN, worker, worker->ts, 0);
+	if (queue->off_since >= worker->ts)
+		rxt_napi_emit(queue, RXT_NAPI_OFF, queue->off_since, queue->off_posted, 1);
+}
+
+/* NAPI is turned off or on, which `kind` says. */
+static __always_inline void rxt_napi(struct rxt_queue *queue, u8 kind, u16 posted)
+{
+	struct rxt_worker *worker = rxt_worker_here();
+	u64 now = bpf_ktime_get_ns();
+
+	if (kind == RXT_NAPI_OFF) {
+		queue->off_since = now;
+		queue->off_posted = posted;
+		if (worker && worker->deferred)
+			return;
+	} else if (worker && worker->deferred) {
+		if (now - queue->off_since < RXT_SHORT_NS)
+			return;
+		rxt_worker_release(queue, worker);
+	}
+	rxt_napi_emit(queue, kind, now, posted, worker != 0);
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * NAPI polls. While a CPU is in a poll of ours, its struct rxt_poll says whose poll that is, and what happens on the
+ * CPU happens in softirq; outside of a poll the current thread did it.
+ */
+struct rxt_poll {
+	u64 key;		/* 0: this CPU is in no poll of ours */
+	u64 ts;
+	u16 posted;
+};
+
+BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
+
+/* The poll that this CPU is in; 0 if it is in none. */
+static __always_inline struct rxt_poll *rxt_poll_here(void)
+{
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+
+	return poll && poll->key ? poll : 0;
+}
+
+static __always_inline void rxt_poll_in(u64 key, u16 posted)
+{
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+
+	if (!poll)
+		return;
+	poll->key = key;
+	poll->ts = bpf_ktime_get_ns();
+	poll->posted = posted;
+}
+
+/* The poll that this CPU is in turns out to be one of another queue: it counts for that one when it ends. */
+static __always_inline void rxt_poll_switch(struct rxt_poll *poll, u64 key, u16 posted)
+{
+	poll->key = key;
+	poll->posted = posted;
+}
+
+/* Makes what follows on this CPU count as softirq until rxt_poll_unnest: for a driver that holds a lock with interrupts
+ * off where others have NAPI. It may be inside a poll of another driver, which is kept in `around`. */
+static __always_inline void rxt_poll_nest(struct rxt_poll *around, u64 key)
+{
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+
+	if (!poll)
+		return;
+	*around = *poll;
+	poll->key = key;
+}
+
+static __always_inline void rxt_poll_unnest(struct rxt_poll *around)
+{
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+
+	if (poll)
+		*poll = *around;
+}
+
+/* Counts a poll that ends now, or what a driver without NAPI has in its place. */
+static __always_inline void rxt_polled(struct rxt_queue *queue, u64 began, u32 packets, u16 posted, int full)
+{
+	u64 now = bpf_ktime_get_ns();
+#ifdef RXT_DETAIL_FULL
+	struct rxt_event event = {};
+
+	event.kind = RXT_POLL;
+	event.ts = now;
+	event.dur = now - began;
+	event.packets = packets;
+	event.polls = 1;
+	event.full_polls = full;
+	event.posted_before = posted;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_queue_emit_in_order(queue, &event);
+#else
+	struct rxt_event *window = &queue->window;
+
+	/* A spin that lasted is over when a poll takes packets: its window ends before this poll. */
+	if (packets && !window->packets && window->failed && window->full_polls &&
+	    now - rxt_window_began(window) >= RXT_SHORT_NS)
+		rxt_flush(queue, window);
+	rxt_extend(queue, began, now);
+	rxt_note_posted(window, posted);
+	window->polls++;
+	window->packets += packets;
+	window->full_polls += full;
+#endif
+}
+
+/* raw tracepoint napi:napi_poll(napi, work, budget), fired after each poll of every NIC. */
+int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct rxt_poll *poll = polls.lookup(&zero);
+	struct rxt_queue *queue;
+	u64 key, counted;
+	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2], packets = work;
+
+	if (!poll)
+		return 0;
+	key = poll->key;
+	poll->key = 0;
+	if (!key) {
+		/* Not ours, or one whose begin was missed because another program was running on this CPU. */
+		key = ctx->args[0];
+		poll->ts = bpf_ktime_get_ns();
+		poll->posted = RXT_NOT_KNOWN;
+	}
+	queue = queues.lookup(&key);
+	if (!queue || !queue->watched)
+		return 0;
+	/* A poll may claim its whole budget to be called again: some drivers do when a refill failed. */
+	if (queue->counter) {
+		counted = rxt_u64(queue->counter);
+		packets = counted - queue->counted;
+		queue->counted = counted;
+	}
+	rxt_polled(queue, poll->ts, packets, poll->posted, work >= budget);
+	return 0;
+}

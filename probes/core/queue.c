@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Queues. The driver chooses the key of a queue: an address that its hooks can tell. A queue holds its windows, the
+ * hot events that were added up and not sent yet.
+ */
+struct rxt_queue {
+	/* An open window has the kind RXT_WINDOW, a closed one 0. The first belongs to the queue's NAPI context, the
+	 * second to its refill worker. */
+	struct rxt_event window;
+	struct rxt_event worker_window;	/* short runs of the refill worker */
+	u64 sent;		/* ns of the last record that was not a window */
+	u64 counter;		/* address of the driver's own count of the packets taken from this ring; 0: none */
+	u64 counted;		/* what it was after the last poll */
+	/* Interrupts come on any CPU, so they are added to this count and not to the window. */
+	u64 irqs;		/* since the trace began */
+	u64 irqs_sent;		/* of these, in windows that were sent */
+	u64 allowance_since;	/* ns, see rxt_take_allowance */
+	u64 off_since;		/* ns, when NAPI was last turned off */
+	u32 ifindex;
+	u16 queue;
+	u16 allowance_taken;
+	u16 off_posted;
+	u8 driver;
+	u8 watched;		/* the filters let it through */
+	u8 empty;		/* the last refill left nothing posted */
+};
+
+BPF_HASH(queues, u64, struct rxt_queue, 4096);
+BPF_HASH(only_queues, u32, u8, 1024);
+
+/* Makes a queue of a struct net_device known under its key. */
+static __always_inline struct rxt_queue *rxt_add_queue(u64 key, u64 netdev, u16 number, u8 driver)
+{
+	struct rxt_queue queue = {};
+	struct rxt_device device = {};
+
+	queue.ifindex = rxt_ifindex(netdev);
+	queue.queue = number;
+	queue.driver = driver;
+	queue.watched = rxt_is_wanted(netdev);
+#ifdef RXT_ONLY_QUEUES
+	u32 wanted = number;
+	if (!only_queues.lookup(&wanted))
+		queue.watched = 0;
+#endif
+	rxt_read_name(netdev, &device.name);
+	device.ifindex = rxt_u32(netdev + OFF_netdev_ifindex);
+	devices.update(&queue.ifindex, &device);
+	queues.update(&key, &queue);
+	return queues.lookup(&key);
+}
+
+/* Where the driver itself counts the packets that it takes from a queue's ring: what a poll says is not always
+ * that. Call it outside of a poll's count. */
+static __always_inline void rxt_set_counter(struct rxt_queue *queue, u64 address)
+{
+	queue->counter = address;
+	queue->counted = rxt_u64(address);
+}
+
+/* Sends a record of a queue and leaves its windows alone: any context may. */
+static __always_inline void rxt_queue_emit(struct rxt_queue *queue, struct rxt_event *event)
+{
+	event->ifindex = queue->ifindex;
+	event->queue = queue->queue;
+	event->driver = queue->driver;
+	rxt_emit(event);
+}
+
+/* Counts a receive interrupt. */
+static __always_inline void rxt_irq(struct rxt_queue *queue)
+{
+#ifdef RXT_DETAIL_FULL
+	struct rxt_event event = {};
+
+	event.kind = RXT_IRQ;
+	event.ts = bpf_ktime_get_ns();
+	event.irqs = 1;
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_queue_emit(queue, &event);
+#else
+	__sync_fetch_and_add(&queue->irqs, 1);
+#endif
+}
