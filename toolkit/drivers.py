@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,11 @@ Condition = Mapping[str, Mapping[str, int]]
 class Hook:
     """A BPF function and the ordered places it may be attached to (``kprobe:function`` …).
 
-    `tells` are the columns of stalls and queues (docs/stalls.md) that are not known without it.
+    The first place that the kernel has is taken. If the hook is `required`, the kernel has to have one.
+
+    :param tells: the columns of stalls and queues (docs/stalls.md) that are not known without it.
+    :param programs: place -> the BPF function that is attached there instead of `program`, where the kernel's
+        function has other arguments.
     """
 
     program: str
@@ -42,13 +46,19 @@ class Hook:
     required: bool
     missing: str
     tells: tuple[str, ...] = ()
+    programs: Mapping[str, str] = field(default_factory=dict)
+
+    def program_at(self, place: str) -> str:
+        """Return the BPF function for one of the places."""
+        return self.programs.get(place, self.program)
 
 
 @dataclass(frozen=True)
 class Field:
     """A member of a kernel struct, the first of ``of`` that BTF knows; ``OFF_<name>`` in C.
 
-    `module` is whose BTF has it, where it is neither the driver's own nor the kernel's.
+    Its name is the driver's own: another driver may use it for another member. `module` is whose BTF has
+    the member, where that is neither the driver's own nor the kernel's.
     """
 
     name: str
@@ -287,17 +297,24 @@ def _core_table() -> Mapping[str, Any]:
 
 
 def _hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
-    """The ``[[hook]]`` entries of a driver.toml or of core.toml."""
-    return tuple(
-        Hook(
-            entry["program"],
-            tuple(entry["at"]),
-            entry.get("required", False),
-            entry.get("missing", ""),
-            tuple(entry.get("tells", [])),
+    """Return the ``[[hook]]`` entries of a driver.toml or of core.toml.
+
+    A place is a string, or a table of the place and of the program for it.
+    """
+    hooks = []
+    for entry in table.get("hook", []):
+        places = [{"place": place} if isinstance(place, str) else place for place in entry["at"]]
+        hooks.append(
+            Hook(
+                entry["program"],
+                tuple(place["place"] for place in places),
+                entry.get("required", False),
+                entry.get("missing", ""),
+                tuple(entry.get("tells", [])),
+                {place["place"]: place["program"] for place in places if "program" in place},
+            )
         )
-        for entry in table.get("hook", [])
-    )
+    return tuple(hooks)
 
 
 def _fields(table: Mapping[str, Any]) -> tuple[Field, ...]:

@@ -19,7 +19,8 @@ def test_each_driver_is_whole(name: str) -> None:
     assert driver.regimes
     assert driver.regimes[-1].hooks == (), "the last regime takes what no other did"
     for hook in driver.hooks:
-        assert f"int {hook.program}(" in source
+        for program in {hook.program, *hook.programs.values()}:
+            assert f"int {program}(" in source
         assert hook.required or hook.missing, f"{hook.program}: say what is missing without it"
     programs = {hook.program for hook in driver.hooks}
     assert all(set(regime.hooks) <= programs for regime in driver.regimes)
@@ -33,6 +34,8 @@ def test_each_driver_is_whole(name: str) -> None:
     for field in driver.fields:
         macros = {f"{'OFF' if '.' in path else 'SIZE'}_{field.name}" for path in field.of}
         assert any(macro in source for macro in macros), f"{field.name} is not used"
+    core = {field.name for field in drivers.core()[1]}
+    assert not core & {field.name for field in driver.fields}, "core's macros are seen by all"
 
 
 def test_core_is_all_texts_of_its_directory() -> None:
@@ -40,6 +43,15 @@ def test_core_is_all_texts_of_its_directory() -> None:
     assert sorted(sources) == sorted((PROBES / "core").glob("*.c"))
     text = "".join(path.read_text() for path in sources)
     assert all(f"int {hook.program}(" in text for hook in drivers.core()[0])
+
+
+def test_a_place_may_name_a_program_of_its_own() -> None:
+    """A kernel's other function may have other arguments."""
+    places = ["kprobe:new", {"place": "kprobe:old", "program": "old_in"}]
+    (hook,) = drivers._hooks({"hook": [{"program": "new_in", "at": places, "required": True}]})
+    assert hook.at == ("kprobe:new", "kprobe:old")
+    assert [hook.program_at(place) for place in hook.at] == ["new_in", "old_in"]
+    assert hook.required
 
 
 def test_condition_names_become_numbers() -> None:

@@ -53,7 +53,7 @@ def check(driver: Driver) -> list[Finding]:
     macros = look(
         "struct members",
         lambda: program.defines([driver], ring=_RING, full=False, only_devices=False, only_queues=False),
-        lambda found: f"{sum(name.startswith('OFF_') for name in found)} offsets from BTF",
+        lambda macros: f"{_offsets(macros)} offsets from BTF",
     )
     if macros is None:
         return findings
@@ -78,6 +78,11 @@ def check(driver: Driver) -> list[Finding]:
             Finding("warn", "devices", "none is bound to this driver", "bring one up to see events")
         )
     return findings
+
+
+def _offsets(macros: program.Macros) -> int:
+    """Return how many members' offsets were found."""
+    return sum(name.startswith("OFF_") for found in (macros.common, *macros.local.values()) for name in found)
 
 
 def _device(device: Mapping[str, Any]) -> str:

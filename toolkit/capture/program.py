@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.capture import headers, kernel
-from toolkit.capture.btf import module_btf
-from toolkit.drivers import Driver, Hook, core, core_sources
+from toolkit.capture.btf import Btf, kernel_btf, module_btf
+from toolkit.drivers import Driver, Field, Hook, core, core_sources
 from toolkit.errors import UserError
 from toolkit.paths import PROBES
 
@@ -28,6 +28,18 @@ class Attached:
     hook: Hook
     at: str | None
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Macros:
+    """The C macros of a program.
+
+    :param common: what all of the program sees: options, addresses, and the offsets of core's fields.
+    :param local: driver -> what only its own probe.c sees: its fields, its own kinds of events and flags.
+    """
+
+    common: Mapping[str, int | str]
+    local: Mapping[str, Mapping[str, int]]
 
 
 def bcc() -> Any:
@@ -47,12 +59,11 @@ def bcc() -> Any:
 
 
 def fields(driver: Driver) -> dict[str, int]:
-    """Looks the members and structs that a driver's probes read up in BTF.
+    """Look the members and structs that a driver's probe.c reads up in BTF.
 
     :return: C macro -> bytes: ``OFF_<name>`` for a member, ``SIZE_<name>`` for a struct, where there is one.
     :raises UserError: if there is no BTF, or a required one is not in it.
     """
-    found: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         # What a kernel has built in is in its own BTF, which stands under each module's.
         modules = {driver.module, *(field.module for field in driver.fields if field.module)}
@@ -61,20 +72,31 @@ def fields(driver: Driver) -> dict[str, int]:
             for module in modules
             if module == driver.module or kernel.has_btf(module)
         }
-        for field in (*core()[1], *driver.fields):
-            btf = btfs.get(field.module, btfs[driver.module])
-            for path in field.of:
-                value = btf.resolve(path)
-                if value is not None:
-                    found[f"{'OFF' if '.' in path else 'SIZE'}_{field.name}"] = value
-                    break
-            else:
-                if field.required:
-                    raise UserError(
-                        f"{driver.name}: this kernel's BTF has none of {', '.join(field.of)}; "
-                        f"the probes need it, so this kernel cannot be traced."
-                    )
-    return found
+        own = btfs[driver.module]
+        return _resolve(driver.name, [(field, btfs.get(field.module, own)) for field in driver.fields])
+
+
+def core_fields() -> dict[str, int]:
+    """Look the members that core reads up in the kernel's BTF, as `fields` does."""
+    with kernel_btf() as btf:
+        return _resolve("core", [(field, btf) for field in core()[1]])
+
+
+def _resolve(owner: str, wanted: Sequence[tuple[Field, Btf]]) -> dict[str, int]:
+    macros: dict[str, int] = {}
+    for field, btf in wanted:
+        for path in field.of:
+            value = btf.resolve(path)
+            if value is not None:
+                macros[f"{'OFF' if '.' in path else 'SIZE'}_{field.name}"] = value
+                break
+        else:
+            if field.required:
+                raise UserError(
+                    f"{owner}: this kernel's BTF has none of {', '.join(field.of)}; "
+                    f"the probes need it, so this kernel cannot be traced."
+                )
+    return macros
 
 
 def own_names(driver: Driver) -> dict[str, int]:
@@ -89,8 +111,8 @@ def own_names(driver: Driver) -> dict[str, int]:
 
 def defines(
     drivers: Sequence[Driver], *, ring: int, full: bool, only_devices: bool, only_queues: bool
-) -> dict[str, int | str]:
-    """All macros of the program: offsets, addresses, gfp bits and options.
+) -> Macros:
+    """Return all macros of the program: offsets, addresses, gfp bits and options.
 
     :param ring: size of the ring of events, in bytes; a power of two.
     :raises UserError: as `fields`.
@@ -102,9 +124,9 @@ def defines(
         "RXT_NETNS": kernel.netns(),
         "RXT_GFP_DIRECT_RECLAIM": hex(flags.get("__GFP_DIRECT_RECLAIM", 0)),
         "RXT_GFP_NORETRY": hex(flags.get("__GFP_NORETRY", 0)),
+        **core_fields(),
     }
     for number, driver in enumerate(drivers):
-        macros |= fields(driver) | own_names(driver)
         macros[f"DRIVER_{driver.name}"] = number
         if driver.poll:
             macros[f"POLL_{driver.name}"] = f"{bcc().BPF.ksymname(driver.poll) & 0xFFFFFFFFFFFFFFFF:#x}ULL"
@@ -114,7 +136,7 @@ def defines(
         macros["RXT_ONLY_DEVICES"] = 1
     if only_queues:
         macros["RXT_ONLY_QUEUES"] = 1
-    return macros
+    return Macros(macros, {driver.name: fields(driver) | own_names(driver) for driver in drivers})
 
 
 def cpus() -> int:
@@ -123,7 +145,7 @@ def cpus() -> int:
     return int(last) + 1
 
 
-def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple[Any, str]:
+def compile_program(drivers: Sequence[Driver], macros: Macros) -> tuple[Any, str]:
     """Compile the texts of core and the drivers' probe.c as one program.
 
     Headers that come with the toolkit are tried first, then the distribution's.
@@ -147,12 +169,23 @@ def compile_program(drivers: Sequence[Driver], macros: Mapping[str, int | str]) 
     )
 
 
-def _source(drivers: Sequence[Driver], macros: Mapping[str, int | str]) -> tuple[str, list[str]]:
-    """Return the program's text and the compiler's flags for it."""
-    sources = [*core_sources(), *(driver.directory / "probe.c" for driver in drivers)]
-    # bcc rewrites map accesses in the main file only, so the files become one text, each under its own name.
-    text = "".join(f'#line 1 "{path}"\n{path.read_text()}' for path in sources)
-    return text, [f"-I{PROBES}", *(f"-D{name}={value}" for name, value in macros.items())]
+def _source(drivers: Sequence[Driver], macros: Macros) -> tuple[str, list[str]]:
+    """Return the program's text and the compiler's flags for it.
+
+    bcc rewrites map accesses in the main file only, so the files become one text, each under its own name.
+    """
+    parts = [_named(path) for path in core_sources()]
+    for driver in drivers:
+        local = macros.local.get(driver.name, {})
+        parts += [f"#define {name} {value}\n" for name, value in local.items()]
+        parts.append(_named(driver.directory / "probe.c"))
+        parts += [f"#undef {name}\n" for name in local]
+    return "".join(parts), [f"-I{PROBES}", *(f"-D{name}={value}" for name, value in macros.common.items())]
+
+
+def _named(path: Path) -> str:
+    """Return a file's text, of which the compiler says where it comes from."""
+    return f'#line 1 "{path}"\n{path.read_text()}'
 
 
 def hooks(drivers: Sequence[Driver]) -> list[Hook]:
@@ -161,7 +194,7 @@ def hooks(drivers: Sequence[Driver]) -> list[Hook]:
 
 
 def attach(bpf: Any, wanted: Sequence[Hook], *, strict: bool = True) -> list[Attached]:
-    """Attaches each hook to the first of its candidates that this kernel has.
+    """Attach each hook to the first of its candidates that this kernel has.
 
     :param strict: whether a required one that is missing is an error.
     :return: one entry a hook, in order.
@@ -183,15 +216,16 @@ def _attach_one(bpf: Any, hook: Hook) -> Attached:
         kind, name = place.split(":", 1)
         if kind != "raw_tracepoint" and bcc().BPF.ksymname(name) == -1:
             continue
+        function = hook.program_at(place)
         try:
             with _native_stderr() as said:
                 match kind:
                     case "kprobe":
-                        bpf.attach_kprobe(event=name, fn_name=hook.program)
+                        bpf.attach_kprobe(event=name, fn_name=function)
                     case "kretprobe":
-                        bpf.attach_kretprobe(event=name, fn_name=hook.program)
+                        bpf.attach_kretprobe(event=name, fn_name=function)
                     case "raw_tracepoint":
-                        bpf.attach_raw_tracepoint(tp=name, fn_name=hook.program)
+                        bpf.attach_raw_tracepoint(tp=name, fn_name=function)
                     case _:
                         raise ValueError(f"{place}: unknown kind of hook")
             return Attached(hook, place)

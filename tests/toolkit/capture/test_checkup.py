@@ -7,7 +7,7 @@ import pytest
 from toolkit import drivers
 from toolkit.capture import checkup, kernel, program
 from toolkit.capture.checkup import Finding
-from toolkit.capture.program import Attached
+from toolkit.capture.program import Attached, Macros
 from toolkit.drivers import Hook
 from toolkit.errors import UserError
 
@@ -47,7 +47,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Program:
             program,
             {
                 "bcc": lambda: SimpleNamespace(__version__="0.30.0"),
-                "defines": lambda *_, **__: {"OFF_a": 1, "OFF_b": 2, "SIZE_c": 3},
+                "defines": lambda *_, **__: Macros(
+                    {"OFF_a": 1, "DRIVER_x": 0}, {"x": {"OFF_b": 2, "SIZE_c": 3}}
+                ),
                 "compile_program": lambda *_: (bpf, "the kernel's BTF"),
                 "attach": lambda *_, **__: [Attached(REQUIRED, "kprobe:b"), Attached(OPTIONAL, "kprobe:c")],
             },

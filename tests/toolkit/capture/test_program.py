@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +12,12 @@ import pytest
 
 from toolkit import drivers
 from toolkit.capture import headers, kernel, program
-from toolkit.drivers import Hook
+from toolkit.capture.program import Macros
+from toolkit.drivers import Driver, Field, Hook
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")
-FIELDS = (*drivers.core()[1], *VIRTIO_NET.fields)
+FIELDS = VIRTIO_NET.fields
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,28 @@ def test_hook_goes_to_the_first_candidate_that_the_kernel_has(monkeypatch: pytes
     assert bpf.kprobe_fds == bpf.raw_tracepoint_fds == {}
 
 
+@pytest.mark.parametrize(
+    ("symbols", "place", "program_there"),
+    [
+        (("new_name",), "kprobe:new_name", "new_in"),
+        (("old_name",), "kretprobe:old_name", "old_in"),
+        (("new_name", "old_name"), "kprobe:new_name", "new_in"),
+    ],
+)
+def test_candidate_may_have_a_program_of_its_own(
+    symbols: tuple[str, ...], place: str, program_there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other arguments need another program; one of the two places is required."""
+    bpf = _kernel(monkeypatch, *symbols)
+    places = ("kprobe:new_name", "kretprobe:old_name")
+    hook = Hook("new_in", places, True, "", programs={"kretprobe:old_name": "old_in"})
+    (attached,) = program.attach(bpf, [hook])
+    assert attached.at == place
+    assert bpf.attached == [(*place.split(":"), program_there)]
+    with pytest.raises(UserError, match="none of kprobe:new_name, kretprobe:old_name"):
+        program.attach(_kernel(monkeypatch), [hook])
+
+
 def test_hook_that_is_refused_says_why_and_the_next_is_tried(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +177,37 @@ def test_fields_are_offsets_and_sizes_of_the_first_path_that_is_there(
     assert any(name.startswith("OFF_") for name in found)
 
 
+@pytest.mark.parametrize(
+    ("known", "macros"),
+    [
+        ({"rq.xdp": 8, "rq.napi": 16}, {"OFF_napi": 8}),
+        ({"rq.napi": 16}, {"OFF_napi": 16}),
+        ({"rq": 64}, {"SIZE_napi": 64}),
+        ({}, {}),
+    ],
+)
+def test_field_is_its_first_candidate_that_is_there(
+    known: Mapping[str, int], macros: Mapping[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _btf(monkeypatch, known)
+    driver = replace(VIRTIO_NET, fields=(Field("napi", ("rq.xdp", "rq.napi", "rq"), False),))
+    assert program.fields(driver) == macros
+
+
+def test_fields_of_core_are_in_the_kernels_btf(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {field.of[0]: number for number, field in enumerate(drivers.core()[1], 8)}
+
+    @contextmanager
+    def kernel_btf() -> Iterator[Any]:
+        yield SimpleNamespace(resolve=wanted.get)
+
+    monkeypatch.setattr(program, "kernel_btf", kernel_btf)
+    assert program.core_fields() == {f"OFF_{field.name}": wanted[field.of[0]] for field in drivers.core()[1]}
+    wanted.clear()
+    with pytest.raises(UserError, match=r"core: this kernel's BTF has none of net_device.ifindex; "):
+        program.core_fields()
+
+
 def test_fields_of_another_module_are_in_its_own_btf_where_it_has_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -180,11 +236,17 @@ def test_missing_member_is_named_if_it_is_required(monkeypatch: pytest.MonkeyPat
 def test_macros_are_options_addresses_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     qlge = drivers.load("qlge")
     _kernel(monkeypatch, VIRTIO_NET.poll)
-    monkeypatch.setattr(program, "fields", lambda driver: {f"OFF_{driver.name}": 8})
+    offsets = {"virtio_net": {"OFF_napi": 8}, "qlge": {"OFF_napi": 16}}
+    monkeypatch.setattr(program, "fields", lambda driver: offsets[driver.name])
+    monkeypatch.setattr(program, "core_fields", lambda: {"OFF_netdev_name": 24})
     monkeypatch.setattr(kernel, "gfp_flags", lambda: {"__GFP_DIRECT_RECLAIM": 0x400})
-    found = program.defines([VIRTIO_NET, qlge], ring=8 << 20, full=True, only_devices=True, only_queues=False)
+    macros = program.defines(
+        [VIRTIO_NET, qlge], ring=8 << 20, full=True, only_devices=True, only_queues=False
+    )
+    assert macros.local == offsets
+    found = macros.common
+    assert found["OFF_netdev_name"] == 24 and "OFF_napi" not in found
     assert (found["DRIVER_virtio_net"], found["DRIVER_qlge"]) == (0, 1)
-    assert (found["OFF_virtio_net"], found["OFF_qlge"]) == (8, 8)
     assert found["RXT_GFP_DIRECT_RECLAIM"] == "0x400" and found["RXT_GFP_NORETRY"] == "0x0"
     assert found[f"POLL_{VIRTIO_NET.name}"] == "0xffff800000000000ULL"
     assert found["RXT_RING_PAGES"] == 2048 and found["RXT_CPUS"] == program.cpus()
@@ -208,7 +270,7 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_compiled_text_is_the_core_and_each_driver_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
     monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=lambda **words: made.append(words)))
-    _, title = program.compile_program([VIRTIO_NET], {"RXT_CPUS": 4})
+    _, title = program.compile_program([VIRTIO_NET], Macros({"RXT_CPUS": 4}, {}))
     (words,) = made
     assert title == "the kernel's BTF"
     assert words["cflags"][0] == "-Ifrom_btf"
@@ -216,6 +278,42 @@ def test_compiled_text_is_the_core_and_each_driver_under_its_name(monkeypatch: p
     core = [f'core/{path.name}"' for path in drivers.core_sources()]
     assert [line.split("probes/")[1] for line in lines] == [*core, 'virtio_net/probe.c"']
     assert "-DRXT_CPUS=4" in words["cflags"]
+
+
+def _driver(directory: Path, name: str, text: str) -> Driver:
+    """Make a driver whose probe.c is a text."""
+    (directory / name).mkdir()
+    (directory / name / "probe.c").write_text(text)
+    return replace(VIRTIO_NET, name=name, directory=directory / name)
+
+
+def _preprocess(text: str) -> str:
+    """Replace macros without arguments in a C text, by its #define and #undef lines from top to bottom."""
+    macros: dict[str, str] = {}
+    lines = []
+    for line in text.splitlines():
+        match line.split():
+            case ["#define", name, value]:
+                macros[name] = value
+            case ["#undef", name]:
+                del macros[name]
+            case _:
+                lines.append(re.sub(r"\w+", lambda word: macros.get(word[0], word[0]), line))
+    return "\n".join(lines)
+
+
+def test_two_drivers_may_use_one_name_for_different_members(tmp_path: Path) -> None:
+    one = _driver(tmp_path, "one", "read(key + OFF_napi, SIZE_ring);\n")
+    two = _driver(tmp_path, "two", "look(ring + OFF_napi, SIZE_ring, OFF_netdev_name);\n")
+    macros = Macros(
+        {"OFF_netdev_name": 288}, {"one": {"OFF_napi": 8, "SIZE_ring": 64}, "two": {"OFF_napi": 720}}
+    )
+    text, flags = program._source([one, two], macros)
+    lines = _preprocess(text).splitlines()
+    assert "read(key + 8, 64);" in lines
+    # What is of all stays, and what is the first driver's is gone.
+    assert "look(ring + 720, SIZE_ring, OFF_netdev_name);" in lines
+    assert flags[1:] == ["-DOFF_netdev_name=288"]
 
 
 @pytest.mark.usefixtures("sources")
@@ -226,7 +324,7 @@ def test_headers_of_the_distribution_come_second(monkeypatch: pytest.MonkeyPatch
         return "program"
 
     monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=compile_))
-    assert program.compile_program([VIRTIO_NET], {}) == ("program", "the headers in /headers")
+    assert program.compile_program([VIRTIO_NET], Macros({}, {})) == ("program", "the headers in /headers")
 
 
 @pytest.mark.usefixtures("sources")
@@ -239,7 +337,7 @@ def test_program_that_does_not_compile_is_told_by_the_compilers_first_error(
 
     monkeypatch.setattr(program, "bcc", lambda: SimpleNamespace(BPF=compile_))
     with pytest.raises(UserError) as error:
-        program.compile_program([VIRTIO_NET], {})
+        program.compile_program([VIRTIO_NET], Macros({}, {}))
     why = "probe.c:7: error: no member named 'rq'"
     assert f"against the kernel's BTF: {why}; against the headers in /headers: {why}." in str(error.value)
 
