@@ -83,9 +83,7 @@ def check(driver: Driver) -> list[Finding]:
 
 def _offsets(macros: program.Macros) -> int:
     """Return how many members' offsets were found."""
-    return sum(
-        name.startswith("OFF_") for found in (macros.common, *macros.fields.values()) for name in found
-    )
+    return sum(name.startswith("OFF_") for found in (macros.common, *macros.local.values()) for name in found)
 
 
 def _device(device: Mapping[str, Any]) -> str:
