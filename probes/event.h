@@ -41,6 +41,7 @@ enum rxt_kind {
 	RXT_OWN_6 = 18,		/* the driver's own */
 	RXT_OWN_7 = 19,		/* the driver's own */
 	RXT_OWN_8 = 20,		/* the driver's own */
+	RXT_LATE = 21,		/* a poll began long after NAPI was scheduled, or after a poll that used its budget; dur: how long after */
 };
 
 enum rxt_flag {

@@ -1,7 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * NAPI turned off and on. Inside a run of the refill worker that is deferred, both are kept back, too.
+ * NAPI scheduled, turned off and on. Inside a run of the refill worker that is deferred, off and on are kept back, too.
  */
+static __always_inline void rxt_napi_scheduled(u64 napi)
+{
+	struct rxt_queue *queue = queues.lookup(&napi);
+
+	if (queue && queue->watched)
+		queue->scheduled = bpf_ktime_get_ns();
+}
+
+/* void __napi_schedule(struct napi_struct *n), of any driver: NAPI was not scheduled before. */
+int rxt_schedule(struct pt_regs *ctx)
+{
+	rxt_napi_scheduled(PT_REGS_PARM1(ctx));
+	return 0;
+}
+
+/* void __napi_schedule_irqoff(struct napi_struct *n): the same, with interrupts off. */
+int rxt_schedule_irqoff(struct pt_regs *ctx)
+{
+	rxt_napi_scheduled(PT_REGS_PARM1(ctx));
+	return 0;
+}
+
 static __always_inline void rxt_napi_emit(struct rxt_queue *queue, u8 kind, u64 ts, u16 posted, int in_worker)
 {
 	struct rxt_event event = {};

@@ -92,13 +92,34 @@ static __always_inline void rxt_polled(struct rxt_queue *queue, u64 began, u32 p
 #endif
 }
 
+/*
+ * A poll that began at `began` has ended: was it waited for long? NAPI stays scheduled after a poll that used its
+ * budget, and may be scheduled again before a poll has ended.
+ */
+static __always_inline void rxt_waited(struct rxt_queue *queue, u64 began, int again)
+{
+	struct rxt_event event = {};
+	u64 since = queue->scheduled;
+
+	if (since <= began)
+		queue->scheduled = again ? bpf_ktime_get_ns() : 0;
+	if (!since || began < since + RXT_WINDOW_NS)
+		return;
+	event.kind = RXT_LATE;
+	event.ts = began;
+	event.dur = began - since;
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_queue_emit(queue, &event);
+}
+
 /* raw tracepoint napi:napi_poll(napi, work, budget), fired after each poll of every NIC. */
 int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0;
 	struct rxt_poll *poll = polls.lookup(&zero);
-	struct rxt_queue *queue;
-	u64 key, counted;
+	struct rxt_queue *queue, *scheduled;
+	u64 key, napi = ctx->args[0], counted;
 	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2], packets = work;
 
 	if (!poll)
@@ -107,13 +128,18 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	poll->key = 0;
 	if (!key) {
 		/* Not ours, or one whose begin was missed because another program was running on this CPU. */
-		key = ctx->args[0];
+		key = napi;
 		poll->ts = bpf_ktime_get_ns();
 		poll->posted = RXT_NOT_KNOWN;
 	}
 	queue = queues.lookup(&key);
 	if (!queue || !queue->watched)
 		return 0;
+	scheduled = key == napi ? queue : queues.lookup(&napi);
+	if (scheduled && poll->posted != RXT_NOT_KNOWN)
+		rxt_waited(scheduled, poll->ts, work >= budget);
+	else if (scheduled)
+		scheduled->scheduled = 0;
 	/* A poll may claim its whole budget to be called again: some drivers do when a refill failed. */
 	if (queue->counter) {
 		counted = rxt_u64(queue->counter);

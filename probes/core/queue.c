@@ -16,6 +16,7 @@ struct rxt_queue {
 	u64 irqs_sent;		/* of these, in windows that were sent */
 	u64 allowance_since;	/* ns, see rxt_take_allowance */
 	u64 off_since;		/* ns, when NAPI was last turned off */
+	u64 scheduled;		/* ns, when NAPI was scheduled; 0: a poll has begun since */
 	u32 ifindex;
 	u16 queue;
 	u16 allowance_taken;

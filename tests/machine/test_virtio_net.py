@@ -13,6 +13,7 @@ import toolkit
 from tests.machine.harness.lab import Lab, failed, result
 from toolkit.event import NOT_KNOWN, POSTED_KINDS
 from toolkit.stalls.analysis import analyze, summary
+from toolkit.stalls.silences import UNPOLLED
 from vm import guest, trial
 from vm.demo import AGREE_NS, judge
 from vm.wire import steer
@@ -231,3 +232,22 @@ def test_pressure_makes_a_genuine_stall(lab: Lab, kind: str, run: int, tmp_path:
     long = analysis.stalls[analysis.stalls["duration_ns"] >= 100_000_000]
     assert len(long) >= 1, f"run {run}: {analysis.stalls.to_string()}"
     assert long["witness_gap_ns"].notna().all(), found["witness"]["sentence"]
+
+
+@pytest.mark.machine("virtio-net")
+def test_a_poll_that_waits_for_its_cpu_is_told(lab: Lab, tmp_path: Path) -> None:
+    """NAPI's thread is bound to a CPU, and a real-time thread takes that CPU for two seconds."""
+    machine = lab.boot("virtio-net")
+    lab.load(machine, "stock")
+    files = lab.trial(machine, tmp_path, "hog", traffic=trial.Traffic())
+    analysis, found = result(files)
+    (hog,) = (phase for phase in json.loads(files.phases.read_text())["phases"] if phase["name"] == "hog")
+    waited = analysis.silences[analysis.silences["state"] == UNPOLLED]
+    longest = waited.nlargest(1, "duration_ns").iloc[0]
+    assert (longest["device"], longest["queue"]) == ("eth1", 0)
+    assert longest["duration_ns"] > 1_500_000_000
+    assert longest["start_ns"] < hog["end_ns"] and longest["end_ns"] > hog["start_ns"]
+    # No refill failed, so nothing of this is a stall; the sender saw its frames refused meanwhile.
+    assert analysis.stalls.empty
+    assert found["witness"]["in_silences_ns"][UNPOLLED] > 1_000_000_000
+    assert found["witness"]["agrees"], found["witness"]["sentence"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from toolkit.english import count, cpus
+from toolkit.english import count, cpus, listed
 
 
 @pytest.mark.parametrize(
@@ -13,3 +13,7 @@ def test_a_number_agrees_with_its_noun(number: int, said: str) -> None:
 
 def test_a_number_of_cpus_may_be_unknown() -> None:
     assert [cpus(number) for number in (1, 2, None)] == ["1 CPU", "2 CPUs", "an unknown number of CPUs"]
+
+
+def test_a_list_ends_with_and() -> None:
+    assert [listed("abc"[:number]) for number in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

@@ -28,7 +28,7 @@ METRICS = (
     # A stall that became a spin is not cured: the queue is polled, and still receives nothing.
     Metric("spin_ns", "spin time", "ns", "guards"),
     # Nor is it where its time went into refills and polls that take long.
-    Metric("silent_ns", "time in slow refills and polls", "ns", "guards"),
+    Metric("silent_ns", "silence outside of stalls", "ns", "guards"),
     Metric("stalls", "stalls", "stalls", "informs"),
     Metric("failed", "failed refills", "refills", "informs"),
     Metric("recovery_ns", "recovery", "ns", "informs"),

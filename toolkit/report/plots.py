@@ -26,7 +26,7 @@ from toolkit.report.text import seconds, wall_times
 from toolkit.report.text import shown as shown_part
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.scan import gap_edges
-from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL
+from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
 from toolkit.stalls.spans import union
 from toolkit.stalls.witness import Witness
 from toolkit.trace.clock import to_utc
@@ -39,8 +39,9 @@ STATES = {
     "spinning": "#cc79a7",
     SLOW_REFILL: "#009e73",
     SLOW_POLL: "#56b4e9",
+    UNPOLLED: "#f0e442",
 }
-_OTHER_STATES = ("#f0e442", "#000000")
+_OTHER_STATES = ("#999999", "#000000")
 SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
 _STEPS = 500
 _MOST_SPANS = 4000

@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit import drivers
-from toolkit.english import count
+from toolkit.english import count, listed
 from toolkit.report import causes
 from toolkit.report.own_tables import own_tables
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
 from toolkit.stalls.scan import SLOW_NS
-from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL
+from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
 from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 
@@ -168,17 +168,18 @@ def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) ->
 
 def _silent(analysis: Analysis) -> list[str]:
     """Say how long each device was silent outside of its stalls, and in what."""
-    words = {SLOW_REFILL: "refill", SLOW_POLL: "poll"}
+    words = {SLOW_REFILL: "refill", SLOW_POLL: "poll", UNPOLLED: "wait"}
+    after = {UNPOLLED: " for a poll"}
     sentences = []
     for device, mine in analysis.silences.groupby("device"):
         lengths = {state: mine["duration_ns"][mine["state"] == state] for state in words}
         parts = [
-            f"in {count(len(length), words[state])} of {SLOW_NS / 1e6:g} ms or longer "
+            f"in {count(len(length), words[state])}{after.get(state, '')} of {SLOW_NS / 1e6:g} ms or longer "
             f"({seconds(int(length.sum()))} s in all, at most {seconds(int(length.max()))} s)"
             for state, length in lengths.items()
             if len(length)
         ]
-        sentences.append(f"Outside of stalls {device} took no frame {' and '.join(parts)}.")
+        sentences.append(f"Outside of stalls {device} took no frame {listed(parts)}.")
     return sentences
 
 

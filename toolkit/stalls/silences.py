@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Times in which a queue was polled, and yet took no frame: because a refill or a poll took long."""
+"""Times outside of stalls without a frame: a refill or a poll took long, or no poll came."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,17 @@ from toolkit.stalls.scan import SLOW_NS, Scan
 
 SLOW_REFILL = "slow-refill"
 SLOW_POLL = "slow-poll"
+UNPOLLED = "unpolled"
 
 MEANS = {
     SLOW_REFILL: "a refill inside a poll takes long, though it may succeed: nobody takes frames meanwhile",
     SLOW_POLL: "a poll takes long outside of its refill: the frames after those that it took wait",
+    UNPOLLED: "NAPI is scheduled and no poll begins: the CPU is at something else",
 }
 
 
 def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.DataFrame:
-    """Find the refills in softirq and the polls that took SLOW_NS or longer, of drivers that have NAPI.
+    """Find refills in softirq, polls and waits for a poll of SLOW_NS and longer, of drivers that have NAPI.
 
     The probes add nothing to a window that is longer than RXT_WINDOW_NS (rxt_extend): a window of SLOW_NS
     and longer is one refill or one poll. What is in a stall is left out, and of a poll the slow refills
@@ -33,14 +35,19 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.
     rare = scan.rare
     napi = np.array([bool(drivers[queue.driver].poll) for queue in scan.queues], np.bool_)
     slow = ((rare["ts"] - rare["start"]).to_numpy() >= SLOW_NS) & ~rare["process"].to_numpy(np.bool_)
-    slow &= np.isin(rare["kind"], [KIND["window"], KIND["poll"], KIND["refill"]])
+    slow &= np.isin(rare["kind"], [KIND["window"], KIND["poll"], KIND["refill"], KIND["late"]])
     rows = rare[slow & napi[rare["queue"]]] if slow.any() else rare[:0]
     found: list[pd.DataFrame] = []
     for queue, mine in rows.groupby("queue"):
+        late = (mine["kind"] == KIND["late"]).to_numpy()
         polled = (mine["polls"] > 0).to_numpy()
         own = stalls[stalls["queue"] == queue]
         taken = _spans(own, "start_ns", "end_ns")
-        for state, part in ((SLOW_REFILL, mine[~polled]), (SLOW_POLL, mine[polled])):
+        for state, part in (
+            (SLOW_REFILL, mine[~polled & ~late]),
+            (SLOW_POLL, mine[polled]),
+            (UNPOLLED, mine[late]),
+        ):
             parts = spans.without(_spans(part, "start", "ts"), taken)
             parts = parts[parts[:, 1] - parts[:, 0] >= SLOW_NS]
             taken = spans.union(*np.concatenate([taken, parts]).T)

@@ -10,7 +10,7 @@ from tests.conftest import BEGAN, DATA, META, MS, S, Trace, event, failed, refil
 from toolkit.report import text
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.selection import Selection, select
-from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL
+from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
 
 
 def refill(end: float, took: int, **members: Any) -> Any:
@@ -44,6 +44,12 @@ def test_a_poll_may_be_slow_before_its_refill(make_trace: Trace) -> None:
 @pytest.mark.parametrize(("took", "count"), [(10 * MS - 1, 0), (10 * MS, 1)])
 def test_what_is_slow_takes_10_ms(make_trace: Trace, took: int, count: int) -> None:
     assert len(analyze(make_trace([poll(4, took)])).silences) == count
+
+
+def test_a_poll_that_nobody_made_was_waited_for(make_trace: Trace) -> None:
+    found = analyze(make_trace([event("late", 4, dur=2 * S), poll(4.001, MS)]))
+    assert silences(found) == [(UNPOLLED, 2, 4)]
+    assert "eth1 took no frame in 1 wait for a poll of 10 ms or longer (2.000 s" in text.verdict(found)
 
 
 def test_what_is_in_a_stall_is_told_as_the_stall(make_trace: Trace) -> None:
