@@ -31,6 +31,7 @@ WITHOUT_TEST = {
 
 WITHOUT_MODULE = {
     "tests/analysis/test_notebooks.py": "notebooks are no modules",
+    "tests/test_example.py": "of the driver in tests/example",
     "tests/test_fuzz.py": "of reading as a whole; the fuzzer is tests/fuzz.py",
     "tests/test_house.py": "of what all drivers share",
     "tests/test_mirror.py": "of all modules",

@@ -214,7 +214,8 @@ def _attach_one(bpf: Any, hook: Hook) -> Attached:
     why = "no such function in this kernel"
     for place in hook.at:
         kind, name = place.split(":", 1)
-        if kind != "raw_tracepoint" and bcc().BPF.ksymname(name) == -1:
+        # MODULE:FUNCTION, where several modules have a function of that name.
+        if kind != "raw_tracepoint" and bcc().BPF.ksymname(name.rpartition(":")[2]) == -1:
             continue
         function = hook.program_at(place)
         try:

@@ -77,6 +77,14 @@ def _kernel(monkeypatch: pytest.MonkeyPatch, *symbols: str, broken: str = "") ->
     return found
 
 
+def test_a_function_may_be_that_of_one_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = _kernel(monkeypatch, "alloc_rx_buffers")
+    hook = Hook("fill_in", ("kprobe:e1000e:alloc_rx_buffers",), True, "")
+    (attached,) = program.attach(kernel, [hook])
+    assert attached.at == "kprobe:e1000e:alloc_rx_buffers"
+    assert kernel.attached == [("kprobe", "e1000e:alloc_rx_buffers", "fill_in")]
+
+
 @pytest.mark.parametrize(("there", "regime"), [("qlge_retry_refill", "timer"), ("other", "none")])
 def test_regime_follows_from_a_function_that_is_there(
     there: str, regime: str, monkeypatch: pytest.MonkeyPatch
