@@ -194,17 +194,17 @@ class Driver:
         return {name: bit for name, bit in FLAG.items() if name not in _OWN_FLAGS} | own
 
     def queues_of(self, rx: int) -> range:
-        """:return: the numbers of the queues that an rx queue of the device has, one for each ring."""
+        """Return the numbers of the queues that an rx queue of the device has, one for each ring."""
         rings = len(self.rings) or 1
         return range(rx * rings, (rx + 1) * rings)
 
     def queue_name(self, number: int) -> str:
-        """:return: what a queue is called: its rx queue, as sysfs has it, and which of its rings it is."""
+        """Return what a queue is called: its rx queue, as sysfs has it, and which of its rings it is."""
         rx, ring = divmod(number, len(self.rings) or 1)
         return f"{self.rx}-{rx} {self.rings[ring]}" if self.rings else f"{self.rx}-{rx}"
 
     def queue_label(self, number: int) -> str:
-        """:return: what a queue is called in a sentence: by its number, where it is just an rx queue."""
+        """Return what a queue is called in a sentence: by its number, where it is just an rx queue."""
         return self.queue_name(number) if self.rings or self.rx != "rx" else f"queue {number}"
 
 

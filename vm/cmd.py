@@ -38,5 +38,5 @@ def cmd(
 
 
 def output(*words: str) -> str:
-    """:return: what a command prints, as :func:`cmd` runs it."""
+    """Return what a command prints, as :func:`cmd` runs it."""
     return cmd(words).stdout

@@ -84,7 +84,7 @@ def plan(
 
 
 def seed_of(out: Path) -> int | None:
-    """:return: the seed of the experiment that is in a directory; None if there is none."""
+    """Return the seed of the experiment that is in a directory; None if there is none."""
     try:
         return int(json.loads((out / "manifest.json").read_text())["plan"]["seed"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -240,7 +240,7 @@ def _note(manifest: Path, **facts: str) -> None:
 
 
 def _in_words(run: pd.Series) -> str:
-    """:return: what a run was like."""
+    """Return what a run was like."""
     refused = "" if pd.isna(run["refused"]) else f", refused: {run['refused']:.1%}"
     return (
         f"{count(run['stalls'], 'stall')}, {run['stalled_ns'] / 1e9:.3f} s in sum, "
@@ -253,7 +253,7 @@ def _place(out: Path, variant: str, number: int) -> Path:
 
 
 def _left(began: float, done: int, runs: int) -> str:
-    """:return: how long the rest will take."""
+    """Return how long the rest will take."""
     seconds = (time.monotonic() - began) / done * (runs - done)
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 

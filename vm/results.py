@@ -45,7 +45,7 @@ def write(driver: str, experiments: Sequence[Path], folder: Path) -> Path:
 
 
 def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[str, Any]:
-    """:return: what the template says of one experiment."""
+    """Return what the template says of one experiment."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         verdict = json.loads((path / "verdict.json").read_text())
@@ -72,7 +72,7 @@ def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[st
 
 
 def _about(manifest: dict[str, Any], runs: dict[str, pd.DataFrame], repeated: int) -> str:
-    """:return: what was run, in sentences."""
+    """Return what was run, in sentences."""
     every = pd.concat(runs.values())
     machine = manifest["machine"]
     counts = ", ".join(f"{len(frame)} of {variant}" for variant, frame in runs.items())
@@ -87,7 +87,7 @@ def _about(manifest: dict[str, Any], runs: dict[str, pd.DataFrame], repeated: in
 
 
 def _table(driver: str, runs: dict[str, pd.DataFrame]) -> str:
-    """:return: the medians of each variant in Markdown."""
+    """Return the medians of each variant in Markdown."""
     table = pd.DataFrame(
         {
             "variant": variant,
@@ -111,7 +111,7 @@ def _range(values: pd.Series, unit: str) -> str:
 
 
 def _picture(path: Path, comparison: dict[str, Any], scenario: str, pictures: Path) -> dict[str, str]:
-    """:return: path and title of a comparison's plot, which is copied."""
+    """Return path and title of a comparison's plot, which is copied."""
     names = _names(comparison)
     # A variant's name may have parameters in it, and not every system takes those as a file's.
     target = pictures / (re.sub(r"[^\w-]+", "-", f"{scenario}-{'-'.join(names)}") + ".png")
@@ -123,7 +123,7 @@ def _picture(path: Path, comparison: dict[str, Any], scenario: str, pictures: Pa
 
 
 def _names(comparison: dict[str, Any]) -> tuple[str, str]:
-    """:return: of base and candidate."""
+    """Return the names of base and candidate."""
     return comparison["base"]["name"], comparison["candidate"]["name"]
 
 
@@ -134,7 +134,7 @@ def _command(plan: dict[str, Any], runs: int, path: Path) -> str:
 
 
 def _words(path: Path) -> str:
-    """:return: a text without its licence line."""
+    """Return a text without its licence line."""
     if not path.exists():
         return ""
     return "\n".join(line for line in path.read_text().splitlines() if "SPDX" not in line).strip() + "\n"

@@ -326,7 +326,7 @@ class _Drain:
         self._drained.set()
 
     def _move(self) -> int:
-        """:return: how many events went from the kernel's ring into the pool."""
+        """Return how many events went from the kernel's ring into the pool."""
         start = self._head % len(self._pool)
         room = min(len(self._pool) - (self._head - self._tail), len(self._pool) - start)
         if not room:

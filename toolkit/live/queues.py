@@ -52,7 +52,7 @@ class Queue:
     _ended_ns: int = 0
 
     def stalled_ns(self, now: int) -> int:
-        """:return: [ns] in stalls, until `now` (CLOCK_MONOTONIC) if one has not ended."""
+        """Return the time in stalls [ns], until `now` (CLOCK_MONOTONIC) if one has not ended."""
         return self._ended_ns + (max(now - self.began, 0) if self.states else 0)
 
     def begin(self, state: str, at: int) -> None:
@@ -88,7 +88,7 @@ class Live:
 
     @property
     def stalls(self) -> int:
-        """:return: stalls that began, of all queues."""
+        """Return how many stalls began, of all queues."""
         return sum(queue.stalls for queue in list(self.queues.values()))
 
     def take(self, events: Events) -> None:
@@ -130,7 +130,7 @@ class Live:
             self.changes.append(Change(at, *key, state, at - queue.began if deaf else None))
 
     def _moves(self, driver: Driver, columns: Columns) -> Iterator[tuple[int, bool, str, int]]:
-        """:return: when a state may end or begin [ns]; whether it begins, which, and in what row."""
+        """Yield when a state may end or begin [ns]; whether it begins, which, and in what row."""
         moments = rules.moments(columns)
         for state in driver.states:
             begins = rules.rows(state.begin, columns)
@@ -146,7 +146,7 @@ class Live:
             )
 
     def _about(self, ifindex: int, number: int) -> list[tuple[int, int]]:
-        """:return: the queues that an event is about."""
+        """Return the queues that an event is about."""
         if number == ALL_QUEUES:
             return [key for key in self.queues if key[0] == ifindex]
         return [(ifindex, number)]

@@ -87,7 +87,7 @@ class _Writer:
         self._builder.write_packet(packet)
 
     def track(self, name: str, parent: int = 0, *, unit: str = "", tid: int = 0) -> int:
-        """:return: the number of a new track: a counter if it has a unit, a thread's if it has a tid."""
+        """Return the number of a new track: a counter if it has a unit, a thread's if it has a tid."""
         self._tracks += 1
         packet = self._builder.create_packet()
         packet.trusted_packet_sequence_id = _SEQUENCE
@@ -200,7 +200,7 @@ def _write_queue(
 
 
 def _slices(intervals: pd.DataFrame, name: str) -> Iterator[Slice]:
-    """:return: stalls or states."""
+    """Return stalls or states as slices."""
     told = [column for column in _TOLD if column in intervals]
     for row in intervals.to_dict("records"):
         about = {column: row[column] for column in told}
@@ -209,7 +209,7 @@ def _slices(intervals: pd.DataFrame, name: str) -> Iterator[Slice]:
 
 
 def _failures(events: pd.DataFrame) -> list[tuple[int, str]]:
-    """:return: refills and allocations that failed, as far as they were sent one by one."""
+    """Return the refills and allocations that failed, as far as they were sent one by one."""
     refills = (events["kind"] == "refill") & ~events["flags"].str.contains("complete").astype(bool)
     rows = events[refills | (events["kind"] == "alloc_fail")]
     what = {"refill": "refill failed ({})", "alloc_fail": "order-{1} allocation failed ({0})"}
@@ -227,7 +227,7 @@ def _own(events: pd.DataFrame) -> list[tuple[int, str]]:
 
 
 def _posted(events: pd.DataFrame) -> list[tuple[int, int]]:
-    """:return: [ns] when somebody looked, and the buffers that were posted."""
+    """Return when somebody looked [ns], and the buffers that were posted."""
     looks = events[events["kind"].isin(POSTED_KINDS)]
     before = looks[["start", "posted_before"]].set_axis(["ts", "posted"], axis=1)
     after = looks[["ts", "posted_after"]].set_axis(["ts", "posted"], axis=1)
@@ -237,7 +237,7 @@ def _posted(events: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _counts(events: pd.DataFrame, column: str, began: int) -> list[tuple[int, int]]:
-    """:return: [ns] the begin of each 10 ms, and how many there were; 0 where nothing follows."""
+    """Return the begin of each 10 ms [ns], and how many there were; 0 where nothing follows."""
     step = (events["start"] - began) // WINDOW_NS
     sums = events.groupby(step)[column].sum().astype(np.int64)
     ends = sums.index[~np.isin(sums.index + 1, sums.index)] + 1
@@ -257,7 +257,7 @@ def _write_threads(writer: _Writer, events: pd.DataFrame) -> None:
 
 
 def _calls(events: pd.DataFrame) -> Iterator[Slice]:
-    """:return: what one thread did, from its events in the order of time."""
+    """Return what one thread did, from its events in the order of time."""
     entered: int | None = None
     for row in events.to_dict("records"):
         queue = {} if row["queue"] == ALL_QUEUES else {"queue": row["queue"]}

@@ -107,7 +107,7 @@ def write(figure: Figure, folder: Path, name: str) -> None:
 
 
 def svg(draw: Callable[[], Figure]) -> str:
-    """:return: what `draw` makes, as the text of an SVG file."""
+    """Return what `draw` makes, as the text of an SVG file."""
     file = io.StringIO()
     with matplotlib.rc_context(STYLE):
         # What is drawn as pixels, of which there would be too many lines.
@@ -118,7 +118,7 @@ def svg(draw: Callable[[], Figure]) -> str:
 def timeline(
     analysis: Analysis, witness: Witness | None = None, phases: pd.DataFrame | None = None
 ) -> Figure:
-    """:return: posted buffers of each queue over time, its states shaded, failures marked."""
+    """Draw the posted buffers of each queue over time, its states shaded, failures marked."""
     queues = _worst_first(analysis)
     looked = [bool((analysis.scan.posted[int(str(index))] != NOT_KNOWN).any()) for index in queues.index]
     # Where nothing was seen there is nothing to draw, unless that is all.
@@ -155,7 +155,7 @@ def timeline(
 
 
 def durations(analysis: Analysis) -> Figure:
-    """:return: how many stalls lasted how long, by state."""
+    """Draw how many stalls lasted how long, by state."""
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
     stalls = analysis.stalls[analysis.stalls["duration_ns"] > 0]
@@ -189,7 +189,7 @@ def durations(analysis: Analysis) -> Figure:
 
 
 def poll_gaps(analysis: Analysis) -> Figure:
-    """:return: for each queue, the share of the gaps between polls that are longer than a time."""
+    """Draw, for each queue, the share of the gaps between polls that are longer than a time."""
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
     # Of a part of a trace these are not known.
@@ -226,7 +226,7 @@ def poll_gaps(analysis: Analysis) -> Figure:
 
 
 def time_spent(analysis: Analysis) -> Figure:
-    """:return: for each stall, the share of its time in reclaim, in the rest of refills, and waiting."""
+    """Draw, for each stall, the share of its time in reclaim, in the rest of refills, and waiting."""
     stalls = analysis.stalls.nlargest(BARS, "duration_ns").sort_values("start_ns", ascending=False)
     figure = Figure(figsize=(9, 1.7 + 0.24 * max(len(stalls), 1)))
     axis = figure.subplots()
@@ -283,20 +283,20 @@ def _show_seconds(axis: Axis) -> None:
 
 
 def _worst_first(analysis: Analysis) -> pd.DataFrame:
-    """:return: the ROWS queues that stalled most, in the order of the summary."""
+    """Return the ROWS queues that stalled most, in the order of the summary."""
     queues = analysis.queues
     return queues.nlargest(ROWS, ["stalled_ns", "packets"]).sort_values(["device", "queue"])
 
 
 def _colours(analysis: Analysis) -> dict[str, str]:
-    """:return: the colour of each state that this trace shows, known or not."""
+    """Return the colour of each state that this trace shows, known or not."""
     seen = dict.fromkeys([*analysis.intervals["state"], *analysis.silences["state"]])
     others = dict(zip([state for state in seen if state not in STATES], cycle(_OTHER_STATES), strict=False))
     return {state: colour for state, colour in (STATES | others).items() if state in seen}
 
 
 def _word(analysis: Analysis, which: str) -> str:
-    """:return: the word of the drivers that were traced."""
+    """Return the word of the drivers that were traced."""
     return drivers.word(which, (each["name"] for each in analysis.meta["drivers"]))
 
 
@@ -363,7 +363,7 @@ def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *,
 
 
 def _spans(start: pd.Series, end: pd.Series, analysis: Analysis) -> list[tuple[float, float]]:
-    """:return: [s] start since the trace began, and length, of each interval; those that are too close to be
+    """Return start since the trace began and length [s] of each interval; those that are too close to be
     told apart are one."""
     scan = analysis.scan
     least = max((scan.ended - scan.began) // _MOST_SPANS, 1)
@@ -442,7 +442,7 @@ def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
 
 
 def _legend(analysis: Analysis, witness: Witness | None, posted: str) -> list[Patch | Line2D]:
-    """:return: an entry for each thing that is in the timeline."""
+    """Return an entry for each thing that is in the timeline."""
     entries: list[Patch | Line2D] = [Line2D([], [], color=_INK, label=f"{posted}, the fewest of each step")]
     entries += [Patch(color=colour, label=state) for state, colour in _colours(analysis).items()]
     kinds = set(analysis.scan.rare["kind"])

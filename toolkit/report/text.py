@@ -200,13 +200,13 @@ def _apart(stalls: pd.DataFrame) -> list[str]:
 
 
 def _queues(frame: pd.DataFrame) -> list[str]:
-    """:return: the queue of each row: its number, or its name where that says more."""
+    """Return the queue of each row: its number, or its name where that says more."""
     pairs = zip(frame["queue"], frame["name"], strict=True)
     return [str(queue) if name == f"rx-{queue}" else str(name) for queue, name in pairs]
 
 
 def state_columns(stalls: pd.DataFrame) -> list[str]:
-    """:return: the columns [ns] that say how long a stall was in each state."""
+    """Return the columns [ns] that say how long a stall was in each state."""
     names = list(stalls.columns)
     return names[names.index("open") + 1 : names.index("uncertain")]
 
@@ -254,13 +254,13 @@ def stall_table(analysis: Analysis, rows: int | None = LISTED) -> pd.DataFrame:
 
 
 def queues_title(analysis: Analysis) -> str:
-    """:return: the title of the table of queues, which says whether these are all."""
+    """Return the title of the table of queues, which says whether these are all."""
     count = len(analysis.queues)
     return f"The {QUEUES} queues of {count:,} that stalled longest" if count > QUEUES else "Queues"
 
 
 def queue_table(analysis: Analysis) -> pd.DataFrame:
-    """:return: the QUEUES queues that stalled longest, as strings under headings with units."""
+    """Return the QUEUES queues that stalled longest, as strings under headings with units."""
     queues = analysis.queues
     if len(queues) > QUEUES:
         queues = queues.nlargest(QUEUES, ["stalled_ns", "packets"]).sort_values(["device", "queue"])
@@ -305,7 +305,7 @@ def render(
 
 
 def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
-    """:return: sentences on kernel, driver, missing hooks, dropped events and the witness."""
+    """Return sentences on kernel, driver, missing hooks, dropped events and the witness."""
     meta, scan = analysis.meta, analysis.scan
     (began,) = to_utc(meta, np.array([scan.began]))
     lines = [
@@ -370,7 +370,7 @@ def show(title: str, table: pd.DataFrame, *, terminal: bool) -> None:
 
 
 def _widths(table: pd.DataFrame) -> list[int]:
-    """:return: the fewest characters that each column can do with: words wrap, numbers do not."""
+    """Return the fewest characters that each column can do with: words wrap, numbers do not."""
     return [
         max(
             max(map(len, _heading(str(name)).splitlines())),
@@ -382,12 +382,12 @@ def _widths(table: pd.DataFrame) -> list[int]:
 
 
 def _heading(name: str) -> str:
-    """:return: the name of a column of numbers in several lines."""
+    """Return the name of a column of numbers in several lines."""
     return name.replace(" ", "\n").replace("\n%", " %")
 
 
 def _drawn(title: str, table: pd.DataFrame) -> Table:
-    """:return: for a terminal."""
+    """Return the table as rich draws it on a terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

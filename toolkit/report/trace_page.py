@@ -105,7 +105,7 @@ def _headline(analysis: Analysis) -> str:
 
 
 def about(trace: Trace) -> list[str]:
-    """:return: sentences that say what was traced, when, and on what."""
+    """Return sentences that say what was traced, when, and on what."""
     meta = trace.meta
     began = datetime.fromtimestamp(meta["clock"].get("realtime_ns", 0) / 1e9, UTC)
     lines = [
@@ -134,7 +134,7 @@ def states(analysis: Analysis) -> dict[str, str]:
 
 
 def causes(stalls: pd.DataFrame) -> pd.DataFrame:
-    """:return: how many stalls each cause has and what their time went into, the costliest first, as strings
+    """Return how many stalls each cause has and what their time went into, the costliest first, as strings
     under headings with units."""
     times = ["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns"]
     groups = stalls.groupby(general(stalls), sort=False)
@@ -154,7 +154,7 @@ def causes(stalls: pd.DataFrame) -> pd.DataFrame:
 
 
 def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
-    """:return: what the result rests on: whether that is well, what it is, and what was found."""
+    """Return what the result rests on: whether that is well, what it is, and what was found."""
     scan, stalls = trace.analysis.scan, trace.analysis.stalls
     ledger = totals(scan.ledger)
     missing = [hook["missing"] or hook["program"] for hook in trace.summary["hooks_missing"]]
@@ -190,7 +190,7 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
 
 
 def recorded(meta: Mapping[str, Any]) -> str:
-    """:return: the command that records such a trace."""
+    """Return the command that records such a trace."""
     options = meta.get("options", {})
     words = ["toolkit", "trace", *(each["name"] for each in meta["drivers"])]
     words += [word for name in options.get("devices", []) for word in ("-d", name)]

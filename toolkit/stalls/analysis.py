@@ -124,7 +124,7 @@ def with_silences(queues: pd.DataFrame, silent: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
-    """:return: the JSON object of summary.json (docs/stalls.md), without what toolkit.report adds to it."""
+    """Return the JSON object of summary.json (docs/stalls.md), without what toolkit.report adds to it."""
     meta, scan = analysis.meta, analysis.scan
     traced = [
         {
@@ -203,7 +203,7 @@ def _by(rows: pd.DataFrame) -> str:
 
 
 def largest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """:return: the LISTED rows that have most of a column, in the order of the frame."""
+    """Return the LISTED rows that have most of a column, in the order of the frame."""
     if len(frame) <= LISTED:
         return frame
     most = np.argsort(-frame[by].to_numpy(np.float64, na_value=0), kind="stable")[:LISTED]
@@ -211,7 +211,7 @@ def largest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """:return: the rows as JSON objects; what is not known is null, times are ISO 8601."""
+    """Return the rows as JSON objects; what is not known is null, times are ISO 8601."""
     times = frame.select_dtypes("datetimetz")
     frame = frame.assign(**{str(name): [time.isoformat() for time in times[name]] for name in times})
     return [
@@ -224,7 +224,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.DataFrame:
-    """:return: device, queue, name, driver and size of each of scan.queues."""
+    """Return device, queue, name, driver and size of each of scan.queues."""
     devices = {device["ifindex"]: device for device in [*meta.get("devices", []), *scan.devices]}
     queues = {
         (ifindex, queue["queue"]): queue
@@ -243,7 +243,7 @@ def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.D
 
 
 def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """:return: the frame with device, queue, name and driver in the place of the queue's index."""
+    """Return the frame with device, queue, name and driver in the place of the queue's index."""
     whose = names.drop(columns="size").take(frame["queue"].to_numpy(np.intp)).set_axis(frame.index)
     return whose.join(frame.drop(columns="queue"))
 
@@ -316,7 +316,7 @@ def _unless(unknown: NDArray[np.bool_], numbers: NDArray[Any]) -> pd.arrays.Inte
 
 
 def _percentile(gaps: NDArray[np.int64], percent: int) -> NDArray[np.int64]:
-    """:return: [ns] what `percent` of each queue's gaps do not exceed, up to an eighth of an octave more."""
+    """Return what `percent` [ns] of each queue's gaps do not exceed, up to an eighth of an octave more."""
     upper = np.minimum(gap_edges()[1:], 2.0**62).astype(np.int64)
     counts = np.cumsum(gaps, axis=1)
     place = (counts < counts[:, -1:] * (percent / 100)).sum(axis=1)

@@ -174,7 +174,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
 
 
 def gap_edges() -> NDArray[np.float64]:
-    """:return: [ns] the GAP_BINS + 1 edges of the bins of gaps between polls."""
+    """Return the GAP_BINS + 1 edges [ns] of the bins of gaps between polls."""
     bits = np.arange(GAP_BINS + 1, dtype=np.int32) + (127 << 3)
     return (bits << 20).view(np.float32).astype(np.float64)
 
@@ -203,12 +203,12 @@ def _parts(columns: Columns) -> Iterator[Columns]:
 
 
 def _frame(parts: Sequence[Columns]) -> pd.DataFrame:
-    """:return: the columns of all parts, one after the other."""
+    """Return the columns of all parts, one after the other."""
     return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def _grown(array: NDArray[Any], length: int, fill: int) -> NDArray[Any]:
-    """:return: the array with as many rows as there are queues now."""
+    """Return the array with as many rows as there are queues now."""
     if len(array) == length:
         return array
     more = np.full((length - len(array), *array.shape[1:]), fill, array.dtype)
@@ -227,7 +227,7 @@ def _add_devices(
 
 
 def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, NDArray[np.int32]]) -> _Index:
-    """:return: the index of each event's queue.
+    """Return the index of each event's queue.
 
     New ones are added to `queues`; `known` has, by device, the index of each queue number, or -1.
     """
@@ -248,14 +248,14 @@ def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, ND
 
 
 def _begins(drivers: Sequence[Driver], number: int, state: str, columns: Columns) -> _Index:
-    """:return: the rows that begin a state of a driver."""
+    """Return the rows that begin a state of a driver."""
     conditions = next(each.begin for each in drivers[number].states if each.name == state)
     at = rules.rows(conditions, columns)
     return np.asarray(at[columns["driver"][at] == number])
 
 
 def _rare(columns: Columns, queue: _Index) -> Columns:
-    """:return: the columns of Scan.rare."""
+    """Return the columns of Scan.rare."""
     # A window in process context is that of a worker that is called again and again.
     slow = columns["dur"] >= SLOW_NS
     at = np.flatnonzero(_RARE[columns["kind"]] | (columns["flags"] & FLAG["process"] > 0) | slow)
@@ -301,7 +301,7 @@ def _lower_posted(
     events: _ByQueue,
     since: NDArray[np.int64],
 ) -> tuple[NDArray[np.uint16], int]:
-    """:return: the timeline with these events in it, and the power of two that its step is now [ns]."""
+    """Return the timeline with these events in it, and the power of two that its step is now [ns]."""
     fewest = np.minimum(columns["posted_before"], columns["posted_after"])
     fewest[~_COUNTS_POSTED[columns["kind"]]] = NOT_KNOWN
     while int(since.max()) >> shift >= BINS:

@@ -62,7 +62,7 @@ def stalls(
 
 
 def _join(intervals: pd.DataFrame, states: Sequence[str]) -> pd.DataFrame:
-    """:return: queue, state, start_ns, end_ns, open, and <state>_ns [ns] for each state."""
+    """Return queue, state, start_ns, end_ns, open, and <state>_ns [ns] for each state."""
     names = list(dict.fromkeys(states))
     queue, start, end, still = (intervals[name].to_numpy() for name in ("queue", "start", "end", "open"))
     order = np.lexsort((start, queue))
@@ -88,7 +88,7 @@ def _join(intervals: pd.DataFrame, states: Sequence[str]) -> pd.DataFrame:
 
 
 def _touches(frame: pd.DataFrame, windows: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """:return: for each stall, whether events were dropped at any time from its start to its end."""
+    """Tell for each stall whether events were dropped at any time from its start to its end."""
     start, end = np.array(windows, np.int64).reshape(-1, 2).T
     following = np.searchsorted(end, frame["start_ns"])
     return np.asarray(np.append(start, np.iinfo(np.int64).max)[following] <= frame["end_ns"])
@@ -172,7 +172,7 @@ def _own_causes(frame: pd.DataFrame, scan: Scan, drivers: Sequence[Driver]) -> p
 
 
 def _failed_refills(scan: Scan) -> pd.DataFrame:
-    """:return: queue, ts [ns], process, posted_after, and gfp and order of the allocation that failed."""
+    """Return queue, ts [ns], process, posted_after, and gfp and order of the allocation that failed."""
     rare = scan.rare.sort_values("ts", kind="stable")
     refills = rare[(rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)]
     refills = refills.assign(own_order=refills["order"].mask(refills["order"] == NO_ORDER))
@@ -238,14 +238,14 @@ def _spent(frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
 
 
 def _marks(frame: pd.DataFrame, column: str) -> Marks:
-    """:return: the queue of each stall, and one of its moments."""
+    """Return the queue of each stall, and one of its moments."""
     return Marks(frame["queue"].to_numpy(), frame[column].to_numpy())
 
 
 def _disjoint(
     rare: pd.DataFrame, rows: NDArray[np.bool_], stalled: NDArray[np.bool_], table: QueueTable
 ) -> _Work:
-    """:return: what these events say about each queue that stalled; each is cut to begin no earlier than the
+    """Return what these events say about each queue that stalled; each is cut to begin no earlier than the
     one before it ended."""
     at = np.flatnonzero(rows)
     row, queue = spread(rare["queue"].to_numpy()[at], table)
@@ -261,7 +261,7 @@ def _disjoint(
 
 
 def _within(work: _Work, amount: NDArray[np.int64], frame: pd.DataFrame) -> NDArray[np.int64]:
-    """:return: the part of an amount, spread evenly over each, that lies in each stall."""
+    """Return the part of an amount, spread evenly over each, that lies in each stall."""
     queue, start, ts, _ = work
     if not len(queue):
         return np.zeros(len(frame), np.int64)
@@ -313,7 +313,7 @@ def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan, table: QueueTab
 
 
 def _counted(columns: Columns) -> Columns:
-    """:return: _COUNTED, of each event."""
+    """Return the numbers _COUNTED of each event."""
     in_worker = rules.column("in_worker", columns)
     spins = (columns["packets"] == 0) & (columns["full_polls"] > 0)
     # The worker has a window only when it is called again and again.

@@ -58,7 +58,7 @@ def receiver_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _ports(text: str) -> range:
-    """:return: the ports of FIRST-LAST, or the one given."""
+    """Return the ports of FIRST-LAST, or the one given."""
     first, _, last = text.partition("-")
     return range(int(first), int(last or first) + 1)
 

@@ -113,7 +113,7 @@ def cpu(machine: Machine, accel: Accel) -> str:
 
 
 def _boot(machine: Machine, image: Image) -> list[str]:
-    """:return: what QEMU loads: the kernel, or a hypervisor whose first module it is (multiboot)."""
+    """Return what QEMU loads: the kernel, or a hypervisor whose first module it is (multiboot)."""
     line = kernel_command_line(machine)
     if machine.xen is None:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line]

@@ -68,7 +68,7 @@ def _shadow(tree: Path) -> None:
 
 
 def _packages() -> list[str]:
-    """:return: mmdebstrap's arguments, but for those that follow from where the packages come."""
+    """Return mmdebstrap's arguments, but for those that follow from where the packages come."""
     return [
         "--variant=extract",
         "--format=tar",
@@ -93,7 +93,7 @@ def _unpack(words: Sequence[str], work: Path, say: debian.Say) -> None:
 
 
 def _inside(tree: Path) -> list[str]:
-    """:return: the words that start the QEMU of a tree."""
+    """Return the words that start the QEMU of a tree."""
     libraries = tree / _TREE
     words = ["env", f"QEMU_MODULE_DIR={libraries}/qemu", f"{tree}/usr/lib64/ld-linux-x86-64.so.2"]
     words += ["--library-path", str(libraries), f"{tree}/usr/bin/qemu-system-x86_64"]
@@ -103,7 +103,7 @@ def _inside(tree: Path) -> list[str]:
 
 
 def _version(words: Sequence[str]) -> tuple[int, int]:
-    """:return: of a QEMU; 0.0 if it does not say."""
+    """Return the version of a QEMU; 0.0 if it does not say."""
     if shutil.which(words[0]) is None:
         return 0, 0
     done = subprocess.run([*words, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True)

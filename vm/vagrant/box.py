@@ -136,7 +136,7 @@ def loader(boot: Sequence[str], sector: int) -> tuple[bytes, bytes]:
 
 
 def _boot(machine: Machine) -> list[str]:
-    """:return: GRUB's commands; of the kernel's command line the part that all machines of a box share."""
+    """Return GRUB's commands; of the kernel's command line the part that all machines of a box share."""
     line = f"{command.kernel_command_line(dataclasses.replace(machine, cmdline=()))} $words"
     if machine.xen is None:
         return [f"linux /vmlinuz {line}", "initrd /initrd.img"]

@@ -52,7 +52,7 @@ def witness(output: Path | None) -> Iterator[dict[str, Any]]:
 
 
 def account(looks: Looks) -> dict[str, Any]:
-    """:return: the JSON object of a witness (docs/stalls.md): `sent` are requests that ended, `refused` those
+    """Return the JSON object of a witness (docs/stalls.md): `sent` are requests that ended, `refused` those
     that did not. Besides, `frames` that the driver sent, and `pool`: [ns before the look, ns after it, skbs
     in the pool, frames out, the window, how often it found no frame] whenever one of these four changed.
     """

@@ -51,7 +51,7 @@ def send(connection: socket.socket, seconds: float) -> None:
 
 
 def _copy(address: str, seconds: float) -> int:
-    """:return: bytes that the guest's TCP has acknowledged after so long."""
+    """Return the bytes that the guest's TCP has acknowledged after so long."""
     with socket.create_connection((address, xen.SINK), timeout=10) as connection:
         # What was not sent when the time is over is not sent any more.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -82,7 +82,7 @@ def _io(job: list[str], account: dict[str, Any]) -> Iterator[None]:
 
 
 def _latencies(said: dict[str, Any]) -> dict[str, Any]:
-    """:return: by reads and writes, of what fio found: requests, bytes, and [ns] p50, p99 and the longest."""
+    """Return what fio found, by reads and writes: requests, bytes, and [ns] p50, p99 and the longest."""
     (job,) = said["jobs"]
     return {
         way: {

@@ -93,7 +93,7 @@ def _unread(arguments: argparse.Namespace) -> Iterator[Sequence[socket.socket]]:
 
 
 def _spare() -> int:
-    """:return: bytes that are free, or would be at once: what swap holds already needs no writing.
+    """Return the bytes that are free, or would be at once: what swap holds already needs no writing.
 
     What is still being written there counts as swap's, too.
     """

@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _listen(port: int, size: int) -> socket.socket:
-    """:return: a listening socket, whose connections hold `size` bytes that nobody has read."""
+    """Return a listening socket, whose connections hold `size` bytes that nobody has read."""
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
@@ -81,7 +81,7 @@ def _read(listeners: list[socket.socket]) -> None:
 
 
 def _more(connection: int) -> bool:
-    """:return: whether something was read."""
+    """Tell whether something was read."""
     try:
         return bool(os.read(connection, CHUNK))
     except ConnectionError:

@@ -92,7 +92,7 @@ def stop(guest: Guest) -> None:
 
 
 def running() -> list[tuple[Guest, int]]:
-    """:return: the guests that run, and the memory [MB] of each."""
+    """Return the guests that run, and the memory [MB] of each."""
     lines = output("xl", "list").splitlines()
     found = (re.match(r"guest(\d+)\s+\d+\s+(\d+) ", line) for line in lines)
     return [(Guest(int(match[1])), int(match[2])) for match in found if match]
@@ -120,7 +120,7 @@ def paused(guest: Guest) -> Iterator[None]:
 
 
 def xl(command: str, guest: Guest) -> str:
-    """:return: what `xl COMMAND` says of a guest."""
+    """Return what `xl COMMAND` says of a guest."""
     return output("xl", command, guest.name)
 
 
@@ -161,7 +161,7 @@ def read_ring(text: str) -> Ring:
 
 
 def log(device: str) -> list[str]:
-    """:return: what netback has said of a guest in the kernel's log: "stalled" and "ready", in turn."""
+    """Return what netback has said of a guest in the kernel's log: "stalled" and "ready", in turn."""
     return re.findall(rf"{device}: Guest Rx (stalled|ready)", output("dmesg"))
 
 
@@ -174,7 +174,7 @@ def _bridge() -> None:
 
 
 def _ramdisk() -> Path:
-    """:return: a cpio archive of busybox, INIT, and xen-netfront with what it needs."""
+    """Return a cpio archive of busybox, INIT, and xen-netfront with what it needs."""
     path = MADE / "ramdisk"
     if path.exists():
         return path

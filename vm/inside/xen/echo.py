@@ -131,7 +131,7 @@ def _account(sent: NDArray[np.int64], answered: NDArray[np.int64]) -> dict[str, 
 
 
 def _exchange(address: str, rate: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """:return: [ns] when each request was sent, and when it was answered, or 0."""
+    """Return when each request was sent [ns], and when it was answered, or 0."""
     stop: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stop.append(1))
     sent: list[int] = []
@@ -167,7 +167,7 @@ def _exchange(address: str, rate: int, size: int) -> tuple[NDArray[np.int64], ND
 
 
 def _request(number: int) -> bytes:
-    """:return: the head of an echo request; the data is zeros, and adds nothing to the checksum."""
+    """Return the head of an echo request; the data is zeros, and adds nothing to the checksum."""
     high, low = number >> 16, number & 0xFFFF
     total = (ICMP_ECHO << 8) + high + low
     total = (total & 0xFFFF) + (total >> 16)
