@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -257,6 +258,20 @@ def regime(driver: Driver, programs: Collection[str]) -> str:
         ),
         "not known",
     )
+
+
+def misses(bpf: Any) -> dict[str, int] | None:
+    """Return how often the kernel skipped each program, since one was running on that CPU already.
+
+    The kernel counts that as recursion_misses in fdinfo (bpf_prog_show_fdinfo in kernel/bpf/syscall.c, from
+    5.12 on); None if it does not.
+    """
+    found = {}
+    for name, function in bpf.funcs.items():
+        about = Path(f"/proc/self/fdinfo/{function.fd}").read_text()
+        if match := re.search(r"^recursion_misses:\s*(\d+)$", about, re.MULTILINE):
+            found[name.decode()] = int(match[1])
+    return found or None
 
 
 def set_filters(bpf: Any, devices: Collection[tuple[int, str]], queues: Collection[int]) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -115,7 +116,8 @@ def run(
             progress.devices = [*there, *gone]
             return sink(_meta(options, facts, progress.devices, attached) | {"headers": headers})
 
-        drain = _Drain(bpf, start.ring, begin, observe, options.drivers, rotate, progress)
+        skipped = partial(program.misses, bpf)
+        drain = _Drain(bpf, start.ring, begin, observe, skipped, options.drivers, rotate, progress)
         stack.push(drain.abandon)
         _survive()
         drain.start()
@@ -256,6 +258,7 @@ class _Drain:
     :param ring: size of the kernel's ring, in bytes.
     :param begin: makes what the batches go to, now.
     :param observe: is given the events of each batch after they were written.
+    :param skipped: asks how often the kernel has skipped each program (program.misses).
     :param drivers: those that are traced, in the order of their numbers in events.
     :param rotate: when it is set, `begin` makes what the batches that follow go to.
     """
@@ -266,6 +269,7 @@ class _Drain:
         ring: int,
         begin: Callable[[], Sink],
         observe: Callable[[Events], object],
+        skipped: Callable[[], Mapping[str, int] | None],
         drivers: Sequence[Driver],
         rotate: threading.Event,
         progress: Progress,
@@ -273,6 +277,8 @@ class _Drain:
         self._bpf = bpf
         self._begin = begin
         self._observe = observe
+        self._skipped = skipped
+        self._skipped_before = skipped()
         self._drivers = drivers
         self._rotate = rotate
         self._sink = begin()
@@ -354,9 +360,18 @@ class _Drain:
                     self._rotate.clear()
                     self._go_on_in_next()
             self._write_leftovers()
-            self._sink.close(self._note() | {"end": {"reason": self._progress.reason}})
+            self._sink.close(self._note() | {"end": self._end(self._progress.reason)})
         except Exception as error:
             self.failed = error
+
+    def _end(self, reason: str) -> dict[str, Any]:
+        """Return the `end` of a sink: why it ended, and how often programs were skipped since it began."""
+        now, before = self._skipped(), self._skipped_before or {}
+        if now is None:
+            return {"reason": reason}
+        self._skipped_before = now
+        more = {name: count - before.get(name, 0) for name, count in now.items()}
+        return {"reason": reason, "missed": {name: count for name, count in more.items() if count}}
 
     def _write_batch(self, waiting: int) -> None:
         start = self._tail % len(self._pool)
@@ -374,7 +389,7 @@ class _Drain:
             self._write_batch(end - self._tail)
         dropped = self._ledger["dropped"].T.astype(np.int64)
         note = self._note(dropped, attempted=self._delivered + dropped)
-        self._sink.close(note | {"end": {"reason": "rotated"}})
+        self._sink.close(note | {"end": self._end("rotated")})
         self._delivered_before, self._dropped_before = self._delivered.copy(), dropped
         self._sink = self._begin()
 

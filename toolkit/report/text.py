@@ -327,8 +327,19 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
     lines.append(
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
     )
+    lines += [missed(scan.missed)] if scan.missed else []
     lines += [LOWER_BOUNDS] if analysis.scan.losses else []
     return lines + ([witness_sentence(analysis, witness)] if witness else [])
+
+
+def missed(programs: Mapping[str, int]) -> str:
+    """Say how often the kernel skipped probes; what these would have told is missing."""
+    each = ", ".join(f"{name} {number:,}" for name, number in programs.items())
+    calls = count(sum(programs.values()), "call")
+    return (
+        f"The kernel skipped {calls} of probes, because another program was running on that CPU: {each}. "
+        "What they would have told is missing."
+    )
 
 
 def witness_sentence(analysis: Analysis, witness: Mapping[str, Any]) -> str:

@@ -175,6 +175,9 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
             f"not attached, so this trace lacks: {'; '.join(missing)}." if missing else "all are attached.",
         ),
     ]
+    if scan.missed is not None:
+        skipped = text.missed(scan.missed) if scan.missed else "the kernel skipped no call of a probe."
+        rows.append((not scan.missed, "Probes", skipped))
     if still:
         rows.append(
             (False, "Open", f"{count(still, 'stall')} had not ended when the trace did, and lasted longer.")

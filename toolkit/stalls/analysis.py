@@ -163,6 +163,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "complete": analysis.damage is None,
         "damage": analysis.damage,
         "reason": scan.reason,
+        "missed": scan.missed,
         "shown": _shown(analysis.shown),
         "began_utc": to_utc(meta, np.array([scan.began]))[0].isoformat(),
         "began_ns": scan.began,

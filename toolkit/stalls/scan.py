@@ -80,7 +80,7 @@ class Scan:
     column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from `began`, the fewest seen,
     NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`); `longest_gap` [ns] by queue;
     `losses`, begin and end [ns] of each interval in which events were dropped; `ledger`, what was counted
-    in all; `reason` and `devices` as in the notes; `began`, `ended` [ns].
+    in all; `reason`, `missed` and `devices` as in the notes; `began`, `ended` [ns].
     """
 
     queues: list[Queue]
@@ -95,6 +95,7 @@ class Scan:
     losses: list[tuple[int, int]]
     ledger: Ledger
     reason: str | None
+    missed: dict[str, int] | None
     devices: list[dict[str, Any]]
     began: int
     ended: int
@@ -112,6 +113,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     known: dict[int, NDArray[np.int32]] = {}
     drains: list[tuple[int, int]] = []
     reason: str | None = None
+    missed: dict[str, int] | None = None
     chunks: list[tuple[int, int, int]] = []
     begins: dict[tuple[int, str], list[Columns]] = {
         (number, state.name): [] for number, driver in enumerate(drivers) for state in driver.states
@@ -125,7 +127,8 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     _add_devices(devices, drivers, queues)
     for columns, notes in _read_ahead(reader.chunks()):
         drains += [(int(note["now_ns"]), note["dropped"]) for note in notes]
-        reason = notes[-1].get("end", {}).get("reason", reason)
+        end = notes[-1].get("end", {})
+        reason, missed = end.get("reason", reason), end.get("missed", missed)
         if "devices" in notes[0]:
             devices = notes[0]["devices"]
             _add_devices(devices, drivers, queues)
@@ -167,6 +170,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         losses=loss_windows(began, drains),
         ledger=reader.ledger,
         reason=reason,
+        missed=missed,
         devices=devices,
         began=began,
         ended=ended,

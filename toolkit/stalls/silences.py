@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Times outside of stalls without a frame: a refill or a poll took long, or no poll came."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,13 @@ MEANS = {
     SLOW_POLL: "a poll takes long outside of its refill: the frames after those that it took wait",
     UNPOLLED: "NAPI is scheduled and no poll begins: the CPU is at something else",
 }
+
+
+def told(meta: Mapping[str, Any]) -> list[str]:
+    """Return the states that a trace can tell: whether polls are waited for only with a hook for it."""
+    hooks = (hook for traced in meta["drivers"] for hook in traced.get("hooks", []))
+    scheduling = any(hook["program"] == "rxt_schedule" and hook.get("attached") for hook in hooks)
+    return [state for state in MEANS if state != UNPOLLED or scheduling]
 
 
 def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.DataFrame:

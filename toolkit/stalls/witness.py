@@ -18,7 +18,7 @@ from toolkit.printable import printable_json
 from toolkit.stalls import spans
 from toolkit.stalls.analysis import Analysis, records
 from toolkit.stalls.scan import Queue
-from toolkit.stalls.silences import MEANS
+from toolkit.stalls.silences import told
 from toolkit.trace.reader import Columns, TraceReader
 from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text, check
 
@@ -210,7 +210,7 @@ def _split_by_state(
     """
     mine = analysis.silences[analysis.silences["device"] == witness.device]
     found = {}
-    for state in MEANS:
+    for state in told(analysis.meta):
         starts, ends = _edges(mine[mine["state"] == state], "start_ns", "end_ns")
         rest = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
         found[state] = spans.length(refused) - spans.length(rest)

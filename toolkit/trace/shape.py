@@ -116,7 +116,10 @@ META = Members(
 )
 """The shape of the JSON object of a whole trace (docs/trace-file.md)."""
 
-_NOTE: Mapping[str, Shape] = {"devices": _DEVICES, "end": Members({}, {"reason": _TEXT})}
+_NOTE: Mapping[str, Shape] = {
+    "devices": _DEVICES,
+    "end": Members({}, {"reason": _TEXT, "missed": Named(Number(0, 1 << 62))}),
+}
 _CPUS = Many(Number(0, MOST_CPUS - 1), most=MOST_CPUS)
 _CHANGES = Many(Number(-LONGEST_NS, LONGEST_NS), most=MOST_CPUS)
 

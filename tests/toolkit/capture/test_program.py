@@ -77,6 +77,21 @@ def _kernel(monkeypatch: pytest.MonkeyPatch, *symbols: str, broken: str = "") ->
     return found
 
 
+@pytest.mark.parametrize(
+    ("about", "found"),
+    [
+        ("prog_type:\t2\nrecursion_misses:\t112\n", {"poll_in": 112}),
+        ("prog_type:\t2\n", None),
+    ],
+)
+def test_what_the_kernel_skipped_is_in_fdinfo(
+    about: str, found: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: about if path == Path("/proc/self/fdinfo/9") else "")
+    bpf = SimpleNamespace(funcs={b"poll_in": SimpleNamespace(fd=9)})
+    assert program.misses(bpf) == found
+
+
 def test_a_function_may_be_that_of_one_module(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = _kernel(monkeypatch, "alloc_rx_buffers")
     hook = Hook("fill_in", ("kprobe:e1000e:alloc_rx_buffers",), True, "")

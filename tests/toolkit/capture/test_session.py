@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One trace without a kernel: the ring, the ledger and the queues' map are files in memory."""
 
+import itertools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -73,6 +74,7 @@ class Machine:
         self.rotate = threading.Event()
         self.progress = Progress(reason="duration")
         self.observe: Callable[[Events], object] = lambda _: None
+        self.skipped: Iterator[dict[str, int] | None] = itertools.repeat(None)
 
     def drain(self, *sinks: session.Sink) -> session._Drain:
         maps = {"events": self.ring, "ledger": self.ledger, "queues": self.queues}
@@ -83,6 +85,7 @@ class Machine:
             ring,
             lambda: next(following),
             lambda events: self.observe(events),
+            lambda: next(self.skipped),
             [VIRTIO_NET],
             self.rotate,
             self.progress,
@@ -214,6 +217,20 @@ def test_trace_goes_on_in_the_next_file_and_each_event_is_in_one(machine: Machin
         (31, 30, 1),
     ]
     assert [sink.end["end"]["reason"] for sink in (first, second)] == ["rotated", "duration"]
+
+
+def test_what_the_kernel_skipped_is_told_at_the_end_of_each_file(machine: Machine) -> None:
+    counts: list[dict[str, int] | None] = [{"in": 5, "out": 1}, {"in": 7, "out": 1}, {"in": 7, "out": 4}]
+    machine.skipped = iter(counts)
+    first, second = Kept(), Kept()
+    drain = machine.drain(first, second)
+    machine.rotate.set()
+    drain.start()
+    while not first.end:
+        time.sleep(0.01)
+    drain.finish()
+    assert first.end["end"] == {"reason": "rotated", "missed": {"in": 2}}
+    assert second.end["end"] == {"reason": "duration", "missed": {"out": 3}}
 
 
 def test_display_that_fails_ends_nothing(machine: Machine) -> None:
@@ -406,6 +423,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "arm": lambda _, on: step(f"arm {on}"),
         "detach": lambda _: step("detach"),
         "regime": lambda *_: "none",
+        "misses": lambda _: {"poll_in": 3},
     }.items():
         monkeypatch.setattr(program, name, value)
     # Locked memory would stay with the process that runs the tests.
@@ -442,7 +460,7 @@ def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsa
     ]
     assert (progress.reason, progress.events) == ("duration", 3)
     assert sink.moments == [0, 1, 2]
-    assert sink.end["end"] == {"reason": "duration"}
+    assert sink.end["end"] == {"reason": "duration", "missed": {}}
 
 
 @pytest.mark.parametrize(
@@ -462,7 +480,7 @@ def test_trace_and_its_command_end_together(
         lambda _: rehearsal.append("ready"),
     )
     assert (progress.reason, progress.status) == (reason, status)
-    assert sink.end["end"] == {"reason": reason}
+    assert sink.end["end"] == {"reason": reason, "missed": {}}
     assert rehearsal[-4:] == ["arm True", "ready", "arm False", "detach"]
 
 

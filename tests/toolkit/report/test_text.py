@@ -259,3 +259,13 @@ def test_witness_of_a_part_is_of_the_whole_trace(
     part = select(analyze(make_trace(worker_stall(2, 6))), Selection(since=1))
     text.render(part, {"sentence": "The witness agrees."}, terminal=False)
     assert capsys.readouterr().out.endswith("\nOf the whole trace: The witness agrees.\n")
+
+
+def test_probes_that_the_kernel_skipped_are_told(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "a.rxt", META) as writer:
+        writer.close(note(10, end={"reason": "duration", "missed": {"poll_in": 1, "poll_out": 1111}}))
+    found = analyze(tmp_path / "a.rxt")
+    (line,) = (line for line in text.remarks(found, None) if "skipped" in line)
+    assert line.startswith("The kernel skipped 1,112 calls of probes, because another program was running")
+    assert "poll_in 1, poll_out 1,111. What they would have told is missing." in line
+    assert summary(found)["missed"] == {"poll_in": 1, "poll_out": 1111}
