@@ -42,6 +42,7 @@ enum rxt_kind {
 	RXT_OWN_7 = 19,		/* the driver's own */
 	RXT_OWN_8 = 20,		/* the driver's own */
 	RXT_LATE = 21,		/* a poll began long after NAPI was scheduled, or after a poll that used its budget; dur: how long after */
+	RXT_LOOK = 22,		/* [posted] the tracer asked for the device's statistics: what the queue was in then */
 };
 
 enum rxt_flag {

@@ -10,6 +10,36 @@ static __always_inline void rxt_napi_scheduled(u64 napi)
 		queue->scheduled = bpf_ktime_get_ns();
 }
 
+#if defined(OFF_netdev_link) && defined(OFF_netdev_napi_list) && defined(OFF_napi_dev_list)
+#define RXT_NAPIS 64		/* as many instances of a device are looked at */
+#define RXT_LINK_START 1	/* bit __LINK_STATE_START of net_device.state */
+
+/* The NAPI instance of a struct net_device that follows another one, 0: the first. A device that is down has none. */
+static __always_inline u64 rxt_next_napi(u64 netdev, u64 napi)
+{
+	u64 head = netdev + OFF_netdev_napi_list, next;
+
+	if (!(rxt_u32(netdev + OFF_netdev_link) & RXT_LINK_START))
+		return 0;
+	next = rxt_pointer(napi ? napi + OFF_napi_dev_list : head);
+
+	return next && next != head ? next - OFF_napi_dev_list : 0;
+}
+
+/* Sends what a queue is in now. A queue to which nothing happens any more is seen in no other way. */
+static __always_inline void rxt_look(struct rxt_queue *queue, u16 posted)
+{
+	struct rxt_event event = {};
+
+	event.kind = RXT_LOOK;
+	event.ts = bpf_ktime_get_ns();
+	event.posted_before = posted;
+	event.posted_after = posted;
+	event.flags = RXT_PROCESS;
+	rxt_queue_emit(queue, &event);
+}
+#endif
+
 /* void __napi_schedule(struct napi_struct *n), of any driver: NAPI was not scheduled before. */
 int rxt_schedule(struct pt_regs *ctx)
 {

@@ -173,6 +173,34 @@ int qlge_napi_on(struct pt_regs *ctx)
 	return 0;
 }
 
+#ifdef RXT_NAPIS
+static __always_inline void qlge_look_at(u64 ring, int large)
+{
+	struct rxt_queue *queue = qlge_queue(ring, large);
+
+	if (queue)
+		rxt_look(queue, qlge_posted(ring + (large ? OFF_ring_lbq : OFF_ring_sbq)));
+}
+
+/* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */
+int qlge_look(struct pt_regs *ctx)
+{
+	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
+	int i;
+
+	for (i = 0; i < RXT_NAPIS; i++) {
+		napi = rxt_next_napi(netdev, napi);
+		if (!napi)
+			break;
+		if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
+			continue;
+		qlge_look_at(qlge_ring(napi), 0);
+		qlge_look_at(qlge_ring(napi), 1);
+	}
+	return 0;
+}
+#endif
+
 #ifdef OFF_ring_refill_work
 /* void qlge_slow_refill(struct work_struct *work), which is &rx_ring->refill_work.work */
 int qlge_slow_refill_in(struct pt_regs *ctx)

@@ -122,6 +122,28 @@ int virtnet_napi_on(struct pt_regs *ctx)
 	return 0;
 }
 
+#ifdef RXT_NAPIS
+/* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */
+int virtnet_look(struct pt_regs *ctx)
+{
+	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
+	struct rxt_queue *queue;
+	int i;
+
+	for (i = 0; i < RXT_NAPIS; i++) {
+		napi = rxt_next_napi(netdev, napi);
+		if (!napi)
+			break;
+		if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
+			continue;
+		queue = virtnet_queue(napi);
+		if (queue)
+			rxt_look(queue, virtnet_posted(napi));
+	}
+	return 0;
+}
+#endif
+
 #ifdef OFF_vi_refill
 /* void refill_work(struct work_struct *work), which is &vi->refill.work */
 int virtnet_refill_work_in(struct pt_regs *ctx)

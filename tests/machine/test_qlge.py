@@ -195,6 +195,12 @@ def test_unfixed_stays_deaf(lab: Lab, machine: guest.Guest, tmp_path: Path) -> N
     rings = json.loads(files.witness.read_text())["nic"]["rings"]
     (gap,) = [gap for gap in rings[1]["gaps_lbq"] if gap.get("open")]
     assert gap["refused"] > DEAF_SECONDS * 2000
+    # Who begins to trace now finds a ring to which nothing happens any more.
+    later = analyze(lab.trial(machine, tmp_path / "later", seconds=4, alone=True).trace)
+    (stall,) = later.stalls.to_dict("records")
+    assert (stall["name"], stall["state"], stall["open"]) == ("rx-1 lbq", "starved", True)
+    assert stall["cause"] == "before_trace"
+    assert stall["duration_ns"] > 3_000_000_000
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def test_constants_are_those_of_the_header() -> None:
 
 
 def test_kinds_that_count_posted_buffers_are_marked_in_the_header() -> None:
-    assert event.POSTED_KINDS == ("window", "refill", "poll", "blocked", "unblocked")
+    assert event.POSTED_KINDS == ("window", "refill", "poll", "blocked", "unblocked", "look")
 
 
 @pytest.mark.parametrize(

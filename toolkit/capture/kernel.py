@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,15 @@ def bound(module: str) -> list[Path]:
     """Return the directories in sysfs of the network devices that a module's driver has bound."""
     links = ((path, path / "device/driver/module") for path in sorted(NET.iterdir()))
     return [path for path, link in links if link.exists() and link.resolve().name == module]
+
+
+def ask_statistics(names: Iterable[str]) -> None:
+    """Make the kernel call dev_get_stats() of each device, where probes look at its queues.
+
+    :param names: of devices in this network namespace; what is not there any more is left out.
+    """
+    for name in names:
+        _read(NET / name / "statistics/rx_packets")
 
 
 def driver_of(device: str) -> str | None:

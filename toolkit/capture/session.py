@@ -38,6 +38,8 @@ BATCH_EVENTS = 1 << 16
 #: How often the ring is looked at, and how often a batch is written at least (s).
 DRAIN_INTERVAL = 0.02
 FLUSH_INTERVAL = 0.5
+#: How often the probes look at all queues (s), also at those to which nothing happens.
+LOOK_INTERVAL = 1.0
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
 
@@ -229,9 +231,12 @@ def _wait(
 ) -> None:
     """Returns when the trace is to end; `progress.reason` says why."""
     end = None if options.duration is None else time.monotonic() + options.duration
-    shown = 0.0
+    shown = looked = 0.0
     while True:
         now = time.monotonic()
+        if now - looked >= LOOK_INTERVAL:
+            looked = now
+            kernel.ask_statistics(device["name"] for device in progress.devices)
         if stop.is_set():
             progress.reason = "interrupt"
         elif end is not None and now >= end:

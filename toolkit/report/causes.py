@@ -9,10 +9,11 @@ import pandas as pd
 from toolkit import drivers
 from toolkit.drivers import Cause, Driver
 from toolkit.stalls.classes import CALLED
-from toolkit.stalls.stalls import ALLOCATION, NOT_SEEN
+from toolkit.stalls.stalls import ALLOCATION, BEFORE, NOT_SEEN
 
 _SENTENCES = {
     NOT_SEEN: "no failed refill was seen",
+    BEFORE: "it began before the trace did",
     CALLED: "the refill worker ran though no refill had failed, as after ethtool -L",
 }
 _REFILL = ["context", "order", "gfp_names", "cause_queue", "cause_earlier"]

@@ -249,7 +249,7 @@ def _write_threads(writer: _Writer, events: pd.DataFrame) -> None:
     """Writes the refill worker, refills in process context and direct reclaim, as slices of their threads."""
     flags = events["flags"].str.contains
     process = flags("process").astype(bool)
-    own = events[(process & (events["kind"] != "alloc_fail")) | (events["kind"] == "reclaim")]
+    own = events[(process & ~events["kind"].isin(["alloc_fail", "look"])) | (events["kind"] == "reclaim")]
     for tid, mine in own[own["tid"].between(1, MOST_TID)].groupby("tid"):
         worker = bool(flags("in_worker").reindex(mine.index).any())
         name = "refill worker" if worker else "refilling thread"

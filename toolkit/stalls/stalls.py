@@ -23,7 +23,11 @@ _WHOSE = ("driver", "ifindex", "queue")
 NOT_SEEN = "no_failure_seen"
 ALLOCATION = "allocation_failed"
 REFILL = "refill_failed"
+BEFORE = "before_trace"
 """Causes that any driver's stall may have, beside those of its own: by the failed refill that began it."""
+
+FIRST_LOOK_NS = 2_000_000_000
+"""The first look at all queues is at the latest so long after a trace began: it is made at once."""
 
 _CAUSE = {
     "cause": "string",
@@ -118,11 +122,21 @@ def _refill_causes(frame: pd.DataFrame, scan: Scan, flags: Mapping[str, int]) ->
     found["gfp_names"] = found["gfp"].map(names)
     seen, other = found["queue"].notna(), found["queue"] != frame["queue"]
     numbers = np.array([queue.queue for queue in scan.queues], np.int64)
-    found["cause"] = np.select([~seen, found["order"].notna()], [NOT_SEEN, ALLOCATION], REFILL)
+    before = ~seen & _began_with_the_trace(frame, scan)
+    causes = [BEFORE, NOT_SEEN, ALLOCATION]
+    found["cause"] = np.select([before, ~seen, found["order"].notna()], causes, REFILL)
     found["cause_queue"] = pd.Series(numbers, dtype="Int64").reindex(found["queue"].mask(~other)).to_numpy()
     found["cause_earlier"] = (found["ts"] < frame["start_ns"]).astype("boolean").mask(~seen)
     found["posted"] = found["posted_after"].where((found["posted_after"] != NOT_KNOWN) & ~other)
     return found.reindex(columns=list(_CAUSE)).astype(_CAUSE)
+
+
+def _began_with_the_trace(frame: pd.DataFrame, scan: Scan) -> NDArray[np.bool_]:
+    """Tell the stalls that the first look at a queue found under way."""
+    rare = scan.rare[(scan.rare["kind"] == KIND["look"]) & (scan.rare["ts"] < scan.began + FIRST_LOOK_NS)]
+    looks = set(zip(rare["queue"], rare["ts"], strict=True))
+    starts = zip(frame["queue"], frame["start_ns"], strict=True)
+    return np.array([start in looks for start in starts], np.bool_)
 
 
 def _own_causes(frame: pd.DataFrame, scan: Scan, drivers: Sequence[Driver]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, note, refil
 from toolkit.event import NO_ORDER
 from toolkit.report.causes import sentence
 from toolkit.stalls.analysis import analyze
+from toolkit.trace.schema import Events
 from toolkit.trace.writer import TraceWriter
 
 
@@ -99,6 +100,22 @@ def test_no_failed_refill_was_seen(make_trace: Trace) -> None:
     )
     assert stall["cause"] == "no_failure_seen"
     assert pd.isna(stall["gfp"])
+
+
+def look(at: float, posted: int) -> Events:
+    """Return a look at a queue."""
+    return event("look", at, posted_before=posted, posted_after=posted, flags="process")
+
+
+def test_a_queue_that_is_empty_when_the_trace_begins_was_so_before(make_trace: Trace) -> None:
+    stall = _only(make_trace([look(0.1, 0), look(1.1, 0)]))
+    assert (stall["state"], stall["duration_ns"], stall["open"]) == ("starved", round(9.9 * S), True)
+    assert (stall["cause"], sentence(stall)) == ("before_trace", "it began before the trace did")
+
+
+def test_a_queue_that_runs_empty_though_no_refill_failed(make_trace: Trace) -> None:
+    stall = _only(make_trace([look(1, 200), look(4, 0), look(6, 256)]))
+    assert (stall["duration_ns"], stall["cause"]) == (2 * S, "no_failure_seen")
 
 
 def test_what_the_time_went_into(make_trace: Trace) -> None:
