@@ -188,14 +188,14 @@ int qlge_look(struct pt_regs *ctx)
 	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
 	int i;
 
-	for (i = 0; i < RXT_NAPIS; i++) {
-		napi = rxt_next_napi(netdev, napi);
+	/* First at the small buffers of a ring, then at the large ones. */
+	for (i = 0; i < 2 * RXT_NAPIS; i++) {
+		if (!(i & 1))
+			napi = rxt_next_napi(netdev, napi);
 		if (!napi)
 			break;
-		if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
-			continue;
-		qlge_look_at(qlge_ring(napi), 0);
-		qlge_look_at(qlge_ring(napi), 1);
+		if (rxt_pointer(napi + OFF_napi_poll) == POLL_qlge)
+			qlge_look_at(qlge_ring(napi), i & 1);
 	}
 	return 0;
 }
