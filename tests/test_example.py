@@ -3,6 +3,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,22 @@ from toolkit.stalls.analysis import analyze
 EXAMPLE = Path(__file__).parent / "example" / "e1000e"
 
 
+@contextmanager
+def known(folder: Path) -> Iterator[None]:
+    """Have the toolkit know the example, by a copy of all probes in a folder, with the example among them."""
+    shutil.copytree(PROBES, folder / "probes")
+    shutil.copytree(EXAMPLE, folder / "probes" / "e1000e")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drivers, "PROBES", folder / "probes")
+        drivers.load.cache_clear()
+        yield
+    drivers.load.cache_clear()
+
+
 @pytest.fixture
-def probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The probes, with the example among them."""
-    found = tmp_path / "probes"
-    shutil.copytree(PROBES, found)
-    shutil.copytree(EXAMPLE, found / "e1000e")
-    monkeypatch.setattr(drivers, "PROBES", found)
-    drivers.load.cache_clear()
-    yield found
-    drivers.load.cache_clear()
+def probes(tmp_path: Path) -> Iterator[None]:
+    with known(tmp_path):
+        yield
 
 
 @pytest.mark.usefixtures("probes")

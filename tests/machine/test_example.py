@@ -9,7 +9,7 @@ import pytest
 import toolkit
 from tests.machine.harness.lab import Lab, fetch
 from tests.machine.test_virtio_net import received
-from tests.test_example import EXAMPLE
+from tests.test_example import EXAMPLE, known
 from vm import guest
 
 pytestmark = pytest.mark.machine("virtio-net")
@@ -45,9 +45,11 @@ def test_a_driver_that_is_only_a_directory_is_traced(machine: guest.Guest, tmp_p
         process.communicate(timeout=120)
     finally:
         machine.ssh(f"sudo rm -rf {PROBES}", check=True)
-    found = toolkit.read(fetch(machine, "/var/tmp/e1000e.rxt", tmp_path / "e1000e.rxt"))
+    path = fetch(machine, "/var/tmp/e1000e.rxt", tmp_path / "e1000e.rxt")
+    with known(tmp_path):
+        found = toolkit.read(path)
+        (queue,) = found.queues.to_dict("records")
     assert found.damage is None
-    (queue,) = found.queues.to_dict("records")
     # The trace began before and ended after the NIC was asked.
     assert 1000 < at_end - at_begin <= queue["packets"]
     assert queue["refills"] > 10 and queue["failed"] == 0
