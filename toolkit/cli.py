@@ -12,7 +12,7 @@ from typer.completion import install_callback, show_callback
 from toolkit.completion import Shell
 from toolkit.errors import UserError
 from toolkit.extras import missing
-from toolkit.printable import printable
+from toolkit.printable import printable, wrapped
 from toolkit.version import __version__
 
 app = typer.Typer(
@@ -93,5 +93,5 @@ def main() -> NoReturn:
         message, code = f"{error.filename or 'cannot write'}: {error.strerror or error}.", 1
     except MemoryError:
         message, code = "not enough memory.", 1
-    print(f"toolkit: error: {printable(message)}", file=sys.stderr)
+    print(wrapped(f"toolkit: error: {printable(message)}", sys.stderr), file=sys.stderr)
     sys.exit(code)

@@ -1,5 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Text of others, such as a device's name, made safe to show."""
+"""Text made fit to show: that of others, such as a device's name, and sentences on a terminal."""
+
+import shutil
+import textwrap
+from typing import TextIO
+
+
+def wrapped(sentence: str, stream: TextIO, indent: int = 0) -> str:
+    """Return a sentence in lines that break between words, if it is to be read on a terminal.
+
+    :param indent: characters before the lines that follow the first.
+    """
+    if not stream.isatty():
+        return sentence
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        sentence, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def printable(text: str) -> str:

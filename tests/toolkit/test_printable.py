@@ -1,7 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import io
+
 import pytest
 
-from toolkit.printable import printable, printable_json
+from toolkit.printable import printable, printable_json, wrapped
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_sentence_is_wrapped_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    sentence = "  ok  hook: kprobe:a_function_that_is_long of it"
+    assert wrapped(sentence, io.StringIO(), 6) == sentence
+    assert wrapped(sentence, Terminal(), 6).splitlines() == [
+        "  ok  hook:",
+        "      kprobe:a_function_that_is_long",
+        "      of it",
+    ]
 
 
 @pytest.mark.parametrize(

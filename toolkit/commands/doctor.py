@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit import completion
+from toolkit.printable import wrapped
 
 if TYPE_CHECKING:
     from toolkit.capture.checkup import Finding
@@ -71,7 +73,8 @@ def _show(title: str, findings: list[Finding]) -> None:
     typer.secho(title, bold=True)
     colours = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
     for finding in findings:
-        mark = typer.style(f"{finding.level:>6}", fg=colours[finding.level])
-        typer.echo(f"{mark}  {finding.what}: {finding.found}")
+        level = f"{finding.level:>6}"
+        line = wrapped(f"{level}  {finding.what}: {finding.found}", sys.stdout, 8)
+        typer.echo(line.replace(level, typer.style(level, fg=colours[finding.level]), 1))
         if finding.mend:
-            typer.echo(f"        -> {finding.mend}")
+            typer.echo(wrapped(f"        -> {finding.mend}", sys.stdout, 11))
