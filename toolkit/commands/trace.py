@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 from toolkit import completion
 
 if TYPE_CHECKING:
-    from toolkit.capture.session import Progress
+    from toolkit.capture.drain import Progress
     from toolkit.live.queues import Live
 
 

@@ -16,7 +16,7 @@ import typer
 from toolkit import completion
 
 if TYPE_CHECKING:
-    from toolkit.capture.session import Progress
+    from toolkit.capture.drain import Progress
     from toolkit.capture.start import Options
     from toolkit.live.recent import Recent
 

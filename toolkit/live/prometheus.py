@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from toolkit.capture.session import Progress
+    from toolkit.capture.drain import Progress
     from toolkit.live.queues import Live
 
 _LABELS = ("device", "queue", "driver")

@@ -13,7 +13,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, RichLog, Static
 
-from toolkit.capture.session import Progress
+from toolkit.capture.drain import Progress
 from toolkit.drivers import Driver
 from toolkit.english import count
 from toolkit.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import META, Run, worker_stall
 from toolkit.capture import session, start
-from toolkit.capture.session import Progress
+from toolkit.capture.drain import Progress
 from toolkit.trace.schema import Events
 
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import META, Run, worker_stall
-from toolkit.capture.session import Progress
+from toolkit.capture.drain import Progress
 from toolkit.drivers import load
 from toolkit.live import prometheus
 from toolkit.live.queues import Live

@@ -13,7 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
-from toolkit.capture.session import Progress
+from toolkit.capture.drain import Progress
 from toolkit.drivers import load
 from toolkit.errors import UserError
 from toolkit.live.queues import Live, Queue

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From the kernel's ring to where a trace goes: no event is lost on the way, and each is in one batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.capture import kernel, program
+from toolkit.capture.ring import Ring, ledger
+from toolkit.drivers import Driver
+from toolkit.event import KIND
+from toolkit.trace.schema import EVENT, Events
+
+#: Room for events that wait for the disk: as much as the kernel's ring, and so much at least.
+POOL_BYTES = 32 << 20
+#: At most so many in one batch of the file.
+BATCH_EVENTS = 1 << 16
+#: How often the ring is looked at, and how often a batch is written at least (s).
+DRAIN_INTERVAL = 0.02
+FLUSH_INTERVAL = 0.5
+
+
+class Sink(Protocol):
+    """Where batches go: a file (TraceWriter) or memory (recent.Recent)."""
+
+    def write(self, events: Events, note: Mapping[str, Any]) -> None: ...
+
+    def close(self, note: Mapping[str, Any]) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass
+class Progress:
+    """What a running trace can say of itself; counters only grow.
+
+    `blind` says why the observer sees no more events, if it failed; the recording goes on.
+    `status` is the exit status of the command that ran meanwhile, 0 without one.
+    """
+
+    started: float = 0.0
+    events: int = 0
+    dropped: int = 0
+    reason: str = ""
+    blind: str = ""
+    status: int = 0
+    missing: list[program.Attached] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Drain:
+    """Two threads: one empties the kernel's ring into the pool, the other writes the pool to the file.
+
+    The pool is one array used as a ring: `head` events were put in and `tail` taken out since the beginning.
+
+    :param ring: size of the kernel's ring, in bytes.
+    :param begin: makes what the batches go to, now.
+    :param observe: is given the events of each batch after they were written.
+    :param skipped: asks how often the kernel has skipped each program (program.misses).
+    :param drivers: those that are traced, in the order of their numbers in events.
+    :param rotate: when it is set, `begin` makes what the batches that follow go to.
+    """
+
+    def __init__(
+        self,
+        bpf: Any,
+        ring: int,
+        begin: Callable[[], Sink],
+        observe: Callable[[Events], object],
+        skipped: Callable[[], Mapping[str, int] | None],
+        drivers: Sequence[Driver],
+        rotate: threading.Event,
+        progress: Progress,
+    ) -> None:
+        self._bpf = bpf
+        self._begin = begin
+        self._observe = observe
+        self._skipped = skipped
+        self._skipped_before = skipped()
+        self._drivers = drivers
+        self._rotate = rotate
+        self._sink = begin()
+        self._progress = progress
+        self._ring = Ring(bpf["events"].map_fd, ring)
+        self._pool: Events = np.zeros(max(ring, POOL_BYTES) // EVENT.itemsize, EVENT)
+        self._head = self._tail = 0
+        self._cpus = program.cpus()
+        kinds = len(bpf["ledger"]) // self._cpus
+        self._ledger = ledger(bpf["ledger"].map_fd, self._cpus, kinds)
+        self._leftovers = 0
+        self._delivered: NDArray[np.int64] = np.zeros((kinds, self._cpus), np.int64)
+        # What was counted before the present sink was begun.
+        self._delivered_before = self._delivered.copy()
+        self._dropped_before = self._delivered.copy()
+        self._detached = threading.Event()
+        self._drained = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._read, name="rxt-drain", daemon=True),
+            threading.Thread(target=self._write, name="rxt-write", daemon=True),
+        ]
+        self.failed: Exception | None = None
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Call it when the probes are off: takes what is left and ends the file.
+
+        :raises UserError: if the file could not be written.
+        """
+        self._detached.set()
+        for thread in self._threads:
+            thread.join()
+        if self.failed:
+            raise self.failed
+
+    def abandon(self, *error: Any) -> None:
+        """Let go of the file as it is; does nothing if it was ended."""
+        self._sink.__exit__(*error)
+
+    def _read(self) -> None:
+        while True:
+            last = self._detached.is_set()
+            moved = self._move()
+            if not moved:
+                if last:
+                    break
+                time.sleep(DRAIN_INTERVAL)
+        self._drained.set()
+
+    def _move(self) -> int:
+        """Return how many events went from the kernel's ring into the pool."""
+        start = self._head % len(self._pool)
+        room = min(len(self._pool) - (self._head - self._tail), len(self._pool) - start)
+        if not room:
+            time.sleep(DRAIN_INTERVAL)
+            return 0 if self.failed else 1
+        count = self._ring.read_into(self._pool[start : start + room])
+        self._head += count
+        return count
+
+    def _write(self) -> None:
+        try:
+            written = 0.0
+            while True:
+                last = self._drained.is_set()
+                waiting = self._head - self._tail
+                if waiting >= BATCH_EVENTS // 2 or time.monotonic() - written >= FLUSH_INTERVAL or last:
+                    written = time.monotonic()
+                    if waiting:
+                        self._write_batch(waiting)
+                    elif last:
+                        break
+                else:
+                    time.sleep(DRAIN_INTERVAL)
+                if self._rotate.is_set():
+                    self._rotate.clear()
+                    self._go_on_in_next()
+            self._write_leftovers()
+            self._sink.close(self._note() | {"end": self._end(self._progress.reason)})
+        except Exception as error:
+            self.failed = error
+
+    def _end(self, reason: str) -> dict[str, Any]:
+        """Return the `end` of a sink: why it ended, and how often programs were skipped since it began."""
+        now, before = self._skipped(), self._skipped_before or {}
+        if now is None:
+            return {"reason": reason}
+        self._skipped_before = now
+        more = {name: count - before.get(name, 0) for name, count in now.items()}
+        return {"reason": reason, "missed": {name: count for name, count in more.items() if count}}
+
+    def _write_batch(self, waiting: int) -> None:
+        start = self._tail % len(self._pool)
+        count = min(waiting, BATCH_EVENTS, len(self._pool) - start)
+        self._put(self._pool[start : start + count])
+        self._tail += count
+
+    def _go_on_in_next(self) -> None:
+        """End the sink with what is in the pool now, and begin the next.
+
+        What was attempted and not yet delivered belongs to the next: so each event is in one of them.
+        """
+        end = self._head
+        while self._tail < end:
+            self._write_batch(end - self._tail)
+        dropped = self._ledger["dropped"].T.astype(np.int64)
+        note = self._note(dropped, attempted=self._delivered + dropped)
+        self._sink.close(note | {"end": self._end("rotated")})
+        self._delivered_before, self._dropped_before = self._delivered.copy(), dropped
+        self._sink = self._begin()
+
+    def _write_leftovers(self) -> None:
+        """Write the windows that are still open; the probes are off, so nothing else will send them."""
+        windows = []
+        for queue in self._bpf["queues"].values():
+            napi, worker = (np.frombuffer(window, EVENT) for window in (queue.window, queue.worker_window))
+            # Interrupts are counted beside the window (probes/core/queue.c), which has 16 bits for them.
+            napi["irqs"] = min(queue.irqs - queue.irqs_sent, 0xFFFF)
+            windows += [window for window in (napi, worker) if window["kind"]]
+        if windows:
+            self._leftovers = len(windows)
+            self._put(np.concatenate(windows))
+
+    def _put(self, events: Events) -> None:
+        """Write events, and only then let the observer see them."""
+        places = events["kind"].astype(np.int64) * self._cpus + events["cpu"] % self._cpus
+        counts = np.bincount(places, minlength=self._delivered.size)
+        self._delivered += counts.reshape(self._delivered.shape)
+        self._progress.events += len(events)
+        self._sink.write(events, self._note() | self._new_devices(events))
+        if not self._progress.blind:
+            try:
+                self._observe(events)
+            except Exception as error:
+                self._progress.blind = f"{type(error).__name__}: {error}"
+
+    def _new_devices(self, events: Events) -> dict[str, Any]:
+        """Get to know the devices that events name for the first time.
+
+        :return: `devices`, all of the trace, for the note of a batch; nothing, if there is no new one.
+        """
+        known = [device["ifindex"] for device in self._progress.devices]
+        new = events[~np.isin(events["ifindex"], known)]
+        if not len(new):
+            return {}
+        _, first = np.unique(new["ifindex"], return_index=True)
+        found = [self._device(self._drivers[int(row["driver"])], int(row["ifindex"])) for row in new[first]]
+        self._progress.devices = [*self._progress.devices, *found]
+        return {"devices": self._progress.devices}
+
+    def _device(self, driver: Driver, number: int) -> dict[str, Any]:
+        """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""
+        for device in kernel.devices(driver):
+            if device["ifindex"] == number:
+                return device
+        netns, name = program.device_name(self._bpf, number) or (None, f"if{number}")
+        if netns not in (None, kernel.netns()):
+            names = {inode: name for name, inode in kernel.namespaces().items()}
+            name = f"{names.get(netns, f'net:[{netns}]')}/{name}"
+        return {"ifindex": number, "name": name, "driver": driver.name, "bus": "", "queues": []}
+
+    def _note(
+        self, dropped: NDArray[np.int64] | None = None, attempted: NDArray[np.int64] | None = None
+    ) -> dict[str, Any]:
+        """Return the JSON object of a batch: the clock and the ledger.
+
+        :param dropped: by kind and CPU, since the trace began; by default, as the kernel has counted now.
+        :param attempted: likewise.
+        """
+        counts = self._ledger.copy()
+        dropped = counts["dropped"].T.astype(np.int64) if dropped is None else dropped
+        if attempted is None:
+            attempted = counts["attempted"].T.astype(np.int64)
+            attempted[KIND["window"], 0] += self._leftovers
+        columns = {
+            "attempted": attempted - self._delivered_before - self._dropped_before,
+            "delivered": self._delivered - self._delivered_before,
+            "dropped": dropped - self._dropped_before,
+        }
+        ledger = {
+            kind: {name: column[number].tolist() for name, column in columns.items()}
+            for kind, number in KIND.items()
+        }
+        self._progress.dropped = int(dropped.sum())
+        return {"now_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC), "ledger": ledger}
