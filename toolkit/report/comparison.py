@@ -14,7 +14,7 @@ from toolkit.compare.verdict import finding
 from toolkit.english import count
 from toolkit.printable import printable
 from toolkit.report import distributions, page
-from toolkit.report.text import say, show
+from toolkit.report.terminal import say, show
 
 NAMES = ("comparison.json", "runs.csv", "report.html", "distributions.png", "distributions.svg")
 """The files that `compare -o` writes."""

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from toolkit.compare.comparison import Comparison
 from toolkit.compare.statistics import RESAMPLES, SEED
 from toolkit.english import count
-from toolkit.report.text import WORDS
+from toolkit.report.terminal import WORDS
 from toolkit.version import __version__
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an analysis shows, as pictures."""
+"""What an analysis shows, as pictures: in one file, since all share their titles, colours and scales."""
 
 import io
 import textwrap

@@ -14,6 +14,7 @@ from toolkit import drivers
 from toolkit.english import count, listed
 from toolkit.report import causes
 from toolkit.report.own_tables import own_tables
+from toolkit.report.terminal import say, show
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
 from toolkit.stalls.scan import SLOW_NS
@@ -22,7 +23,7 @@ from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
 LISTED = 20
 """As many stalls are listed; the files have all."""
@@ -33,31 +34,6 @@ QUEUES = 200
 LOWER_BOUNDS = "Events were dropped: a number with ≥ is at least so high."
 """What is said where tables have such numbers."""
 
-WORDS = ("device", "state", "class", "cause", "metric", "finding")
-"""Columns of words, which are set to the left."""
-
-_LESS = (
-    "waiting [s]",
-    "refill [s]",
-    "refills",
-    "retries",
-    "fallbacks",
-    "start [UTC]",
-    "alloc failures",
-    "witness [ms]",
-    "polls",
-    "poll gap p99 [ms]",
-    "failed",
-    "poll gap max [ms]",
-    "open",
-    "silent [s]",
-    "posted min",
-    "ratio (95 %)",
-    "adjusted p",
-)
-"""Columns that a narrow terminal can do without, the first ones first."""
-
-_CAUSE = 24
 _BRIEF = f"{BRIEF_NS / 1e6:g} ms"
 _DATED = "%Y-%m-%d %H:%M:%S"
 
@@ -345,73 +321,3 @@ def missed(programs: Mapping[str, int]) -> str:
 def witness_sentence(analysis: Analysis, witness: Mapping[str, Any]) -> str:
     """Return what the comparison with a witness found; it is always of the whole trace."""
     return f"{'Of the whole trace: ' if analysis.shown else ''}{witness['sentence']}"
-
-
-def say(sentence: str, *, terminal: bool) -> None:
-    """Prints a sentence; on a terminal, in lines that break between words."""
-    if not terminal:
-        print(sentence)
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    Console().print(Text(sentence))
-
-
-def show(title: str, table: pd.DataFrame, *, terminal: bool) -> None:
-    """Prints a table under its title; on a terminal, as many columns as there is room for."""
-    if not terminal:
-        print(f"\n{title}\n{table.to_string(index=False)}\n")
-        return
-    from rich.console import Console
-
-    console, left_out = Console(), []
-    for name in _LESS:
-        # Two blanks between columns, and one at each end.
-        if sum(_widths(table)) + 2 * len(table.columns) + 2 <= console.width:
-            break
-        if name in table:
-            table = table.drop(columns=name)
-            left_out.append(name)
-    console.print(_drawn(title, table))
-    if left_out:
-        console.print(
-            f"A wider terminal shows also: {', '.join(left_out)}.", style="dim", highlight=False, markup=False
-        )
-
-
-def _widths(table: pd.DataFrame) -> list[int]:
-    """Return the fewest characters that each column can do with: words wrap, numbers do not."""
-    return [
-        max(
-            max(map(len, _heading(str(name)).splitlines())),
-            *(len(part) for cell in table[name] for part in (cell.split() if name in WORDS else [cell])),
-            _CAUSE if name == "cause" else 0,
-        )
-        for name in table
-    ]
-
-
-def _heading(name: str) -> str:
-    """Return the name of a column of numbers in several lines."""
-    return name.replace(" ", "\n").replace("\n%", " %")
-
-
-def _drawn(title: str, table: pd.DataFrame) -> Table:
-    """Return the table as rich draws it on a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for name, width in zip(map(str, table), _widths(table), strict=True):
-        # A unit in brackets is no markup.
-        if name in WORDS:
-            drawn.add_column(Text(name), min_width=width)
-        else:
-            drawn.add_column(Text(_heading(name)), justify="right", width=width)
-    for row in table.itertuples(index=False):
-        drawn.add_row(*(Text(cell) for cell in row))
-    return drawn
