@@ -48,7 +48,7 @@ class Trace:
     @cached_property
     def silences(self) -> pd.DataFrame:
         """The times outside of stalls in which no frame was taken, sorted by start: device, queue, name,
-        driver, state (slow-refill or slow-poll), start_ns, end_ns, duration_ns."""
+        driver, state (slow-refill, slow-poll or unpolled), start_ns, end_ns, duration_ns."""
         return self.analysis.silences.reset_index(drop=True)
 
     @cached_property

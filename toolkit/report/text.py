@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,6 @@ from toolkit.stalls.scan import SLOW_NS
 from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
 from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
-
-if TYPE_CHECKING:
-    pass
 
 LISTED = 20
 """As many stalls are listed; the files have all."""

@@ -75,14 +75,13 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     )
     keys = pd.MultiIndex.from_frame(names[_KEYS])
     stalls = analysis.stalls
-    kept = _in(stalls, keys) & (stalls["duration_ns"] >= shown.shortest_ns)
-    kept &= (stalls["start_ns"] < end) & (stalls["end_ns"] >= start)
+    kept = _overlapping(stalls, keys, start, end) & (stalls["duration_ns"] >= shown.shortest_ns)
     of_stall = _stall_of(analysis.intervals, stalls)
     totals = stall_totals(stalls[kept], _KEYS).reindex(keys, fill_value=0).set_axis(names.index)
     whole = (start, end) == (analysis.scan.began, analysis.scan.ended)
     scan = analysis.scan if whole else _part(analysis, start, end)
     queues = summarize_queues(analysis.meta, scan, totals, analysis.names)
-    silent = _in_time(analysis.silences, keys, start, end)
+    silent = analysis.silences[_overlapping(analysis.silences, keys, start, end)]
     return replace(
         analysis,
         shown=replace(shown, left_out=int((~kept).sum())),
@@ -94,9 +93,9 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     )
 
 
-def _in_time(silences: pd.DataFrame, keys: pd.MultiIndex, start: int, end: int) -> pd.DataFrame:
-    """Return the silences of some queues that overlap a range of time."""
-    return silences[_in(silences, keys) & (silences["start_ns"] < end) & (silences["end_ns"] >= start)]
+def _overlapping(rows: pd.DataFrame, keys: pd.MultiIndex, start: int, end: int) -> pd.Series:
+    """Tell which stalls or silences are of some queues, and overlap a range of time [ns]."""
+    return _in(rows, keys) & (rows["start_ns"] < end) & (rows["end_ns"] >= start)
 
 
 def _tables(

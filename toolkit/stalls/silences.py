@@ -45,12 +45,12 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.
     slow = ((rare["ts"] - rare["start"]).to_numpy() >= SLOW_NS) & ~rare["process"].to_numpy(np.bool_)
     slow &= np.isin(rare["kind"], [KIND["window"], KIND["poll"], KIND["refill"], KIND["late"]])
     rows = rare[slow & napi[rare["queue"]]] if slow.any() else rare[:0]
-    found: list[pd.DataFrame] = []
+    none = stalls.iloc[:0]
+    stalled = dict(iter(stalls[stalls["queue"].isin(rows["queue"])].groupby("queue")))
+    found: list[tuple[int, str, spans.Spans]] = []
     for queue, mine in rows.groupby("queue"):
-        late = (mine["kind"] == KIND["late"]).to_numpy()
-        polled = (mine["polls"] > 0).to_numpy()
-        own = stalls[stalls["queue"] == queue]
-        taken = _spans(own, "start_ns", "end_ns")
+        late, polled = (mine["kind"] == KIND["late"]).to_numpy(), (mine["polls"] > 0).to_numpy()
+        taken = _spans(stalled.get(queue, none), "start_ns", "end_ns")
         for state, part in (
             (SLOW_REFILL, mine[~polled & ~late]),
             (SLOW_POLL, mine[polled]),
@@ -59,12 +59,19 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.
             parts = spans.without(_spans(part, "start", "ts"), taken)
             parts = parts[parts[:, 1] - parts[:, 0] >= SLOW_NS]
             taken = spans.union(*np.concatenate([taken, parts]).T)
-            found.append(
-                pd.DataFrame({"queue": queue, "state": state, "start_ns": parts[:, 0], "end_ns": parts[:, 1]})
-            )
-    types = {"queue": "int64", "state": "str", "start_ns": "int64", "end_ns": "int64"}
-    joined = pd.concat(found) if found else pd.DataFrame(columns=list(types))
-    return joined.astype(types).sort_values(["start_ns", "queue"], ignore_index=True)
+            found.append((int(str(queue)), state, parts))
+    queues, states, each = zip(*found, strict=True) if found else ((), (), ())
+    counts = [len(parts) for parts in each]
+    edges = np.concatenate([np.empty((0, 2), np.int64), *each])
+    joined = pd.DataFrame(
+        {
+            "queue": np.repeat(np.array(queues, np.int64), counts),
+            "state": pd.Series(np.repeat(np.array(states, object), counts), dtype="str"),
+            "start_ns": edges[:, 0],
+            "end_ns": edges[:, 1],
+        }
+    )
+    return joined.sort_values(["start_ns", "queue"], ignore_index=True)
 
 
 def _spans(rows: pd.DataFrame, start: str, end: str) -> spans.Spans:

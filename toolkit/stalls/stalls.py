@@ -56,8 +56,9 @@ def stalls(
     frame = _join(intervals, [state.name for driver in drivers for state in driver.states])
     frame["uncertain"] = _touches(frame, scan.losses)
     causes = _refill_causes(frame, scan, reader.meta.get("gfp_flags", {}))
-    own = _own_causes(frame, scan, drivers)
-    causes.loc[own.index] = own.reindex(columns=list(_CAUSE)).astype(_CAUSE)
+    if any(driver.causes for driver in drivers):
+        own = _own_causes(frame, scan, drivers)
+        causes.loc[own.index] = own.reindex(columns=list(_CAUSE)).astype(_CAUSE)
     frame = frame.join(causes)
     table = queue_table(scan.queues)
     frame = frame.join(_spent(frame, scan, table)).join(_count(reader, frame, scan, table))
@@ -122,21 +123,23 @@ def _refill_causes(frame: pd.DataFrame, scan: Scan, flags: Mapping[str, int]) ->
     found["gfp_names"] = found["gfp"].map(names)
     seen, other = found["queue"].notna(), found["queue"] != frame["queue"]
     numbers = np.array([queue.queue for queue in scan.queues], np.int64)
-    before = ~seen & _began_with_the_trace(frame, scan)
+    older = ~seen & _began_before_the_trace(frame, scan)
     causes = [BEFORE, NOT_SEEN, ALLOCATION]
-    found["cause"] = np.select([before, ~seen, found["order"].notna()], causes, REFILL)
+    found["cause"] = np.select([older, ~seen, found["order"].notna()], causes, REFILL)
     found["cause_queue"] = pd.Series(numbers, dtype="Int64").reindex(found["queue"].mask(~other)).to_numpy()
     found["cause_earlier"] = (found["ts"] < frame["start_ns"]).astype("boolean").mask(~seen)
     found["posted"] = found["posted_after"].where((found["posted_after"] != NOT_KNOWN) & ~other)
     return found.reindex(columns=list(_CAUSE)).astype(_CAUSE)
 
 
-def _began_with_the_trace(frame: pd.DataFrame, scan: Scan) -> NDArray[np.bool_]:
+def _began_before_the_trace(frame: pd.DataFrame, scan: Scan) -> NDArray[np.bool_]:
     """Tell the stalls that the first look at a queue found under way."""
     rare = scan.rare[(scan.rare["kind"] == KIND["look"]) & (scan.rare["ts"] < scan.began + FIRST_LOOK_NS)]
-    looks = set(zip(rare["queue"], rare["ts"], strict=True))
-    starts = zip(frame["queue"], frame["start_ns"], strict=True)
-    return np.array([start in looks for start in starts], np.bool_)
+    looks = pd.MultiIndex.from_frame(rare[["queue", "ts"]])
+    early = np.flatnonzero(frame["start_ns"] < scan.began + FIRST_LOOK_NS)
+    found = np.zeros(len(frame), np.bool_)
+    found[early] = pd.MultiIndex.from_frame(frame[["queue", "start_ns"]].iloc[early]).isin(looks)
+    return found
 
 
 def _own_causes(frame: pd.DataFrame, scan: Scan, drivers: Sequence[Driver]) -> pd.DataFrame:

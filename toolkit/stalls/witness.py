@@ -369,9 +369,9 @@ def _sentence(found: Mapping[str, Any]) -> str:
     spent = {"in stalls": found["in_stalls_ns"]}
     spent |= {f"in {state}": much for state, much in found["in_silences_ns"].items()}
     spent["while buffers were posted but no poll ended"] = found["while_busy_ns"]
-    told = [f"{much / 1e9:.3f} s {where}" for where, much in spent.items() if much or where == "in stalls"]
-    told.append(f"{found['unexplained_ns'] / 1e9:.3f} s unexplained")
-    return f"{verdict} It saw gaps of {found['refused_ns'] / 1e9:.3f} s in all: {', '.join(told)}."
+    listed = [f"{much / 1e9:.3f} s {where}" for where, much in spent.items() if much or where == "in stalls"]
+    listed.append(f"{found['unexplained_ns'] / 1e9:.3f} s unexplained")
+    return f"{verdict} It saw gaps of {found['refused_ns'] / 1e9:.3f} s in all: {', '.join(listed)}."
 
 
 def _gaps(gaps: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,17 +14,17 @@ from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
 
 
 def refill(end: float, took: int, **members: Any) -> Any:
-    """:return: a window that is one refill in softirq."""
+    """Return a window that is one refill in softirq."""
     return window(end, dur=took, **{"polls": 0, "packets": 0, "refills": 1} | members)
 
 
 def poll(end: float, took: int, **members: Any) -> Any:
-    """:return: a window that is one poll."""
+    """Return a window that is one poll."""
     return window(end, dur=took, **{"polls": 1} | members)
 
 
 def silences(found: Analysis) -> list[tuple[str, float, float]]:
-    """:return: of each: state, begin and end [s] in the trace."""
+    """Return the state of each silence, and its begin and end [s] in the trace."""
     rows = found.silences[["state", "start_ns", "end_ns"]].to_dict("records")
     return [(row["state"], (row["start_ns"] - BEGAN) / S, (row["end_ns"] - BEGAN) / S) for row in rows]
 

@@ -55,7 +55,7 @@ def test_a_batch_is_read_again(make_trace: Trace) -> None:
 
 
 def _joined(path: Path, monkeypatch: pytest.MonkeyPatch, events: int) -> tuple[TraceReader, list[list[int]]]:
-    """:return: a reader that went over the chunks of so many events, and the queues of the events in each."""
+    """Return a reader that went over chunks of so many events, and the queues of the events in each."""
     monkeypatch.setattr(trace_reader, "CHUNK_EVENTS", events)
     reader = TraceReader(path)
     return reader, [chunk.columns["queue"].tolist() for chunk in reader.chunks()]

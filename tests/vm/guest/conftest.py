@@ -79,7 +79,7 @@ def booted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ends(pid: int) -> bool:
-    """:return: whether a process that was told to end does; the kernel may take a moment for it."""
+    """Tell whether a process that was told to end does; the kernel may take a moment for it."""
     stat = Path(f"/proc/{pid}/stat")
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
