@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, one_sentence
 from vm import guest, machines, trial
 
 OUT = Path("out/demo")
@@ -20,6 +20,7 @@ OUT = Path("out/demo")
 AGREE_NS = 60_000_000
 
 
+@one_sentence("demo")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=OUT)
@@ -30,11 +31,7 @@ def main() -> int:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - began:4.0f} s] {line}", file=sys.stderr, flush=True)
 
-    try:
-        summary = demo(arguments.output, arguments.accel, say)
-    except UserError as error:
-        print(f"demo: error: {error}", file=sys.stderr)
-        return error.exit_code
+    summary = demo(arguments.output, arguments.accel, say)
     wrong = judge(summary)
     for sentence in wrong:
         print(f"demo: error: {sentence}", file=sys.stderr)

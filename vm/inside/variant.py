@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from toolkit.capture.kernel import bound
-from toolkit.errors import UserError
+from toolkit.errors import UserError, one_sentence
 from vm import drivers
 from vm.drivers.build import Tree, build, run
 from vm.inside.testbed import only_here
@@ -79,6 +79,7 @@ def _away(driver: str) -> AbstractContextManager[None]:
     return away
 
 
+@one_sentence("variant")
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="variant", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -87,19 +88,15 @@ def main() -> int:
     parser.add_argument("variant", nargs="?", help="NAME or NAME:PARAMETER=VALUE; without it they are listed")
     parser.add_argument("--build-only", action="store_true", help="build it, and print where the module is")
     arguments = parser.parse_args()
-    try:
-        if arguments.variant is None:
-            for name, about in drivers.variants(arguments.driver).items():
-                print(f"{name:10} {about}")
-            return 0
-        only_here("drivers")
-        if arguments.build_only:
-            print(build(arguments.driver, arguments.variant, this_machine()))
-        else:
-            load(arguments.driver, arguments.variant)
-    except UserError as error:
-        print(f"variant: error: {error}", file=sys.stderr)
-        return error.exit_code
+    if arguments.variant is None:
+        for name, about in drivers.variants(arguments.driver).items():
+            print(f"{name:10} {about}")
+        return 0
+    only_here("drivers")
+    if arguments.build_only:
+        print(build(arguments.driver, arguments.variant, this_machine()))
+    else:
+        load(arguments.driver, arguments.variant)
     return 0
 
 

@@ -6,11 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-from toolkit.errors import UserError
+from toolkit.errors import one_sentence
 from vm import machines
 from vm.vagrant import machine, processes
 
 
+@one_sentence("vm.vagrant")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m vm.vagrant", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -20,22 +21,18 @@ def main() -> int:
     for name, about in (("up", "prepare what a machine needs beside it"), ("down", "end that, and clean up")):
         commands.add_parser(name, help=about).add_argument("machine")
     arguments = parser.parse_args()
-    try:
-        match arguments.command:
-            case "describe":
-                known = machines.load().values()
-                print(json.dumps({m.name: machine.describe(m, arguments.home, arguments.key) for m in known}))
-            case "up":
-                found = machines.find(arguments.machine)
-                files = processes.files(found.name)
-                processes.prepare(files)
-                if machine.needs_newer_qemu(found):
-                    processes.up(found, files)
-            case "down":
-                processes.down(processes.files(arguments.machine))
-    except UserError as error:
-        print(f"vm.vagrant: error: {error}", file=sys.stderr)
-        return error.exit_code
+    match arguments.command:
+        case "describe":
+            known = machines.load().values()
+            print(json.dumps({m.name: machine.describe(m, arguments.home, arguments.key) for m in known}))
+        case "up":
+            found = machines.find(arguments.machine)
+            files = processes.files(found.name)
+            processes.prepare(files)
+            if machine.needs_newer_qemu(found):
+                processes.up(found, files)
+        case "down":
+            processes.down(processes.files(arguments.machine))
     return 0
 
 

@@ -7,23 +7,20 @@ Example: python -m vm.aoe start
 import argparse
 import sys
 
-from toolkit.errors import UserError
+from toolkit.errors import one_sentence
 from vm.inside import aoe
 from vm.inside.testbed import only_here
 
 
+@one_sentence("vm.aoe")
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vm.aoe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("start", "poke"))
     arguments = parser.parse_args()
-    try:
-        only_here("disks")
-        {"start": aoe.start, "poke": aoe.poke}[arguments.what]()
-    except UserError as error:
-        print(f"vm.aoe: error: {error}", file=sys.stderr)
-        return error.exit_code
+    only_here("disks")
+    {"start": aoe.start, "poke": aoe.poke}[arguments.what]()
     return 0
 
 

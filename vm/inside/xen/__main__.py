@@ -7,11 +7,12 @@ Example: python -m vm.xen start 2
 import argparse
 import sys
 
-from toolkit.errors import UserError
+from toolkit.errors import one_sentence
 from vm.inside import xen
 from vm.inside.testbed import only_here
 
 
+@one_sentence("vm.xen")
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vm.xen", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -22,20 +23,16 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=192, metavar="MB", help="start: its memory")
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
-    try:
-        only_here("guests")
-        match arguments.what:
-            case "start":
-                xen.start(guest, arguments.memory)
-            case "stop":
-                xen.stop(guest)
-            case "tell":
-                xen.tell(guest, " ".join(arguments.command))
-            case which:
-                xen.xl(which, guest)
-    except UserError as error:
-        print(f"vm.xen: error: {error}", file=sys.stderr)
-        return error.exit_code
+    only_here("guests")
+    match arguments.what:
+        case "start":
+            xen.start(guest, arguments.memory)
+        case "stop":
+            xen.stop(guest)
+        case "tell":
+            xen.tell(guest, " ".join(arguments.command))
+        case which:
+            xen.xl(which, guest)
     return 0
 
 
