@@ -107,15 +107,7 @@ static __always_inline struct rxt_queue *aoe_queue(u64 target)
 
 static __always_inline void aoe_send(struct rxt_queue *queue, u8 kind, u64 ts, u64 dur, u16 posted, u8 flags)
 {
-	struct rxt_event event = {};
-
-	event.kind = kind;
-	event.ts = ts;
-	event.dur = dur;
-	event.posted_before = posted;
-	event.posted_after = posted;
-	event.flags = flags;
-	rxt_queue_emit(queue, &event);
+	rxt_queue_mark(queue, kind, ts, dur, posted, posted, flags);
 }
 
 static __always_inline void aoe_tell(struct rxt_queue *queue, struct aoe_wait *wait)

@@ -29,14 +29,7 @@ static __always_inline u64 rxt_next_napi(u64 netdev, u64 napi)
 /* Sends what a queue is in now. A queue to which nothing happens any more is seen in no other way. */
 static __always_inline void rxt_look(struct rxt_queue *queue, u16 posted)
 {
-	struct rxt_event event = {};
-
-	event.kind = RXT_LOOK;
-	event.ts = bpf_ktime_get_ns();
-	event.posted_before = posted;
-	event.posted_after = posted;
-	event.flags = RXT_PROCESS;
-	rxt_queue_emit(queue, &event);
+	rxt_queue_mark(queue, RXT_LOOK, bpf_ktime_get_ns(), 0, posted, posted, RXT_PROCESS);
 }
 #endif
 

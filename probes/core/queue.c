@@ -68,6 +68,21 @@ static __always_inline void rxt_queue_emit(struct rxt_queue *queue, struct rxt_e
 	rxt_emit(event);
 }
 
+/* Sends what a queue is in at a moment. */
+static __always_inline void rxt_queue_mark(struct rxt_queue *queue, u8 kind, u64 ts, u64 dur, u16 before, u16 after,
+					   u8 flags)
+{
+	struct rxt_event event = {};
+
+	event.kind = kind;
+	event.ts = ts;
+	event.dur = dur;
+	event.posted_before = before;
+	event.posted_after = after;
+	event.flags = flags;
+	rxt_queue_emit(queue, &event);
+}
+
 /* Counts a receive interrupt. */
 static __always_inline void rxt_irq(struct rxt_queue *queue)
 {

@@ -74,14 +74,7 @@ static __always_inline struct netback_wait *netback_wait(u64 key)
 
 static __always_inline void netback_send(struct rxt_queue *queue, u8 kind, u64 ts, u16 before, u16 after, int stopped)
 {
-	struct rxt_event event = {};
-
-	event.kind = kind;
-	event.ts = ts;
-	event.posted_before = before;
-	event.posted_after = after;
-	event.flags = stopped ? FLAG_stopped : 0;
-	rxt_queue_emit(queue, &event);
+	rxt_queue_mark(queue, kind, ts, 0, before, after, stopped ? FLAG_stopped : 0);
 }
 
 static __always_inline void netback_unblocked(struct rxt_queue *queue, struct netback_wait *wait, u64 ts, u16 posted)
