@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -110,27 +111,34 @@ def everything(reader: TraceReader) -> pd.DataFrame:
 def named(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the columns of EVENT, with words for kind, flags and driver; and device and gfp_names."""
     frame = pd.DataFrame(columns)
-    traced = [known(each["name"]) for each in meta.get("drivers", [])]
     masks = {mask: gfp.names(int(mask), meta.get("gfp_flags", {})) for mask in frame["gfp"].unique()}
     names = {each["ifindex"]: each["name"] for each in devices}
     drivers = {number: each["name"] for number, each in enumerate(meta.get("drivers", []))}
     frame.insert(0, "device", _worded(frame["ifindex"], names))
     frame["gfp_names"] = _worded(frame["gfp"], masks)
-    # A number means what the driver of its event says; a number without a word stays a number.
-    kinds, flags = {}, {}
-    for driver in range(max(len(traced), int(frame["driver"].max()) + 1 if len(frame) else 0)):
-        each = traced[driver] if driver < len(traced) else None
-        names_of = {number: name for name, number in (each.kinds if each else KIND).items()}
-        bits = (each.flag_bits if each else FLAG).items()
-        for number in range(256):
-            code = driver << 8 | number
-            kinds[code] = names_of.get(number, str(number))
-            flags[code] = "|".join(name for name, bit in bits if number & bit)
+    kinds, flags = _numbered(tuple(drivers.values()))
     of_driver = frame["driver"].astype(np.int64) * 256
     frame["kind"] = _worded(of_driver + frame["kind"], kinds)
     frame["flags"] = _worded(of_driver + frame["flags"], flags)
     frame["driver"] = _worded(frame["driver"], {number: str(number) for number in range(256)} | drivers)
     return frame
+
+
+@cache
+def _numbered(drivers: tuple[str, ...]) -> tuple[dict[int, str], dict[int, str]]:
+    """Return words for the kinds and flags of events, by 256 times the number of the driver and their own.
+
+    A number means what the driver of its event says; a number without a word stays a number.
+    """
+    kinds, flags = {}, {}
+    for place, name in enumerate(drivers):
+        driver = known(name)
+        names = {number: kind for kind, number in (driver.kinds if driver else KIND).items()}
+        bits = (driver.flag_bits if driver else FLAG).items()
+        for number in range(256):
+            kinds[256 * place + number] = names.get(number, str(number))
+            flags[256 * place + number] = "|".join(flag for flag, bit in bits if number & bit)
+    return kinds, flags
 
 
 def _flags(meta: Mapping[str, Any]) -> dict[str, dict[int, int]]:
