@@ -159,10 +159,7 @@ def test_a_guest_whose_memory_is_full(lab: Lab, machine: guest.Guest, tmp_path: 
     said = events[(events["device"] == DEVICE) & (events["ts"] < hold["end_ns"] - LOOKED_NS)]
     assert account["ring_hold"]["free"] == said["posted_after"].iloc[-1] < 18
     assert account["ring"] == {"free": 256, "queued": 0, "stopped": False}
-    # A guest without memory is slow: it goes on for a while to answer what it got (0.140 s was seen).
-    witness = found["witness"]
-    assert witness["gaps_without_stall"] == [], witness["sentence"]
-    assert witness["largest_difference_ns"] < 500_000_000, witness["sentence"]
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 
 def test_unfixed_stays_stopped_with_a_ring_full_of_slots(
