@@ -31,6 +31,7 @@ SHOW_INTERVAL = 0.5
 #: How often the probes look at all queues (s), also at those to which nothing happens.
 LOOK_INTERVAL = 1.0
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # include/uapi/asm-generic/mman.h
 
 
@@ -164,18 +165,20 @@ def _survive() -> None:
 
 @contextmanager
 def _signals(rotate: threading.Event) -> Iterator[threading.Event]:
-    """Have SIGINT, SIGTERM and SIGHUP end the trace, not the process, and SIGUSR1 set `rotate`."""
+    """Have SIGINT, SIGTERM and SIGHUP end the trace, not the process, and SIGUSR1 set `rotate`.
+
+    Afterwards they do nothing: the trace has ended, and the process is about to. A signal that came a moment
+    after the trace had ended by itself would only make a good end look like a failure.
+    """
     stop = threading.Event()
-    saved = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    saved[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda *_: rotate.set())
+    for number in _ENDING:
+        signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: rotate.set())
     try:
         yield stop
     finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
+        for number in (*_ENDING, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _wait(
