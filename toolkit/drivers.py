@@ -89,13 +89,15 @@ class Own:
 class State:
     """An interval of one queue: from an event that matches any of begin to one that matches any of end.
 
-    `means` says in words what the queue is in.
+    `means` says in words what the queue is in. If it is `losing`, the NIC takes frames all the same, and
+    they are lost: no sender sees it.
     """
 
     name: str
     begin: tuple[Condition, ...]
     end: tuple[Condition, ...]
     means: str
+    losing: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Driver:
     :param posted: what is counted as posted.
     :param polls: what is counted as polls.
     :param refused: what a witness counts as refused.
+    :param unknown: the columns of stalls and queues (docs/stalls.md) that nobody can tell of it.
     :param does: what a queue does when it is not stalled, and `deaf`, what it is when it is.
     """
 
@@ -173,6 +176,7 @@ class Driver:
     causes: tuple[Cause, ...] = ()
     tables: tuple[Table, ...] = ()
     rings: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     netif: str = ""
     rx: str = "rx"
     posted: str = POSTED
@@ -180,6 +184,11 @@ class Driver:
     refused: str = REFUSED
     does: str = "receives"
     deaf: str = "deaf"
+
+    @property
+    def of_any(self) -> bool:
+        """Whether these probes are for NICs of any driver, and not of one."""
+        return not self.module
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -261,6 +270,7 @@ def load(name: str) -> Driver:
                 tuple(_condition(condition, words) for condition in entry["begin"]),
                 tuple(_condition(condition, words) for condition in entry["end"]),
                 entry["means"],
+                entry.get("losing", False),
             )
             for entry in table["state"]
         ),
@@ -269,8 +279,14 @@ def load(name: str) -> Driver:
         causes=tuple(_cause(entry, words) for entry in table.get("cause", [])),
         tables=tuple(_table(entry, words) for entry in table.get("table", [])),
         rings=tuple(table.get("rings", [])),
+        unknown=tuple(table.get("unknown", [])),
         **{name: table[name] for name in _WORDS if name in table},
     )
+
+
+def of_any() -> Driver:
+    """Return the probes for NICs of any driver."""
+    return next(driver for driver in map(load, names()) if driver.of_any)
 
 
 def known(name: str) -> Driver | None:

@@ -17,6 +17,9 @@ struct rxt_device {
 
 /* By the number that events call it; the tracer looks up those that it does not know. */
 BPF_HASH(devices, u32, struct rxt_device, 1024);
+/* Those that are traced, where these are not all, and by what. */
+#define RXT_BY_OWN_PROBES 1
+#define RXT_BY_POLLS 2		/* by what NAPI tells of any driver */
 BPF_HASH(only_devices, struct rxt_name, u8, 256);
 
 static __always_inline u32 rxt_netns(u64 netdev)

@@ -3,6 +3,38 @@
  * What the memory management does inside a refill: allocations that fail, and direct reclaim.
  */
 
+/* An allocation failed in a poll of a queue whose refills are not known: it may have been one of a refill, or of what
+ * becomes of a frame. */
+static __always_inline void rxt_alloc_failed_in_poll(u32 gfp, u32 order)
+{
+	struct rxt_poll *poll = rxt_poll_here();
+	struct rxt_event event = {};
+	struct rxt_queue *queue;
+	u64 key;
+
+	if (!poll)
+		return;
+	key = poll->key;
+	queue = queues.lookup(&key);
+	if (!queue || !queue->by_polls || (order && (gfp & RXT_GFP_NORETRY)))
+		return;
+	poll->failed_order = order;
+	poll->failed_gfp = gfp;
+	event.ts = bpf_ktime_get_ns();
+	if (!rxt_take_allowance(queue, event.ts)) {
+		rxt_extend(queue, event.ts, event.ts);
+		queue->window.failed++;
+		return;
+	}
+	event.kind = RXT_ALLOC_FAIL;
+	event.gfp = gfp;
+	event.order = order;
+	event.failed = 1;
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_queue_emit_in_order(queue, &event);
+}
+
 /*
  * warn_alloc(gfp, nodemask, "page allocation failure: order:%u", order): called for each allocation that
  * fails, warned of or not (__alloc_pages_slowpath in mm/page_alloc.c; its name has a compiler's suffix
@@ -19,7 +51,11 @@ int rxt_alloc_failed(struct pt_regs *ctx)
 	u64 key;
 
 	/* What reclaim asks for, to swap out, is not the refill's own failure. */
-	if (!fill || fill->reclaim_began)
+	if (!fill) {
+		rxt_alloc_failed_in_poll(gfp, order);
+		return 0;
+	}
+	if (fill->reclaim_began)
 		return 0;
 	/* A refill that may reclaim asks only with __GFP_DIRECT_RECLAIM or __GFP_NORETRY: an interrupt failed here. */
 	if ((fill->gfp & RXT_GFP_DIRECT_RECLAIM) && !(gfp & (RXT_GFP_DIRECT_RECLAIM | RXT_GFP_NORETRY)))

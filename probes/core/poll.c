@@ -6,7 +6,9 @@
 struct rxt_poll {
 	u64 key;		/* 0: this CPU is in no poll of ours */
 	u64 ts;
+	u32 failed_gfp;
 	u16 posted;
+	u8 failed_order;	/* of an allocation that failed in it; RXT_NO_ORDER: none did */
 };
 
 BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
@@ -30,6 +32,7 @@ static __always_inline void rxt_poll_in(u64 key, u16 posted)
 	poll->key = key;
 	poll->ts = bpf_ktime_get_ns();
 	poll->posted = posted;
+	poll->failed_order = RXT_NO_ORDER;
 }
 
 /* The poll that this CPU is in turns out to be one of another queue: it counts for that one when it ends. */
@@ -113,23 +116,26 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	struct rxt_poll *poll = polls.lookup(&zero);
 	struct rxt_queue *queue, *scheduled;
 	u64 key, napi = ctx->args[0], counted;
+	int began;
 	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2], packets = work;
 
 	if (!poll)
 		return 0;
 	key = poll->key;
 	poll->key = 0;
-	if (!key) {
+	began = key != 0;
+	if (!began) {
 		/* Not ours, or one whose begin was missed because another program was running on this CPU. */
 		key = napi;
 		poll->ts = bpf_ktime_get_ns();
 		poll->posted = RXT_NOT_KNOWN;
+		poll->failed_order = RXT_NO_ORDER;
 	}
 	queue = queues.lookup(&key);
 	if (!queue || !queue->watched)
 		return 0;
 	scheduled = key == napi ? queue : queues.lookup(&napi);
-	if (scheduled && poll->posted != RXT_NOT_KNOWN)
+	if (scheduled && began)
 		rxt_waited(scheduled, poll->ts, work >= budget);
 	else if (scheduled)
 		scheduled->scheduled = 0;
@@ -138,7 +144,10 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 		counted = rxt_u64(queue->counter);
 		packets = counted - queue->counted;
 		queue->counted = counted;
+	} else if (poll->failed_order != RXT_NO_ORDER && work >= budget) {
+		packets = 0;
 	}
+	rxt_failing_polled(queue, poll->ts, packets, work >= budget, poll->failed_order, poll->failed_gfp);
 	rxt_polled(queue, poll->ts, packets, poll->posted, work >= budget);
 	return 0;
 }

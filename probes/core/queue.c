@@ -17,6 +17,8 @@ struct rxt_queue {
 	u64 allowance_since;	/* ns, see rxt_take_allowance */
 	u64 off_since;		/* ns, when NAPI was last turned off */
 	u64 scheduled;		/* ns, when NAPI was scheduled; 0: a poll has begun since */
+	u64 failing_since;	/* ns, end of the first poll in which an allocation failed since one took a frame */
+	u32 failing_gfp;
 	u32 ifindex;
 	u16 queue;
 	u16 allowance_taken;
@@ -24,6 +26,10 @@ struct rxt_queue {
 	u8 driver;
 	u8 watched;		/* the filters let it through */
 	u8 empty;		/* the last refill left nothing posted */
+	u8 by_polls;		/* not 0: refills are not known, and what fails in a poll is told, see failing.c */
+	u8 failing_order;
+	u8 failing_polls;	/* further ones */
+	u8 failing_told;
 };
 
 BPF_HASH(queues, u64, struct rxt_queue, 4096);

@@ -46,8 +46,8 @@ def check(driver: Driver) -> list[Finding]:
     look("bcc", program.bcc, lambda module: f"version {getattr(module, '__version__', 'not known')}")
     facts = look(
         "module",
-        lambda: kernel.module_facts(driver.module),
-        lambda fact: f"{driver.module}, variant {fact['variant']}",
+        lambda: kernel.facts(driver, kernel.devices(driver)),
+        lambda fact: f"{fact['module']}, variant {fact['variant'] or 'not known'}",
     )
     if any(finding.level == "fail" for finding in findings) or facts is None:
         return findings

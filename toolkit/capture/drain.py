@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.capture import kernel, program
+from toolkit.capture import counters, kernel, program
 from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
 from toolkit.event import KIND
@@ -93,6 +93,7 @@ class Drain:
         self._rotate = rotate
         self._sink = begin()
         self._progress = progress
+        self._counted_before = self._count()
         self._ring = Ring(bpf["events"].map_fd, ring)
         self._pool: Events = np.zeros(max(ring, POOL_BYTES) // EVENT.itemsize, EVENT)
         self._head = self._tail = 0
@@ -175,13 +176,22 @@ class Drain:
             self.failed = error
 
     def _end(self, reason: str) -> dict[str, Any]:
-        """Return the `end` of a sink: why it ended, and how often programs were skipped since it began."""
-        now, before = self._skipped(), self._skipped_before or {}
-        if now is None:
-            return {"reason": reason}
-        self._skipped_before = now
-        more = {name: count - before.get(name, 0) for name, count in now.items()}
-        return {"reason": reason, "missed": {name: count for name, count in more.items() if count}}
+        """Return the `end` of a sink: why it ended, and what was counted meanwhile beside the events."""
+        found: dict[str, Any] = {"reason": reason}
+        counted, counted_before = self._count(), self._counted_before
+        self._counted_before = counted
+        if grown := counters.growth(counted_before, counted):
+            found["counters"] = grown
+        skipped, skipped_before = self._skipped(), self._skipped_before or {}
+        if skipped is None:
+            return found
+        self._skipped_before = skipped
+        missed = {name: count - skipped_before.get(name, 0) for name, count in skipped.items()}
+        return found | {"missed": {name: count for name, count in missed.items() if count}}
+
+    def _count(self) -> dict[str, dict[str, int]]:
+        """Return what the devices of this trace count as lost, those of this network namespace."""
+        return counters.read(device["name"] for device in self._progress.devices)
 
     def _write_batch(self, waiting: int) -> None:
         start = self._tail % len(self._pool)

@@ -11,7 +11,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ MODULES = Path("/sys/module")
 BTF = Path("/sys/kernel/btf")
 NETNS = Path("/run/netns")
 
-_SIOCETHTOOL = 0x8946
+SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
 
 
@@ -40,6 +40,7 @@ def require_root() -> None:
 def module_identity(module: str) -> int | None:
     """Return what tells one loading of a module from the next: sysfs never uses an inode number twice.
 
+    :param module: a name; empty, where it does not matter which: that never changes.
     :return: None if the module is not loaded.
     """
     try:
@@ -77,6 +78,23 @@ def module_facts(module: str) -> dict[str, Any]:
     }
 
 
+def facts(driver: Driver, over: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return module_facts of a driver's module, or of the one that all devices are bound to.
+
+    Of devices of several modules only the names are known: that is all one trace has room for.
+
+    :param over: the devices that are traced by this driver's probes (devices).
+    :raises UserError: if the driver's own module is not loaded.
+    """
+    if not driver.of_any:
+        return module_facts(driver.module)
+    bound = sorted({driver_of(device["name"]) or "unknown" for device in over})
+    if len(bound) == 1 and (MODULES / bound[0] / "initstate").exists():
+        return module_facts(bound[0])
+    unknown = dict.fromkeys(("srcversion", "build_id", "version", "variant"))
+    return {"module": ", ".join(bound), **unknown, "parameters": {}}
+
+
 def _variant(version: str, taint: str) -> str:
     """Return the name of a build; the kernel shows TAINT_OOT_MODULE as O (kernel/module/main.c)."""
     if version.startswith("variant:"):
@@ -87,10 +105,12 @@ def _variant(version: str, taint: str) -> str:
 def devices(driver: Driver) -> list[dict[str, Any]]:
     """Return the network devices that a driver has bound, or over which it works.
 
+    Probes for any driver may be put on each device that has a driver at all.
+
     :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
     """
     found = []
-    for path in _over(driver.netif) if driver.netif else bound(driver.module):
+    for path in _paths(driver):
         found.append(
             {
                 "ifindex": int((path / "ifindex").read_text()),
@@ -98,10 +118,22 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
                 "driver": driver.name,
                 "bus": (path / "device").resolve().name,
                 # If a driver only works over a device, only its events name its queues.
-                "queues": [] if driver.netif else _queues(driver, path),
+                "queues": [] if driver.netif or driver.of_any else _queues(driver, path),
             }
         )
     return found
+
+
+def _paths(driver: Driver) -> list[Path]:
+    """Return the directories in sysfs of the network devices of a driver."""
+    if driver.of_any:
+        return [path for path in sorted(NET.iterdir()) if (path / "device/driver").exists()]
+    return _over(driver.netif) if driver.netif else bound(driver.module)
+
+
+def is_up(device: str) -> bool:
+    """Tell whether a network device is up (IFF_UP)."""
+    return bool(int(_read(NET / device / "flags") or "0", 16) & 1)
 
 
 def _queues(driver: Driver, path: Path) -> list[dict[str, Any]]:
@@ -160,7 +192,7 @@ def ring_size(name: str) -> int | None:
     request = struct.pack("16sP", name.encode(), ctypes.addressof(parameters))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         try:
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+            fcntl.ioctl(any_socket, SIOCETHTOOL, request)
         except OSError:
             return None
     return int(struct.unpack("9I", parameters)[5]) or None

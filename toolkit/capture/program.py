@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.capture import headers, kernel
 from toolkit.capture.btf import Btf, kernel_btf, module_btf
@@ -69,7 +69,7 @@ def fields(driver: Driver) -> dict[str, int]:
         # What a kernel has built in is in its own BTF, which stands under each module's.
         modules = {driver.module, *(field.module for field in driver.fields if field.module)}
         btfs = {
-            module: stack.enter_context(module_btf(module))
+            module: stack.enter_context(module_btf(module) if module else kernel_btf())
             for module in modules
             if module == driver.module or kernel.has_btf(module)
         }
@@ -274,14 +274,25 @@ def misses(bpf: Any) -> dict[str, int] | None:
     return found or None
 
 
-def set_filters(bpf: Any, devices: Collection[tuple[int, str]], queues: Collection[int]) -> None:
-    """Tells the program which devices and queues to send events of; empty means all.
+class Chosen(NamedTuple):
+    """A device that is traced: its network namespace (inode number), its name there, and whether by the
+    probes for any driver."""
 
-    :param devices: of each, its network namespace (inode number) and its name there.
-    """
+    netns: int
+    name: str
+    of_any: bool = False
+
+
+#: RXT_BY_OWN_PROBES and RXT_BY_POLLS in probes/core/device.c.
+_BY_OWN_PROBES, _BY_POLLS = 1, 2
+
+
+def set_filters(bpf: Any, devices: Collection[Chosen], queues: Collection[int]) -> None:
+    """Tells the program which devices and queues to send events of; empty means all."""
     table = bpf["only_devices"]
-    for netns, name in devices:
-        table[table.Key(netns, name.encode())] = table.Leaf(1)
+    for device in devices:
+        by = _BY_POLLS if device.of_any else _BY_OWN_PROBES
+        table[table.Key(device.netns, device.name.encode())] = table.Leaf(by)
     table = bpf["only_queues"]
     for number in queues:
         table[table.Key(number)] = table.Leaf(1)

@@ -21,7 +21,7 @@ import numpy as np
 
 from toolkit.capture import command, kernel, program
 from toolkit.capture.drain import Drain, Progress, Sink
-from toolkit.capture.start import Options, Start
+from toolkit.capture.start import Options, Start, devices_of
 from toolkit.errors import UserError
 from toolkit.trace.schema import EVENT, Events
 from toolkit.version import __version__
@@ -71,7 +71,7 @@ def run(
         progress.missing = [hook for hook in attached if hook.at is None]
 
         def begin() -> Sink:
-            there = [device for driver in options.drivers for device in kernel.devices(driver)]
+            there = devices_of(options)
             numbers = {device["ifindex"] for device in there}
             gone = [device for device in progress.devices if device["ifindex"] not in numbers]
             progress.devices = [*there, *gone]

@@ -14,6 +14,7 @@ from typing import Any
 
 from toolkit import drivers
 from toolkit.capture import command, kernel, program
+from toolkit.capture.program import Chosen
 from toolkit.drivers import Driver
 from toolkit.errors import UserError
 
@@ -39,9 +40,8 @@ class Start:
     :param facts: of each driver's module (kernel.module_facts).
     :param identities: of each driver's module; another identity means that the module was loaded again
         (kernel.module_identity).
-    :param devices: all devices of the drivers (kernel.devices).
-    :param chosen: the devices that were asked for, each by network namespace (inode number) and name; empty:
-        all.
+    :param devices: those of the drivers (devices_of).
+    :param chosen: the devices that were asked for; empty: all.
     :param ring: size of the kernel's ring of events, in bytes.
     :param program: the compiled program, and the headers that it was compiled against, in words.
     """
@@ -50,35 +50,59 @@ class Start:
     facts: list[dict[str, Any]]
     identities: list[int | None]
     devices: list[dict[str, Any]]
-    chosen: list[tuple[int, str]]
+    chosen: list[Chosen]
     ring: int
     program: Future[tuple[Any, str]]
 
 
 def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Driver]:
-    """Return the drivers that were named; or else those of some devices; or else all that are loaded.
+    """Return the drivers that were named; or else those of some devices; or else all that are there.
+
+    A device whose driver has no probes of its own is left to those for any driver, which are the last.
 
     :param devices: as in Options.
     :raises UserError: if a driver is not known, or none is left.
     """
     if names:
-        return [drivers.load(name) for name in dict.fromkeys(names)]
+        chosen = [drivers.load(name) for name in dict.fromkeys(names)]
+        return sorted(chosen, key=lambda driver: driver.of_any)
     known = [drivers.load(name) for name in drivers.names()]
     loaded = [driver for driver in known if kernel.module_identity(driver.module) is not None]
-    here = [name for name in devices if "/" not in name]
-    # A device in another network namespace may be of any of them.
-    if here and len(here) == len(devices):
-        loaded = [
-            driver for driver in loaded if {device["name"] for device in kernel.devices(driver)} & set(here)
-        ]
-        if not loaded:
-            whose = kernel.driver_of(here[0])
-            bound = f"{here[0]} is a device of {whose}" if whose else f"there is no driver of {here[0]}"
-            traced = ", ".join(driver.name for driver in known)
-            raise UserError(f"{bound}, and only these drivers can be traced: {traced}.")
-    if not loaded:
-        raise UserError(f"none of these modules is loaded: {', '.join(driver.module for driver in known)}.")
-    return loaded
+    own, of_any = [driver for driver in loaded if not driver.of_any], drivers.of_any()
+    # A device in another network namespace may be of any of those that have probes of their own.
+    if any("/" in name for name in devices):
+        if not own:
+            raise UserError("name the driver of a device in another network namespace (toolkit drivers).")
+        return own
+    bound = {driver.name: {device["name"] for device in kernel.devices(driver)} for driver in loaded}
+    asked = set(devices) or {name for name in bound[of_any.name] if kernel.is_up(name)}
+    if devices:
+        own = [driver for driver in own if bound[driver.name] & asked]
+    left = asked - {name for driver in own for name in bound[driver.name]}
+    if left and not left <= bound[of_any.name]:
+        raise UserError(
+            f"there is no NIC {min(left - bound[of_any.name])!r}; there is: "
+            f"{', '.join(sorted(set().union(*bound.values()))) or 'none'}."
+        )
+    if not own and not left:
+        raise UserError("no NIC is up, and no module is loaded that could be traced without one.")
+    return [*own, of_any] if left else own
+
+
+def devices_of(options: Options) -> list[dict[str, Any]]:
+    """Return the devices of the drivers that are to be traced, each once (kernel.devices).
+
+    Of those that only the probes for any driver are for, these are the ones that were asked for, or that are
+    up.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for driver in options.drivers:
+        for device in kernel.devices(driver):
+            name = device["name"]
+            if driver.of_any and not (name in options.devices if options.devices else kernel.is_up(name)):
+                continue
+            found.setdefault(device["ifindex"], device)
+    return list(found.values())
 
 
 def begin(options: Options) -> Start:
@@ -90,13 +114,16 @@ def begin(options: Options) -> Start:
     kernel.require_root()
     command.require(options.command)
     chosen_drivers = options.drivers
-    facts = [kernel.module_facts(driver.module) for driver in chosen_drivers]
+    devices = devices_of(options)
+    facts = [
+        kernel.facts(driver, [device for device in devices if device["driver"] == driver.name])
+        for driver in chosen_drivers
+    ]
     identities = [kernel.module_identity(driver.module) for driver in chosen_drivers]
-    devices = [device for driver in chosen_drivers for device in kernel.devices(driver)]
     chosen = choose(devices, options)
     ring = ring_bytes(options.ring_mib)
     pool = ThreadPoolExecutor(1, "rxt-compile")
-    compiled = pool.submit(_compile, options, ring)
+    compiled = pool.submit(_compile, options, ring, only_devices=bool(chosen))
     pool.shutdown(wait=False)
     return Start(options, facts, identities, devices, chosen, ring, compiled)
 
@@ -115,19 +142,19 @@ def ring_bytes(mib: int | None) -> int:
     return min(max(1 << share.bit_length() - 1, 8 << 20), 128 << 20)
 
 
-def _compile(options: Options, ring: int) -> tuple[Any, str]:
+def _compile(options: Options, ring: int, *, only_devices: bool) -> tuple[Any, str]:
     macros = program.defines(
         options.drivers,
         ring=ring,
         full=options.full,
-        only_devices=bool(options.devices),
+        only_devices=only_devices,
         only_queues=bool(options.queues),
     )
     return program.compile_program(options.drivers, macros)
 
 
-def choose(devices: list[dict[str, Any]], options: Options) -> list[tuple[int, str]]:
-    """Return the devices asked for, each by network namespace (inode number) and name; empty: all.
+def choose(devices: list[dict[str, Any]], options: Options) -> list[Chosen]:
+    """Return the devices asked for; empty: all. Probes for any driver take only those that they are given.
 
     NAMESPACE/DEVICE is a device in a network namespace that has a name. Only its events will tell whether the
     device is there.
@@ -137,6 +164,7 @@ def choose(devices: list[dict[str, Any]], options: Options) -> list[tuple[int, s
     names = ", ".join(driver.name for driver in options.drivers)
     there, here = kernel.namespaces(), kernel.netns()
     by_name = {device["name"]: device for device in devices}
+    of_any = {driver.name for driver in options.drivers if driver.of_any}
     chosen = []
     for asked in options.devices:
         namespace, _, name = asked.rpartition("/")
@@ -146,7 +174,11 @@ def choose(devices: list[dict[str, Any]], options: Options) -> list[tuple[int, s
             )
         if not namespace and name not in by_name:
             raise UserError(f"no device {name!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
-        chosen.append((there[namespace] if namespace else here, name))
+        # Only the drivers that were named tell what a device in another namespace is traced by.
+        by = by_name[name]["driver"] if name in by_name and not namespace else options.drivers[-1].name
+        chosen.append(Chosen(there[namespace] if namespace else here, name, by in of_any))
+    if of_any and not options.devices:
+        chosen = [Chosen(here, device["name"], device["driver"] in of_any) for device in devices]
     looked_at = [by_name[name] for name in options.devices if name in by_name] or devices
     known = {queue["queue"] for device in looked_at for queue in device["queues"]}
     # The queues of some devices are known by their events only.

@@ -28,6 +28,9 @@ LISTED = 20
 QUEUES = 200
 """As many queues are listed, those that stalled longest; the summary has more."""
 
+COUNTERS = 8
+"""As many counters of a NIC are told."""
+
 LOWER_BOUNDS = "Events were dropped: a number with ≥ is at least so high."
 """What is said where tables have such numbers."""
 
@@ -285,8 +288,7 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
         f"Recorded from {began:%Y-%m-%d %H:%M:%S} UTC on, for {(scan.ended - scan.began) / 1e9:.1f} s.",
     ]
     lines += [
-        f"Kernel {meta.get('kernel')}, {each['name']} ({each.get('variant') or 'unknown variant'}), "
-        f"regime: {each.get('regime') or 'unknown'}."
+        f"Kernel {meta.get('kernel')}, {_traced(each)}, regime: {each.get('regime') or 'unknown'}."
         for each in meta["drivers"]
     ]
     lines += [
@@ -300,9 +302,28 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
     lines.append(
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
     )
+    lines += counted(scan.counters)
     lines += [missed(scan.missed)] if scan.missed else []
     lines += [LOWER_BOUNDS] if analysis.scan.losses else []
     return lines + ([witness_sentence(analysis, witness)] if witness else [])
+
+
+def _traced(driver: Mapping[str, Any]) -> str:
+    """Return a driver of a trace with its build; and whose devices these are, where that is another's."""
+    name, module = driver["name"], driver.get("module") or driver["name"]
+    variant = driver.get("variant") or "unknown variant"
+    return f"{name} ({variant})" if module == name else f"{name} (of {module}, {variant})"
+
+
+def counted(counters: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Say for each device what it and its driver counted as lost during the trace, the largest first."""
+    lines = []
+    for device, counts in counters.items():
+        most = sorted(counts.items(), key=lambda item: -item[1])
+        each = [f"{name} {number:,}" for name, number in most[:COUNTERS]]
+        more = [f"{len(most) - COUNTERS} more in summary.json"] if len(most) > COUNTERS else []
+        lines.append(f"Meanwhile {device} itself counted: {listed(each + more)}.")
+    return lines
 
 
 def missed(programs: Mapping[str, int]) -> str:

@@ -178,6 +178,7 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
     if scan.missed is not None:
         skipped = text.missed(scan.missed) if scan.missed else "the kernel skipped no call of a probe."
         rows.append((not scan.missed, "Probes", skipped))
+    rows += [(False, "NIC", line) for line in text.counted(scan.counters)]
     if still:
         rows.append(
             (False, "Open", f"{count(still, 'stall')} had not ended when the trace did, and lasted longer.")

@@ -164,6 +164,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "damage": analysis.damage,
         "reason": scan.reason,
         "missed": scan.missed,
+        "counters": scan.counters,
         "shown": _shown(analysis.shown),
         "began_utc": to_utc(meta, np.array([scan.began]))[0].isoformat(),
         "began_ns": scan.began,
@@ -256,13 +257,14 @@ def named_table(rows: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the frame, with null for what only a hook could have told that was not attached."""
+    """Return the frame, with null for what nobody can tell of a driver, or only a missing hook."""
     core, _ = drivers.core()
     for traced in meta["drivers"]:
         driver = drivers.load(traced["name"])
         missing = {hook["program"] for hook in traced.get("hooks", []) if not hook.get("attached")}
         hooks = (hook for hook in (*core, *driver.hooks) if hook.program in missing)
-        for name in {name for hook in hooks for name in hook.tells} & set(frame):
+        unknown = {*driver.unknown, *(name for hook in hooks for name in hook.tells)}
+        for name in unknown & set(frame):
             frame[name] = frame[name].astype("Int64").mask(frame["driver"] == driver.name)
     return frame
 

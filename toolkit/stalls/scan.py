@@ -80,7 +80,7 @@ class Scan:
     column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from `began`, the fewest seen,
     NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`); `longest_gap` [ns] by queue;
     `losses`, begin and end [ns] of each interval in which events were dropped; `ledger`, what was counted
-    in all; `reason`, `missed` and `devices` as in the notes; `began`, `ended` [ns].
+    in all; `reason`, `missed`, `counters` and `devices` as in the notes; `began`, `ended` [ns].
     """
 
     queues: list[Queue]
@@ -96,6 +96,7 @@ class Scan:
     ledger: Ledger
     reason: str | None
     missed: dict[str, int] | None
+    counters: dict[str, dict[str, int]]
     devices: list[dict[str, Any]]
     began: int
     ended: int
@@ -114,6 +115,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     drains: list[tuple[int, int]] = []
     reason: str | None = None
     missed: dict[str, int] | None = None
+    counters: dict[str, dict[str, int]] = {}
     chunks: list[tuple[int, int, int]] = []
     begins: dict[tuple[int, str], list[Columns]] = {
         (number, state.name): [] for number, driver in enumerate(drivers) for state in driver.states
@@ -129,6 +131,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         drains += [(int(note["now_ns"]), note["dropped"]) for note in notes]
         end = notes[-1].get("end", {})
         reason, missed = end.get("reason", reason), end.get("missed", missed)
+        counters = end.get("counters", counters)
         if "devices" in notes[0]:
             devices = notes[0]["devices"]
             _add_devices(devices, drivers, queues)
@@ -171,6 +174,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         ledger=reader.ledger,
         reason=reason,
         missed=missed,
+        counters=counters,
         devices=devices,
         began=began,
         ended=ended,

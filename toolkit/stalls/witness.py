@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit import drivers
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
@@ -168,7 +169,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     seen = spans.covered(refused, starts, ends)
     bound = _bound(analysis, witness, ends - starts)
     missing = ends - starts - seen
-    noticed = _sent_to(analysis, own, witness.device) & (ends - starts > bound)
+    noticed = _sent_to(analysis, own, witness.device) & ~_losing(own) & (ends - starts > bound)
     unseen = own[noticed & (missing > bound)]
     whole, rest, while_busy = (spans.length(each) for each in (refused, elsewhere, long[busy]))
     found = {
@@ -287,6 +288,14 @@ def _sent_to(analysis: Analysis, stalls: pd.DataFrame, device: str) -> NDArray[n
     queues = analysis.queues[analysis.queues["device"] == device]
     took = queues["queue"][queues["packets"] > 0]
     return np.asarray(stalls["queue"].isin(took) | took.empty, np.bool_)
+
+
+def _losing(stalls: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell the stalls in which the NIC takes frames all the same and loses them: no sender is refused."""
+    known = (drivers.load(name) for name in stalls["driver"].unique())
+    states = [(driver.name, state.name) for driver in known for state in driver.states if state.losing]
+    whose = pd.MultiIndex.from_frame(stalls[["driver", "state"]])
+    return np.asarray(whose.isin(states), np.bool_) if states else np.zeros(len(stalls), np.bool_)
 
 
 def _refused_within(gaps: pd.DataFrame, parts: spans.Spans) -> NDArray[np.int64]:

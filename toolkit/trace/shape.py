@@ -118,7 +118,14 @@ META = Members(
 
 _NOTE: Mapping[str, Shape] = {
     "devices": _DEVICES,
-    "end": Members({}, {"reason": _TEXT, "missed": Named(Number(0, 1 << 62))}),
+    "end": Members(
+        {},
+        {
+            "reason": _TEXT,
+            "missed": Named(Number(0, 1 << 62)),
+            "counters": Named(Named(Number(0, LONGEST_NS))),
+        },
+    ),
 }
 _CPUS = Many(Number(0, MOST_CPUS - 1), most=MOST_CPUS)
 _CHANGES = Many(Number(-LONGEST_NS, LONGEST_NS), most=MOST_CPUS)

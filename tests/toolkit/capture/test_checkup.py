@@ -39,7 +39,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Program:
             kernel,
             {
                 "require_root": lambda: None,
-                "module_facts": lambda _: {"variant": "stock"},
+                "module_facts": lambda module: {"module": module, "variant": "stock"},
                 "devices": lambda _: [device, {"name": "eth2", "queues": []}],
             },
         ),

@@ -374,8 +374,9 @@ class Table(dict[Any, Any]):
 
 def test_filters_and_the_switch_are_entries_of_maps() -> None:
     maps = {name: Table() for name in ("only_devices", "only_queues", "armed")}
-    program.set_filters(maps, [(4026531840, "eth1"), (4026532177, "eth1")], [])
-    assert maps["only_devices"] == {(4026531840, b"eth1"): 1, (4026532177, b"eth1"): 1}
+    chosen = [program.Chosen(4026531840, "eth1"), program.Chosen(4026532177, "eth1", of_any=True)]
+    program.set_filters(maps, chosen, [])
+    assert maps["only_devices"] == {(4026531840, b"eth1"): 1, (4026532177, b"eth1"): 2}
     assert maps["only_queues"] == {}
     program.arm(maps, True)
     assert maps["armed"] == {0: 1}

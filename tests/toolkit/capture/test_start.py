@@ -9,6 +9,7 @@ import pytest
 
 from toolkit import drivers
 from toolkit.capture import kernel, start
+from toolkit.capture.program import Chosen
 from toolkit.capture.start import Options
 from toolkit.errors import UserError
 
@@ -31,16 +32,16 @@ HERE, BLUE = kernel.netns(), 4026532177
     ("names", "queues", "chosen"),
     [
         ((), (), []),
-        (("eth2",), (), [(HERE, "eth2")]),
-        (("eth2", "eth1"), (0,), [(HERE, "eth2"), (HERE, "eth1")]),
+        (("eth2",), (), [Chosen(HERE, "eth2")]),
+        (("eth2", "eth1"), (0,), [Chosen(HERE, "eth2"), Chosen(HERE, "eth1")]),
         ((), (2,), []),
-        (("blue/eth2", "eth1"), (7,), [(BLUE, "eth2"), (HERE, "eth1")]),
+        (("blue/eth2", "eth1"), (7,), [Chosen(BLUE, "eth2"), Chosen(HERE, "eth1")]),
     ],
 )
 def test_chosen_devices_are_those_named(
     names: tuple[str, ...],
     queues: tuple[int, ...],
-    chosen: list[tuple[int, str]],
+    chosen: list[Chosen],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kernel, "namespaces", lambda: {"blue": BLUE})
@@ -71,8 +72,8 @@ def test_what_is_not_there_is_named(
 
 
 def test_queue_of_a_device_without_known_queues_is_accepted() -> None:
-    unknown = {"ifindex": 5, "name": "eth3", "queues": []}
-    assert start.choose([unknown], Options([VIRTIO_NET], ["eth3"], [77])) == [(HERE, "eth3")]
+    unknown = {"ifindex": 5, "name": "eth3", "driver": "virtio_net", "queues": []}
+    assert start.choose([unknown], Options([VIRTIO_NET], ["eth3"], [77])) == [Chosen(HERE, "eth3")]
 
 
 def test_compiler_needs_no_arrays() -> None:
@@ -103,23 +104,24 @@ def test_ring_is_sized_for_the_machine(
     assert start.ring_bytes(asked) == ring_mib << 20
 
 
-def test_without_a_loaded_driver_the_modules_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kernel, "MODULES", tmp_path)
-    with pytest.raises(UserError) as error:
+def test_without_a_nic_there_is_nothing_to_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODULES", "NET"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(kernel, name, tmp_path / name)
+    with pytest.raises(UserError, match=r"^no NIC is up, and no module is loaded"):
         start.drivers_to_trace([], [])
-    assert str(error.value) == "none of these modules is loaded: aoe, qlge, virtio_net, xen_netback."
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with three drivers, of which two are known: eth0 is e1000e's, eth1 and eth2 are qlge's."""
+    """A machine with three drivers: eth0 is e1000e's and up, which has no probes of its own; eth1 and eth2 are
+    qlge's."""
     monkeypatch.setattr(kernel, "MODULES", tmp_path)
     monkeypatch.setattr(kernel, "NET", tmp_path / "net")
     for module in ("e1000e", "qlge", "virtio_net"):
         (tmp_path / module).mkdir()
-    for name, module in (("eth0", "e1000e"), ("eth1", "qlge"), ("eth2", "qlge")):
+    names = (("eth0", "e1000e"), ("eth1", "qlge"), ("eth2", "qlge"))
+    for number, (name, module) in enumerate(names, 2):
         device = tmp_path / "net" / name / "device"
         device.mkdir(parents=True)
         driver = tmp_path / "drivers" / module
@@ -127,15 +129,18 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if not (driver / "module").exists():
             (driver / "module").symlink_to(tmp_path / module)
         (device / "driver").symlink_to(driver)
-        (device.parent / "ifindex").write_text("3\n")
+        (device.parent / "ifindex").write_text(f"{number}\n")
+        (device.parent / "flags").write_text(f"{0x1003 if name == 'eth0' else 0x1002:#x}\n")
 
 
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
     ("names", "devices", "traced"),
     [
-        ([], [], ["qlge", "virtio_net"]),
+        ([], [], ["qlge", "virtio_net", "generic"]),
         ([], ["eth1"], ["qlge"]),
+        ([], ["eth0"], ["generic"]),
+        ([], ["eth0", "eth1"], ["qlge", "generic"]),
         ([], ["blue/eth1"], ["qlge", "virtio_net"]),
         (["aoe", "aoe"], ["eth1"], ["aoe"]),
     ],
@@ -147,12 +152,29 @@ def test_drivers_are_those_named_or_of_the_devices_or_all_that_are_loaded(
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_device_of_a_driver_that_is_not_known_is_said_to_be_its() -> None:
+def test_a_device_that_is_not_there_is_said_with_those_that_are() -> None:
     with pytest.raises(UserError) as error:
-        start.drivers_to_trace([], ["eth0"])
-    assert str(error.value) == (
-        "eth0 is a device of e1000e, and only these drivers can be traced: "
-        "aoe, qlge, virtio_net, xen_netback."
-    )
-    with pytest.raises(UserError, match=r"^there is no driver of eth9, and only"):
         start.drivers_to_trace([], ["eth9"])
+    assert str(error.value) == "there is no NIC 'eth9'; there is: eth0, eth1, eth2."
+
+
+@pytest.mark.usefixtures("machine")
+def test_each_device_is_traced_once_and_by_its_own_probes_first() -> None:
+    both = start.drivers_to_trace(["generic", "qlge"], [])
+    assert [driver.name for driver in both] == ["qlge", "generic"]
+    found = start.devices_of(Options(both, ["eth1", "eth0"]))
+    assert [(device["name"], device["driver"]) for device in found] == [
+        ("eth1", "qlge"),
+        ("eth2", "qlge"),
+        ("eth0", "generic"),
+    ]
+    chosen = start.choose(found, Options(both, ["eth1", "eth0"]))
+    assert chosen == [Chosen(HERE, "eth1"), Chosen(HERE, "eth0", of_any=True)]
+
+
+@pytest.mark.usefixtures("machine")
+def test_probes_for_any_driver_take_only_what_is_up() -> None:
+    """eth0 is up, and eth1 has probes of its own."""
+    options = Options(start.drivers_to_trace([], []))
+    chosen = start.choose(start.devices_of(options), options)
+    assert chosen == [Chosen(HERE, "eth1"), Chosen(HERE, "eth2"), Chosen(HERE, "eth0", of_any=True)]

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Any driver that has NAPI. A queue is a struct napi_struct that receives; its key is its address. Nothing that is
+ * private to a driver is read: see README.md beside this file.
+ */
+
+/* Which receiving NAPI instance of its device this is, by the order in which they were made. */
+static __always_inline u16 generic_number(u64 netdev, u32 id)
+{
+	u64 other = 0;
+	u16 number = 0;
+	int i;
+
+	for (i = 0; i < RXT_NAPIS; i++) {
+		u32 theirs;
+
+		other = rxt_next_napi(netdev, other);
+		if (!other)
+			break;
+		theirs = rxt_u32(other + OFF_napi_id);
+		number += theirs && theirs < id;
+	}
+	return number;
+}
+
+/* Makes an instance known, also one that is not traced: it is asked about once. A device that has probes of its own in
+ * this trace is left to them. */
+static __always_inline struct rxt_queue *generic_learn(u64 napi)
+{
+	u64 netdev = rxt_pointer(napi + OFF_napi_dev);
+	struct rxt_queue *queue;
+	struct rxt_name name = {};
+	u32 id = rxt_u32(napi + OFF_napi_id);
+	u8 *traced;
+
+	if (!netdev)
+		return 0;
+	rxt_read_name(netdev, &name);
+	traced = only_devices.lookup(&name);
+	if (traced && *traced != RXT_BY_POLLS)
+		return 0;
+	queue = rxt_add_queue(napi, netdev, traced ? generic_number(netdev, id) : 0, DRIVER_generic);
+	if (!queue)
+		return 0;
+	queue->by_polls = FLAG_dropping;
+	/* An instance that only sends has no id (napi_hash_add in net/core/dev.c). */
+	if (!id)
+		queue->watched = 0;
+	return queue;
+}
+
+static __always_inline struct rxt_queue *generic_queue(u64 napi)
+{
+	struct rxt_queue *queue = queues.lookup(&napi);
+
+	if (!queue)
+		queue = generic_learn(napi);
+	return queue && queue->driver == DRIVER_generic && queue->watched ? queue : 0;
+}
+
+/* static int __napi_poll(struct napi_struct *n, bool *repoll), which calls the poll function of every driver */
+int generic_poll_in(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx);
+
+	if (generic_queue(napi))
+		rxt_poll_in(napi, RXT_NOT_KNOWN);
+	return 0;
+}
+
+/* void napi_enable(struct napi_struct *n), which runs when a device comes up: what it was before does not matter, and
+ * its address may have been that of another one. */
+int generic_napi_on(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx);
+	struct rxt_queue *queue = queues.lookup(&napi);
+
+	if (!queue || queue->driver != DRIVER_generic)
+		return 0;
+	if (queue->watched) {
+		rxt_flush(queue, &queue->window);
+		rxt_failing_end(queue, bpf_ktime_get_ns());
+	}
+	queues.delete(&napi);
+	return 0;
+}
+
+/* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */
+int generic_look(struct pt_regs *ctx)
+{
+	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
+	struct rxt_queue *queue;
+	int i;
+
+	for (i = 0; i < RXT_NAPIS; i++) {
+		napi = rxt_next_napi(netdev, napi);
+		if (!napi)
+			break;
+		queue = queues.lookup(&napi);
+		if (queue && queue->driver == DRIVER_generic && queue->watched)
+			rxt_failing_look(queue);
+	}
+	return 0;
+}

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a NIC and its driver count themselves: frames that were lost, buffers that were missing."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import re
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+
+from toolkit.capture import kernel
+
+#: What counts something that went wrong; every driver has names of its own.
+_LOSS = re.compile(r"drop|miss|fail|err|no_?buf|fifo|overr|discard|exhaust|out_of", re.IGNORECASE)
+
+# include/uapi/linux/ethtool.h
+_GSTRINGS, _GSTATS, _GSSET_INFO = 0x1B, 0x1D, 0x37
+_STATS, _NAME_BYTES = 1, 32
+
+
+def read(devices: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Read the counters of losses of some devices in this network namespace.
+
+    :return: device -> name -> count [frames, buffers or events: the driver's manual says which]. The kernel's
+        (``ip -s link``) begin with rx_; the driver's (``ethtool -S``) have its own names.
+    """
+    return {device: _of(device) for device in devices if (kernel.NET / device).exists()}
+
+
+def growth(
+    before: Mapping[str, Mapping[str, int]], now: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Return by how much counters grew, if they did; a device that came meanwhile is left out."""
+    found = {}
+    for device in before.keys() & now.keys():
+        grown = {name: count - before[device].get(name, 0) for name, count in now[device].items()}
+        found[device] = {name: more for name, more in grown.items() if more > 0}
+    return {device: found[device] for device in sorted(found) if found[device]}
+
+
+def _of(device: str) -> dict[str, int]:
+    found = _ethtool(device)
+    for path in sorted((kernel.NET / device / "statistics").glob("rx_*")):
+        with contextlib.suppress(OSError, ValueError):
+            found[path.name] = int(path.read_text())
+    return {name: count for name, count in found.items() if _LOSS.search(name)}
+
+
+def _ethtool(device: str) -> dict[str, int]:
+    """Return the driver's own counters, as ``ethtool -S`` does; none, if it has none."""
+    # struct ethtool_sset_info, ethtool_gstrings, ethtool_stats
+    info = _ask(device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _STATS, 0))
+    if info is None or not struct.unpack_from("=Q", info, 8)[0]:
+        return {}
+    (count,) = struct.unpack_from("=I", info, 16)
+    names = _ask(device, struct.pack("=III", _GSTRINGS, _STATS, count) + bytes(count * _NAME_BYTES))
+    values = _ask(device, struct.pack("=II", _GSTATS, count) + bytes(count * 8))
+    if names is None or values is None:
+        return {}
+    texts = (names[12 + place * _NAME_BYTES :][:_NAME_BYTES].partition(b"\0")[0] for place in range(count))
+    words = (text.decode(errors="replace").strip() for text in texts)
+    return dict(zip(words, struct.unpack_from(f"={count}Q", values, 8), strict=True))
+
+
+def _ask(device: str, request: bytes) -> bytes | None:
+    """Return a request to ethtool's ioctl as the kernel filled it; None if the driver knows no answer."""
+    data = ctypes.create_string_buffer(request, len(request))
+    words = struct.pack("16sP", device.encode(), ctypes.addressof(data))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(any_socket, kernel.SIOCETHTOOL, words)
+        except OSError:
+            return None
+    return data.raw
