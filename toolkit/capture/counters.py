@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from toolkit.capture import kernel
 
 #: What counts something that went wrong; every driver has names of its own.
-_LOSS = re.compile(r"drop|miss|fail|err|no_?buf|fifo|overr|discard|exhaust|out_of", re.IGNORECASE)
+_LOSS = re.compile(r"drop|miss|fail|err|no_?buf|fifo|overr|discard|exhaust|oob|out_?of", re.IGNORECASE)
 
 # include/uapi/linux/ethtool.h
 _GSTRINGS, _GSTATS, _GSSET_INFO = 0x1B, 0x1D, 0x37
@@ -50,7 +50,10 @@ def _of(device: str) -> dict[str, int]:
 
 
 def _ethtool(device: str) -> dict[str, int]:
-    """Return the driver's own counters, as ``ethtool -S`` does; none, if it has none."""
+    """Return the driver's own counters, as ``ethtool -S`` does; none, if it has none.
+
+    A driver may have the same names for each queue (vmxnet3): these are added up.
+    """
     # struct ethtool_sset_info, ethtool_gstrings, ethtool_stats
     info = _ask(device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _STATS, 0))
     if info is None or not struct.unpack_from("=Q", info, 8)[0]:
@@ -62,7 +65,10 @@ def _ethtool(device: str) -> dict[str, int]:
         return {}
     texts = (names[12 + place * _NAME_BYTES :][:_NAME_BYTES].partition(b"\0")[0] for place in range(count))
     words = (text.decode(errors="replace").strip() for text in texts)
-    return dict(zip(words, struct.unpack_from(f"={count}Q", values, 8), strict=True))
+    found: dict[str, int] = {}
+    for word, value in zip(words, struct.unpack_from(f"={count}Q", values, 8), strict=True):
+        found[word] = found.get(word, 0) + value
+    return found
 
 
 def _ask(device: str, request: bytes) -> bytes | None:

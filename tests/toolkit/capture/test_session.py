@@ -155,9 +155,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, value in {
         "defines": lambda *_, **__: {},
         "compile_program": lambda *_: step("compile") or (maps, "the kernel's BTF"),
-        "set_filters": lambda _, chosen, queues: step(
-            f"filter {[tuple(each)[:2] for each in chosen]} {queues}"
-        ),
+        "set_filters": lambda _, chosen, queues: step(f"filter {[each.name for each in chosen]} {queues}"),
         "attach": lambda _, hooks: step("attach") or [Attached(hook, hook.at[0]) for hook in hooks],
         "arm": lambda _, on: step(f"arm {on}"),
         "detach": lambda _: step("detach"),
@@ -188,7 +186,7 @@ def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsa
     )
     assert rehearsal == [
         "compile",
-        f"filter {[(kernel.netns(), 'eth2')]} [2]",
+        "filter ['eth2'] [2]",
         "attach",
         "open virtio_net",
         "survive",

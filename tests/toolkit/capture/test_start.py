@@ -114,7 +114,7 @@ def test_without_a_nic_there_is_nothing_to_trace(tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with three drivers: eth0 is e1000e's and up, which has no probes of its own; eth1 and eth2 are
+    """A machine with three drivers: eth0 is e1000e's and up, which has no own probes; eth1 and eth2 are
     qlge's."""
     monkeypatch.setattr(kernel, "MODULES", tmp_path)
     monkeypatch.setattr(kernel, "NET", tmp_path / "net")

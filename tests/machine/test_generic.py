@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""NICs whose drivers have no probes of their own, on a real kernel: stalls are found, and what is lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import toolkit
+from tests.machine.harness.lab import Lab, failed, fetch
+from vm import guest, trial
+
+
+@pytest.mark.machine("nics")
+def test_a_deaf_nic_and_one_that_drops_are_told_apart(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    """e1000e (eth1) is deaf until its watchdog looks; vmxnet3 (eth2) keeps its buffers and drops frames."""
+    with trial.wire(machine, trial.Traffic(nic=1, rate=1500), tmp_path / "eth2.json"):
+        files = lab.trial(
+            machine,
+            tmp_path,
+            "knob",
+            "--hold",
+            "4",
+            traffic=trial.Traffic(rate=3000),
+            options=["-d", "eth1", "-d", "eth2"],
+            alone=True,
+            reached=lambda analysis: set(analysis.stalls["device"]) >= {"eth1", "eth2"},
+        )
+    found = toolkit.read(files.trace, files.witness, files.phases)
+    (driver,) = found.meta["drivers"]
+    assert (driver["name"], driver["module"]) == ("generic", "e1000e, vmxnet3")
+    longest = found.stalls.loc[found.stalls.groupby("device")["duration_ns"].idxmax()].set_index("device")
+    assert longest["state"].to_dict() == {"eth1": "no-work", "eth2": "dropping"}
+    assert (longest["order"] == 0).all() and not longest["open"].any()
+    # As long as memory is kept back; and e1000e until its watchdog comes, every 2 s.
+    hold = next(p for p in json.loads(files.phases.read_text())["phases"] if p["name"] == "hold")
+    length = hold["end_ns"] - hold["start_ns"]
+    assert longest["duration_ns"]["eth1"] == pytest.approx(length, abs=2.5e9)
+    assert longest["duration_ns"]["eth2"] == pytest.approx(length, rel=0.5)
+    agreement = found.agreement
+    assert agreement and agreement["agrees"] and agreement["stalls_compared"] >= 1, agreement
+    # The NIC's own word on what was dropped.
+    lost = found.analysis.scan.counters["eth2"]["drv dropped rx total"]
+    failures = found.queues.set_index("device")["failed"]["eth2"]
+    assert lost > 500
+    assert failures == pytest.approx(lost, rel=0.2)
+    # What these probes cannot know is not known.
+    assert found.queues[["posted_min", "refills", "irqs"]].isna().to_numpy().all()
+    assert longest[["reclaim_ns", "refills"]].isna().to_numpy().all()
+
+
+@pytest.mark.machine("virtio-net")
+def test_the_same_stall_by_a_drivers_own_probes_and_without(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    lab.load(machine, "stock")
+    there = "/var/tmp/generic.rxt"
+    with trial.tracing(machine, "generic", there, options=["-d", "eth1", "--force"]):
+        files = lab.trial(machine, tmp_path, "knob", "--hold", "2", traffic=trial.Traffic(), reached=failed)
+    own, without = toolkit.read(files.trace), toolkit.read(fetch(machine, there, tmp_path / "generic.rxt"))
+    deaf = own.stalls.nlargest(1, "duration_ns").iloc[0]
+    mine = without.stalls[without.stalls["end_ns"] > deaf["start_ns"]].nlargest(1, "duration_ns").iloc[0]
+    assert (deaf["state"], mine["state"]) == ("napi-off", "no-work")
+    assert mine["start_ns"] == pytest.approx(deaf["start_ns"], abs=60e6)
+    assert mine["end_ns"] == pytest.approx(deaf["end_ns"], abs=60e6)
+    assert mine["gfp_names"] == deaf["gfp_names"]
