@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Polls in which an allocation failed, of a queue whose refills nobody knows. If no poll takes a frame for RXT_WINDOW_NS
- * after such a poll, a failed refill is sent that ended with it, and RXT_UNBLOCKED once a poll does. Where polls go on
- * and fail meanwhile, the refill has the flag of that meaning: `by_polls` of the queue.
+ * after such a poll, a failed refill is sent that ended with it, and RXT_UNBLOCKED once a poll does. A flag says what
+ * polls did meanwhile: `by_polls` of the queue, that they went on and failed; the next bit, that they were a spin.
  */
 
 /* So many further polls that fail are no periodic attempt of a driver's: they come because frames do. */
 #define RXT_DROPPING 3
+/* A poll may fail and claim its whole budget to be called again, whatever it took. So many polls in a row would have
+ * taken 16,384 frames, more than any ring has, and not one of them filled it again. */
+#define RXT_SPINNING 256
 
 /* Sends, once, the failed refill after which no frame was taken. */
 static __always_inline void rxt_failing_tell(struct rxt_queue *queue)
@@ -21,9 +24,12 @@ static __always_inline void rxt_failing_tell(struct rxt_queue *queue)
 	event.ts = queue->failing_since;
 	event.gfp = queue->failing_gfp;
 	event.order = queue->failing_order;
-	event.flags = queue->failing_polls >= RXT_DROPPING ? queue->by_polls : 0;
 	event.posted_before = RXT_NOT_KNOWN;
 	event.posted_after = RXT_NOT_KNOWN;
+	if (queue->failing_full >= RXT_SPINNING)
+		event.flags = queue->by_polls << 1;
+	else if (queue->failing_polls >= RXT_DROPPING)
+		event.flags = queue->by_polls;
 	rxt_queue_emit(queue, &event);
 }
 
@@ -34,12 +40,11 @@ static __always_inline void rxt_failing_end(struct rxt_queue *queue, u64 now)
 		rxt_queue_mark(queue, RXT_UNBLOCKED, now, 0, RXT_NOT_KNOWN, RXT_NOT_KNOWN, 0);
 	queue->failing_told = 0;
 	queue->failing_since = 0;
+	queue->failing_full = 0;
 }
 
-/*
- * A poll that began at `began` has ended; `order` is that of an allocation that failed in it, or RXT_NO_ORDER. Polls that
- * use their whole budget and fail are a spin, of which windows tell.
- */
+/* A poll that began at `began` has ended; `order` is that of an allocation that failed in it, or RXT_NO_ORDER. What it
+ * took is not known, and so not in `packets`, if it failed and was `full`. */
 static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 began, u32 packets, int full, u8 order,
 					       u32 gfp)
 {
@@ -52,13 +57,23 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
 	}
 	if (order == RXT_NO_ORDER)
 		return;
-	if (!queue->failing_since || (full && !queue->failing_told)) {
+	if (!full)
+		queue->failing_full = 0;
+	else if (!queue->failing_full++)
+		queue->failing_run = began;
+	if (queue->failing_told)
+		return;
+	if (!queue->failing_since || full) {
 		queue->failing_since = bpf_ktime_get_ns();
 		queue->failing_polls = 0;
 		queue->failing_order = order;
 		queue->failing_gfp = gfp;
 	} else if (queue->failing_polls < RXT_DROPPING) {
 		queue->failing_polls++;
+	}
+	if (queue->failing_full >= RXT_SPINNING) {
+		queue->failing_since = queue->failing_run;
+		rxt_failing_tell(queue);
 	}
 }
 

@@ -226,7 +226,7 @@ def stall_table(analysis: Analysis, rows: int | None = LISTED) -> pd.DataFrame:
         table["witness [ms]"] = [
             "no gap" if pd.isna(each) else f"{each / 1e6:+.1f}" for each in stalls["witness_difference_ns"]
         ]
-    return table.astype("string")
+    return table.astype("string").fillna("-")
 
 
 def queues_title(analysis: Analysis) -> str:
