@@ -62,8 +62,8 @@ def test_the_same_stall_by_a_drivers_own_probes_and_without(
     mine = without.stalls[without.stalls["end_ns"] > deaf["start_ns"]].nlargest(1, "duration_ns").iloc[0]
     assert (deaf["state"], mine["state"]) == ("napi-off", "no-work")
     assert mine["duration_ns"] > 1e9
-    # NAPI is off when napi_disable returns, and the state begins where it is entered: a poll that was late may
-    # come in between.
+    # NAPI is off when napi_disable returns, and the state begins where it is entered: a late poll may come in
+    # between.
     events = own.events
     taken = events["ts"][(events["packets"] > 0) & (events["ts"] < mine["end_ns"])].max()
     assert mine["start_ns"] == pytest.approx(max(deaf["start_ns"], taken), abs=60e6)

@@ -274,3 +274,18 @@ def test_packets_are_those_that_arrived(path: Path) -> None:
     rings = witness.get("nic", {}).get("rings", [])
     arrived = sum(ring["accepted"] for ring in rings) if rings else witness["sent"]
     assert toolkit.read(path).queues["packets"].sum() == arrived
+
+
+def test_nics_that_nobody_declared_are_told_by_their_polls() -> None:
+    """What failed is what the NICs' drivers counted themselves, to 4 of 5,797."""
+    trace = toolkit.read(DATA / "generic" / "trace.rxt")
+    stalls = trace.stalls.set_index("device")
+    assert stalls["state"].to_dict() == {"eth1": "no-work", "eth2": "dropping"}
+    assert stalls["duration_ns"].round(-6).to_dict() == {"eth1": 4_971_000_000, "eth2": 4_010_000_000}
+    failed = trace.queues.set_index("device")["failed"]
+    counters = trace.summary["counters"]
+    assert (failed["eth1"], counters["eth1"]["alloc_rx_buff_failed"]) == (27, 27)
+    assert (failed["eth2"], counters["eth2"]["rx buf alloc fail"]) == (5793, 5797)
+    assert trace.agreement is not None
+    # eth2 took all frames, and its driver lost them: its sender was not refused.
+    assert trace.agreement["agrees"] and trace.agreement["stalls_compared"] == 1
