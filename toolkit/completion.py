@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a shell completes beside commands, options and files."""
+"""What a shell completes beside commands, options and files; and how options are read."""
 
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from toolkit import quantities
 
 
 class Shell(StrEnum):
@@ -31,6 +33,22 @@ def devices(incomplete: str) -> list[str]:
 def details(incomplete: str) -> list[str]:
     """Return the values of --detail that begin so."""
     return [each for each in ("normal", "full") if each.startswith(incomplete)]
+
+
+def nanoseconds(text: str) -> int:
+    """Read an option that is a time."""
+    try:
+        return quantities.nanoseconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def size(text: str) -> int:
+    """Read an option that is a size in bytes."""
+    try:
+        return quantities.size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 Device = Annotated[

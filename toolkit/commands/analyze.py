@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit import completion
 from toolkit.errors import UserError, already_there
 from toolkit.extras import need
 from toolkit.outputs import refuse_inputs
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 _TRACE_HELP = "Trace files of `toolkit trace`, or directories that are searched for them (*.rxt), also below."
 _FROM_HELP = "Show only what ends after that: seconds since the trace began, or 2026-01-31T12:00:00 (UTC)."
 _DIR_HELP = "Write tables and plots here; for several traces, a table of all and a directory for each."
-
-
-def _nanoseconds(text: str) -> int:
-    """Read a time: 1s, 200ms, 0.5."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|ms|us|)", text)
-    if not found:
-        raise typer.BadParameter(f"{text!r} is not a time such as 1s or 200ms.")
-    return round(float(found[1]) * {"s": 1e9, "": 1e9, "ms": 1e6, "us": 1e3}[found[2]])
 
 
 def analyze(
@@ -78,7 +70,7 @@ def analyze(
         int | None,
         typer.Option(
             metavar="TIME",
-            parser=_nanoseconds,
+            parser=completion.nanoseconds,
             help="Exit with 4 if a stall that is shown is longer, such as 1s.",
         ),
     ] = None,

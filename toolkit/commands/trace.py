@@ -112,7 +112,7 @@ def trace(
     from toolkit.outputs import check_new
 
     if metrics:
-        _refuse_metrics(metrics, force=force)
+        refuse_metrics(metrics, force=force)
     if detail not in ("normal", "full"):
         raise UserError(f"--detail is normal or full, not {detail!r}.")
     command = context.obj or []
@@ -210,7 +210,7 @@ def _counted(path: Path, progress: Progress, live: Live) -> dict[str, object]:
     }
 
 
-def _refuse_metrics(file: Path, *, force: bool) -> None:
+def refuse_metrics(file: Path, *, force: bool) -> None:
     """Make sure that counters can be kept in a file.
 
     :raises UserError: if node_exporter would not read the file, it holds something else, or an extra is

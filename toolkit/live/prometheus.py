@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The queues of a running trace in the text format of Prometheus, for node_exporter's textfile collector."""
+"""The queues of a running trace in the text format of Prometheus: as a file for node_exporter, or by HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -51,6 +51,18 @@ def write(progress: Progress, live: Live, file: Path) -> None:
 
     :raises OSError: if the file cannot be written.
     """
+    write_to_textfile(str(file), _registry(progress, live))
+
+
+def serve(progress: Progress, live: Live, host: str, port: int) -> None:
+    """Answer HTTP with the counters as they are then, in a thread of its own, until this process ends.
+
+    :raises OSError: if the address is taken, or is none of this machine.
+    """
+    start_http_server(port, host, _registry(progress, live))
+
+
+def _registry(progress: Progress, live: Live) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(_Queues(progress, live))
-    write_to_textfile(str(file), registry)
+    return registry

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The last minute of a trace, kept in memory, which may become a file."""
+"""The last time of a trace, kept in memory, which may become a file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Self
 from toolkit.trace.schema import Events
 from toolkit.trace.writer import TraceWriter
 
-SECONDS = 60
+KEPT_NS = 60 * 10**9
 MOST_EVENTS = 1 << 20
-"""The most events that are kept (64 MiB), even if they are of less than a minute."""
+"""The most events that are kept (64 MiB), even if they are of less than that time."""
 
 
 class Recent:
@@ -23,9 +23,17 @@ class Recent:
 
     :param meta: the JSON object of the whole trace.
     :param heard: is called with the events of each batch.
+    :param kept_ns: how much is kept [ns], a minute by default; at most `most_events`.
     """
 
-    def __init__(self, meta: dict[str, Any], heard: Callable[[Events], None]) -> None:
+    def __init__(
+        self,
+        meta: dict[str, Any],
+        heard: Callable[[Events], None] = lambda _: None,
+        kept_ns: int = KEPT_NS,
+        most_events: int = MOST_EVENTS,
+    ) -> None:
+        self._kept_ns, self._most_events = kept_ns, most_events
         self._meta = meta
         self._heard = heard
         self._lock = threading.Lock()
@@ -38,8 +46,10 @@ class Recent:
         with self._lock:
             self._batches.append((events.copy(), note))
             count = sum(len(kept) for kept, _ in self._batches)
-            oldest = note["now_ns"] - SECONDS * 10**9
-            while len(self._batches) > 1 and (count > MOST_EVENTS or self._batches[0][1]["now_ns"] < oldest):
+            oldest = note["now_ns"] - self._kept_ns
+            while len(self._batches) > 1 and (
+                count > self._most_events or self._batches[0][1]["now_ns"] < oldest
+            ):
                 gone, self._before = self._batches.popleft()
                 count -= len(gone)
 

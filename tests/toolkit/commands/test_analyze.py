@@ -46,7 +46,9 @@ def test_what_exists_is_kept_without_force(run: Run, make_trace: Trace, tmp_path
     assert json.loads((tmp_path / "summary.json").read_text())["stalls"] == []
 
 
-@pytest.mark.parametrize(("limit", "code"), [("3.9s", 4), ("3900ms", 4), ("3.9", 4), ("4s", 0), ("1h", 2)])
+@pytest.mark.parametrize(
+    ("limit", "code"), [("3.9s", 4), ("3900ms", 4), ("3.9", 4), ("4s", 0), ("1h", 0), ("1d", 2)]
+)
 def test_a_stall_that_is_longer_than_the_limit_fails(
     run: Run, make_trace: Trace, limit: str, code: int
 ) -> None:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toolkit
+from tests.conftest import BEGAN, META, S, note, window, worker_stall
+from toolkit.capture.drain import Progress
+from toolkit.drivers import load
+from toolkit.errors import UserError
+from toolkit.live import conditions, recorder
+from toolkit.live.queues import Live
+from toolkit.live.recent import Recent
+from toolkit.live.recorder import Recorder, Rules
+from toolkit.trace.schema import Events
+
+
+class Running:
+    """A trace that runs: one window a second, and what else is given to it."""
+
+    def __init__(self, directory: Path, rules: Rules) -> None:
+        self.said: list[str] = []
+        self.live = Live([load("virtio_net")], META["devices"])
+        self.recent = Recent(META, kept_ns=30 * S)
+        self.recorder = Recorder(rules, directory, self.said.append)
+        self.progress = Progress(devices=META["devices"])
+        self.now = 0.0
+        self._written: list[Events] = []
+
+    def second(self, *events: Events, asked: bool = False) -> None:
+        """Let a second pass, in which these events come; then look."""
+        self.now += 1
+        batch = np.concatenate([window(self.now - 0.5), *events])
+        self._written.append(batch)
+        self.recent.write(batch, note(self.now, 0, *self._written))
+        self.live.take(batch)
+        self.recorder.look(self.progress, self.live, self.recent, asked=asked)
+
+
+@pytest.fixture
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Running]:
+    def begin(*when: str, files: int = 50, size: int = 1 << 30) -> Running:
+        rules = Rules([conditions.parse(text) for text in when], 3 * S, 20 * S, files, size)
+        running = Running(tmp_path, rules)
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda _: BEGAN + round(running.now * S))
+        clock = time.gmtime
+        monkeypatch.setattr(time, "gmtime", lambda: clock(1_700_000_000 + running.now))
+        return running
+
+    return begin
+
+
+def _traces(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("*.rxt"))
+
+
+def test_a_stall_is_put_aside_with_the_time_around_it(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s")
+    for _ in range(40):
+        running.second()
+    running.second(*worker_stall(40.1, 42.6)[:-1])
+    running.second()
+    running.second(*worker_stall(40.1, 42.6)[-1:])
+    assert _traces(tmp_path) == []
+    for _ in range(3):
+        running.second()
+    (name,) = _traces(tmp_path)
+    assert name.endswith("-stall.rxt")
+    trace = toolkit.read(tmp_path / name)
+    assert trace.damage is None
+    assert trace.stalls["duration_ns"].tolist() == pytest.approx([2.5 * S], rel=0.01)
+    # 10 s before it at least, and 3 s after it was noticed.
+    assert trace.summary["began_ns"] <= BEGAN + 30 * S
+    about = json.loads((tmp_path / name).with_suffix(".json").read_text())
+    assert (about["condition"], about["device"], about["queue"]) == ("stall > 1s", "eth1", 0)
+    assert 1e9 < about["found"] <= 2.5e9
+    assert about["before"]["meminfo"]["MemTotal"] > 0 and about["after"]["utc"] > about["before"]["utc"]
+    assert running.said == [f"{tmp_path / name}: stall > 1s"]
+
+
+def test_the_same_condition_is_quiet_for_a_while(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s", "failed > 0/s")
+    for second in range(60):
+        running.second(*(worker_stall(second - 0.5, second + 0.9) if second % 5 == 4 else []))
+    # It is quiet for 3 + 20 s each time.
+    assert len(_traces(tmp_path)) in (3, 4)
+
+
+def test_what_somebody_asks_for_is_put_aside_at_once(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s")
+    running.second()
+    running.second(asked=True)
+    (name,) = _traces(tmp_path)
+    assert name.endswith("-asked.rxt")
+    assert json.loads((tmp_path / name).with_suffix(".json").read_text())["device"] is None
+
+
+def test_the_oldest_go_when_there_are_too_many(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s", files=2)
+    for _ in range(4):
+        running.second(asked=True)
+        running.second()
+    kept = _traces(tmp_path)
+    assert len(kept) == 2
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        Path(name).with_suffix(".json").name for name in kept
+    ]
+    assert [line.split("/")[-1].split(":")[0] for line in running.said][-2:] == kept
+
+
+def test_the_newest_stays_however_large_it_is(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s", size=1)
+    running.second(asked=True)
+    running.second()
+    running.second(asked=True)
+    assert len(_traces(tmp_path)) == 1
+
+
+def test_a_full_disk_does_not_end_the_recorder(
+    begin: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = begin("stall > 1s")
+
+    def full(_: Path) -> None:
+        raise UserError("no space left on the disk.")
+
+    monkeypatch.setattr(running.recent, "save", full)
+    running.second(asked=True)
+    assert _traces(tmp_path) == []
+    assert running.said[0].startswith("could not put aside ") and "no space left" in running.said[0]
+    monkeypatch.undo()
+    running.second(asked=True)
+    assert len(_traces(tmp_path)) == 1
+
+
+def test_two_recorders_do_not_share_a_directory(tmp_path: Path) -> None:
+    directory = tmp_path / "kept"
+    recorder.lock(directory)
+    with pytest.raises(UserError, match=r"^another recorder puts its traces into "):
+        recorder.lock(directory)
+
+
+def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^cannot record into .*Not a directory"):
+        recorder.lock(tmp_path / "file" / "kept")

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`toolkit record`: a trace that is left running, and keeps what is worth keeping."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit import completion
+
+if TYPE_CHECKING:
+    from toolkit.capture.drain import Progress
+    from toolkit.capture.start import Options
+    from toolkit.live.recorder import Rules
+
+_EVENT_BYTES = 64
+
+
+def record(
+    driver: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DRIVER",
+            help="Drivers to trace [default: those of the devices, or all that are loaded; a NIC of no such "
+            "driver is traced by `generic`]",
+            autocompletion=completion.drivers,
+        ),
+    ] = None,
+    device: completion.Device = None,
+    directory: Annotated[
+        Path, typer.Option("--directory", "-o", metavar="DIR", help="Where traces are put aside.")
+    ] = Path("/var/lib/rx-stall"),
+    when: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Put a trace aside when this holds: 'stall > 1s', 'failed > 100/s', 'dropped > 0'; may be "
+            "repeated. [default: stall > 1s]",
+        ),
+    ] = None,
+    keep: Annotated[
+        int,
+        typer.Option(
+            metavar="TIME", parser=completion.nanoseconds, help="So much before the event is put aside."
+        ),
+    ] = "1m",  # type: ignore[assignment]
+    memory: Annotated[
+        int,
+        typer.Option(
+            metavar="SIZE", parser=completion.size, help="Memory for that, at most: then less is kept."
+        ),
+    ] = "64M",  # type: ignore[assignment]
+    after: Annotated[
+        int,
+        typer.Option(metavar="TIME", parser=completion.nanoseconds, help="So much after the event, too."),
+    ] = "10s",  # type: ignore[assignment]
+    again: Annotated[
+        int,
+        typer.Option(
+            metavar="TIME",
+            parser=completion.nanoseconds,
+            help="The same condition puts nothing aside for so long afterwards.",
+        ),
+    ] = "5m",  # type: ignore[assignment]
+    files: Annotated[
+        int, typer.Option(metavar="N", min=1, help="So many traces are kept; the oldest go first.")
+    ] = 50,
+    size: Annotated[
+        int,
+        typer.Option(metavar="SIZE", parser=completion.size, help="So much they may take; likewise."),
+    ] = "1G",  # type: ignore[assignment]
+    metrics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep counters of the queues there (.prom), for node_exporter."),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Answer HTTP there with the counters, for Prometheus."),
+    ] = None,
+) -> None:
+    """Trace for weeks, and put aside what happened around a stall.
+
+    The last minute is kept in memory. When a condition holds, the trace goes on for --after, and both become
+    a file in DIR. A .json of the same name has the state of the machine at the event and afterwards: memory,
+    pressure, the NICs' counters, and the last messages of the kernel.
+
+    At SIGUSR1 what is kept is put aside at once. Ends at Ctrl-C, SIGTERM, or when the module is unloaded;
+    what is kept and not put aside is lost then.
+
+    Example: sudo toolkit record -d eth0 --when 'stall > 500ms' --when 'failed > 100/s' -o /var/lib/rx-stall
+    """
+    from toolkit.capture.kernel import require_root
+    from toolkit.capture.start import Options, drivers_to_trace
+    from toolkit.commands.trace import refuse_metrics
+    from toolkit.extras import need
+    from toolkit.live import conditions, recorder
+
+    rules = recorder.Rules(
+        [conditions.parse(text) for text in dict.fromkeys(when or ["stall > 1s"])], after, again, files, size
+    )
+    address = _address(listen) if listen else None
+    if address:
+        need("metrics", "prometheus_client")
+    if metrics:
+        refuse_metrics(metrics, force=False)
+    require_root()
+    devices = device or []
+    options = Options(drivers=drivers_to_trace(driver or [], devices), devices=devices)
+    recorder.lock(directory)
+    _record(options, rules, directory, keep + after, memory // _EVENT_BYTES, metrics, address)
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Read HOST:PORT.
+
+    :raises UserError: if it is none.
+    """
+    from toolkit.errors import UserError
+
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UserError(f"--listen {text}: write HOST:PORT, such as 127.0.0.1:9435.")
+    return host.strip("[]"), int(port)
+
+
+def _record(
+    options: Options,
+    rules: Rules,
+    directory: Path,
+    kept_ns: int,
+    most_events: int,
+    metrics: Path | None,
+    address: tuple[str, int] | None,
+) -> None:
+    """Trace until a signal comes or the module goes; see `record`."""
+    from toolkit.errors import UserError
+    from toolkit.live.recorder import Recorder
+    from toolkit.live.service import notify
+
+    stop, asked = threading.Event(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+
+    from toolkit.capture import session, start
+
+    _say(f"compiling the probes of {', '.join(driver.name for driver in options.drivers)} ...")
+    started = start.begin(options)
+    from toolkit.live.queues import Live
+    from toolkit.live.recent import Recent
+
+    live = Live(options.drivers, started.devices)
+    recorder = Recorder(rules, directory, _say)
+    kept: list[Recent] = []
+
+    def sink(meta: dict[str, Any]) -> Recent:
+        kept.append(Recent(meta, kept_ns=kept_ns, most_events=max(most_events, 1)))
+        return kept[0]
+
+    def ready(progress: Progress) -> None:
+        if address:
+            _serve(progress, live, address)
+        names = ", ".join(device["name"] for device in progress.devices) or "no device yet"
+        conditions = ", ".join(condition.text for condition in rules.when)
+        _say(f"recording {names}; put aside in {directory} when {conditions}.")
+        notify("READY=1")
+
+    def look(progress: Progress) -> None:
+        was_asked = asked.is_set()
+        asked.clear()
+        recorder.look(progress, live, kept[0], asked=was_asked)
+        if metrics:
+            _write(progress, live, metrics)
+        notify("WATCHDOG=1")
+
+    progress = session.run(started, sink, live.take, look, ready, stop)
+    notify("STOPPING=1")
+    recorder.put_aside(progress, kept[0])
+    _say(f"{progress.events:,} events, {live.stalls} stalls begun, {progress.dropped} dropped.")
+    if progress.reason == "module unloaded":
+        raise UserError("the module that was traced is unloaded; start the recorder again when it is back.")
+
+
+def _serve(progress: Progress, live: Any, address: tuple[str, int]) -> None:
+    from toolkit.errors import UserError
+    from toolkit.live.prometheus import serve
+
+    host, port = address
+    try:
+        serve(progress, live, host, port)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}.") from error
+
+
+def _write(progress: Progress, live: Any, metrics: Path) -> None:
+    from contextlib import suppress
+
+    from toolkit.live.prometheus import write
+
+    # Go on with the trace: the age of the file tells that it is not written any more.
+    with suppress(OSError):
+        write(progress, live, metrics)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A flight recorder: a running trace is kept in memory, and the time around an event becomes a file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import UserError
+from toolkit.live import conditions, surroundings
+from toolkit.live.conditions import Condition, Held, Seen
+
+if TYPE_CHECKING:
+    from toolkit.capture.drain import Progress
+    from toolkit.live.queues import Live
+    from toolkit.live.recent import Recent
+
+ASKED = Condition("asked for", "asked", 0)
+"""What is put aside because somebody asked."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is put aside, and how much of it is kept.
+
+    Attributes: `when`, the conditions; `after` [ns], how long the trace goes on before it is put aside;
+    `again` [ns], for how long the same condition does nothing afterwards; at most `files` and `bytes` are
+    kept, the oldest go.
+    """
+
+    when: Sequence[Condition]
+    after: int
+    again: int
+    files: int
+    bytes: int
+
+
+@dataclass
+class _Pending:
+    """Something that is to be put aside, once its time has come."""
+
+    condition: Condition
+    held: Held
+    at: int
+    around: dict[str, Any]
+
+
+@dataclass
+class Recorder:
+    """Looks at a running trace, and puts aside what its rules ask for.
+
+    :param directory: of the files; `lock` it first.
+    :param say: is told of each file, and of each that could not be written.
+    """
+
+    rules: Rules
+    directory: Path
+    say: Callable[[str], object]
+    _pending: _Pending | None = None
+    _quiet_until: dict[Condition, int] = field(default_factory=dict)
+    _failed: dict[tuple[int, int], int] = field(default_factory=dict)
+    _dropped: int = 0
+    _looked: int = 0
+
+    def look(self, progress: Progress, live: Live, recent: Recent, *, asked: bool = False) -> None:
+        """Look at what has happened since the last look; call it about twice a second.
+
+        :param asked: put aside what is kept now, whatever the rules say.
+        """
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        ended = [change for change in _taken(live.changes) if change.lasted is not None]
+        since = now - self._looked if self._looked else 0
+        seen = Seen(live, ended, now, since, self._failed, progress.dropped - self._dropped)
+        if asked:
+            self._begin(ASKED, Held(None, 0), now, progress)
+        for condition in self.rules.when:
+            if now < self._quiet_until.get(condition, 0):
+                continue
+            if found := conditions.held(condition, seen):
+                self._begin(condition, found, now, progress)
+        self._failed = {key: queue.failed for key, queue in list(live.queues.items())}
+        self._dropped, self._looked = progress.dropped, now
+        pending = self._pending
+        if pending and (asked or now >= pending.at + self.rules.after):
+            self.put_aside(progress, recent)
+
+    def put_aside(self, progress: Progress, recent: Recent) -> None:
+        """Write what is pending, also before its time; do nothing if nothing is."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        path = self.directory / f"{name}-{pending.condition.what}.rxt"
+        names = _names(progress)
+        try:
+            recent.save(path)
+            about = {
+                "condition": pending.condition.text,
+                "device": names.get(pending.held.queue[0]) if pending.held.queue else None,
+                "queue": pending.held.queue[1] if pending.held.queue else None,
+                "found": pending.held.found,
+                "at_ns": pending.at,
+                "before": pending.around,
+                "after": surroundings.read(names.values()),
+            }
+            path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+        except (UserError, OSError) as error:
+            # The recorder goes on: the next event may find room.
+            path.unlink(missing_ok=True)
+            self.say(f"could not put aside {path.name}: {error}")
+            return
+        self.say(f"{path}: {pending.condition.text}")
+        _prune(self.directory, self.rules, keep=path)
+
+    def _begin(self, condition: Condition, held: Held, now: int, progress: Progress) -> None:
+        self._quiet_until[condition] = now + self.rules.after + self.rules.again
+        if self._pending is None:
+            self._pending = _Pending(condition, held, now, surroundings.read(_names(progress).values()))
+
+
+def lock(directory: Path) -> int:
+    """Make the directory, and make sure that no other recorder uses it while this process lives.
+
+    :return: the open lock file.
+    :raises UserError: if the directory cannot be made or written, or another recorder has it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(f"cannot record into {directory}: {error.strerror}.") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise UserError(
+            f"another recorder puts its traces into {directory}; end it, or give another --directory."
+        ) from None
+    return file
+
+
+def _taken(changes: Any) -> list[Any]:
+    return [changes.popleft() for _ in range(len(changes))]
+
+
+def _names(progress: Progress) -> dict[int, str]:
+    return {device["ifindex"]: device["name"] for device in progress.devices}
+
+
+def _prune(directory: Path, rules: Rules, *, keep: Path) -> None:
+    """Remove the oldest traces above the limits, each with what lies beside it; never the newest."""
+    traces = sorted(directory.glob("*.rxt"))
+    sizes = {path: path.stat().st_size for path in traces}
+    while traces and (len(traces) > rules.files or sum(sizes[path] for path in traces) > rules.bytes):
+        oldest = traces.pop(0)
+        if oldest == keep:
+            break
+        oldest.unlink()
+        oldest.with_suffix(".json").unlink(missing_ok=True)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Times and sizes as people write them."""
+
+import re
+
+_NS = {"us": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9, "": 1e9}
+_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "": 1}
+
+
+def nanoseconds(text: str) -> int:
+    """Read a time: 200ms, 1s, 10m, or 0.5, which is in seconds.
+
+    :raises ValueError: if it is none; the sentence says what one looks like.
+    """
+    return round(_read(text, _NS, "a time such as 1s or 200ms"))
+
+
+def size(text: str) -> int:
+    """Read a size in bytes: 64M, 1G, 4096.
+
+    :raises ValueError: if it is none; the sentence says what one looks like.
+    """
+    return round(_read(text, _BYTES, "a size such as 64M or 1G"))
+
+
+def _read(text: str, units: dict[str, float] | dict[str, int], kind: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", text.strip())
+    if not found or found[2] not in units:
+        raise ValueError(f"{text!r} is not {kind}.")
+    return float(found[1]) * units[found[2]]
