@@ -5,8 +5,19 @@ from hypothesis import strategies as st
 
 from tests.conftest import event
 from toolkit.event import ALL_QUEUES
-from toolkit.stalls.marks import Marks, last_until, look_up, queue_table, spread, turns
-from toolkit.stalls.scan import Queue
+from toolkit.stalls.marks import (
+    Marks,
+    Queue,
+    first_of,
+    in_order,
+    joined,
+    last_of,
+    last_until,
+    look_up,
+    queue_table,
+    spread,
+    turns,
+)
 from toolkit.trace.schema import EVENT
 
 QUEUES = [
@@ -71,3 +82,21 @@ def test_the_last_mark_until_a_moment_is_of_the_same_queue(
         before = [index for index, mark in enumerate(marks) if mark[0] == queue and mark[1] <= moment]
         smaller = sum(mark[0] < queue for mark in marks)
         assert place == (before[-1] if before else smaller - 1)
+
+
+@given(MARKS, MARKS)
+def test_the_last_and_the_first_mark_of_a_queue_itself(
+    pairs: list[tuple[int, int]], asked: list[tuple[int, int]]
+) -> None:
+    marks, order = in_order(_marks(pairs))
+    assert [pairs[place] for place in order] == sorted(pairs)
+    last, first = last_of(marks, _marks(asked)).tolist(), first_of(marks, _marks(asked)).tolist()
+    for (queue, moment), before, after in zip(asked, last, first, strict=True):
+        own = [(index, mark[1]) for index, mark in enumerate(sorted(pairs)) if mark[0] == queue]
+        assert before == max((index for index, at in own if at <= moment), default=-1)
+        assert after == min((index for index, at in own if at >= moment), default=-1)
+
+
+def test_marks_of_no_parts_are_none() -> None:
+    assert len(joined([]).queue) == 0
+    assert joined([_marks([(1, 2)]), _marks([(0, 3)])]).moment.tolist() == [2, 3]
