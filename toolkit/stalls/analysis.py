@@ -217,9 +217,8 @@ def _values(column: pd.Series) -> list[Any]:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return [time.isoformat() for time in column]
     values = column.tolist()
-    if missing := np.flatnonzero(column.isna()).tolist():
-        for row in missing:
-            values[row] = None
+    for row in column.array.isna().nonzero()[0].tolist():
+        values[row] = None
     return values
 
 
