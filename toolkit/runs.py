@@ -191,15 +191,16 @@ def recovery(stalls: pd.DataFrame, phases: pd.DataFrame) -> int | None:
         began before the next shortage; of several shortages the longest, 0 without such a stall; None if the
         scenario does not say when memory was short.
     """
-    shortages = phases[phases["shortage"]].sort_values("start")
-    if not len(shortages):
+    short = phases["shortage"].to_numpy()
+    shortages = sorted(zip(phases["start"].to_numpy()[short], phases["end"].to_numpy()[short], strict=True))
+    if not shortages:
         return None
-    following = np.append(shortages["start"].to_numpy()[1:], np.iinfo(np.int64).max)
+    following = [*(start for start, _ in shortages[1:]), np.iinfo(np.int64).max]
     lengths = [0]
     begins, ends = stalls["start_ns"].to_numpy(), stalls["end_ns"].to_numpy()
-    for start, end, until in zip(shortages["start"], shortages["end"], following, strict=True):
+    for (start, end), until in zip(shortages, following, strict=True):
         own = ends[(ends >= start) & (begins < until)]
-        lengths.append(int(own.max()) - end if len(own) else 0)
+        lengths.append(own.max() - end if len(own) else 0)
     return int(max(lengths))
 
 

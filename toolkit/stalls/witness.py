@@ -15,7 +15,7 @@ from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
 from toolkit.printable import read_json
 from toolkit.stalls import spans
-from toolkit.stalls.analysis import Analysis, records
+from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.columns import integers
 from toolkit.stalls.marks import Queue
 from toolkit.stalls.silences import told
@@ -192,9 +192,14 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "gaps_without_stall": _gaps(within[~busy]),
         "gaps_while_busy": _gaps(within[busy]),
         "stalls_without_gap": [
-            {**stall, "seen_ns": int(seen[place])}
-            for stall, place in zip(
-                records(stalls[["queue", "start_ns", "duration_ns"]].iloc[own[unseen]]), unseen, strict=True
+            {"queue": queue, "start_ns": start, "duration_ns": duration, "seen_ns": much}
+            for queue, start, duration, much in zip(
+                *(
+                    stalls[name].to_numpy()[own[unseen]].tolist()
+                    for name in ("queue", "start_ns", "duration_ns")
+                ),
+                seen[unseen].tolist(),
+                strict=True,
             )
         ],
     }
@@ -274,7 +279,7 @@ def _bound(analysis: Analysis, witness: Witness, lengths: NDArray[np.int64]) -> 
     Frames go on into the buffers that are still posted: at the sender's rate, a ring's worth of them.
     """
     queues = analysis.queues
-    size = queues.loc[queues["device"] == witness.device, "size"].max()
+    size = queues["size"][queues["device"] == witness.device].max()
     posted = 0 if witness.rate is None or pd.isna(size) else int(int(size) / witness.rate * 1e9)
     unnoticed = np.maximum(STALL_NOTICED_NS, (lengths * STALL_NOTICED_SHARE).astype(np.int64))
     return np.asarray(unnoticed + posted + 2 * witness.error_ns, np.int64)
