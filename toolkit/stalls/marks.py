@@ -68,11 +68,14 @@ def queue_table(queues: Sequence[Queue]) -> QueueTable:
     return QueueTable(codes[places], places, first, count, order)
 
 
-def look_up(columns: Columns, table: QueueTable) -> NDArray[np.intp]:
-    """Return the index of each event's queue, which must be in the table."""
-    codes = columns["ifindex"].astype(np.int64) << 16
-    codes |= columns["queue"]
-    codes |= columns["driver"].astype(np.int64) << 48
+def look_up(columns: Columns, table: QueueTable, at: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the index of the queue of some events, which must be in the table.
+
+    :param at: the rows of the events.
+    """
+    codes = columns["ifindex"][at].astype(np.int64) << 16
+    codes |= columns["queue"][at]
+    codes |= columns["driver"][at].astype(np.int64) << 48
     return table.places[np.searchsorted(table.codes, codes)]
 
 

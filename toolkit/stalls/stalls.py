@@ -32,7 +32,6 @@ from toolkit.trace.reader import Columns, TraceReader
 
 _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]
 _COUNTED = [*SUMS, "spin_ns", "retries"]
-_WHOSE = ("driver", "ifindex", "queue")
 
 NOT_SEEN = "no_failure_seen"
 ALLOCATION = "allocation_failed"
@@ -335,7 +334,7 @@ def _count(reader: TraceReader, stalls: Columns, scan: Scan, table: QueueTable) 
         columns = reader.chunk(index)
         counted = _counted(columns)
         at = np.flatnonzero(np.any(list(counted.values()), axis=0))
-        row, queue = spread(look_up({name: columns[name][at] for name in _WHOSE}, table), table)
+        row, queue = spread(look_up(columns, table, at), table)
         at = at[row]
         moment = rules.moments(columns)[at]
         stall = last_until(marks, Marks(queue, moment))

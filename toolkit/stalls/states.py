@@ -88,11 +88,11 @@ def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], tab
         if not asked:
             continue
         columns = reader.chunk(int(index))
-        moments, queues = rules.moments(columns), look_up(columns, table)
+        moments = rules.moments(columns)
         for search in asked:
             at = rules.rows(search.state.end, columns)
             at = at[columns["driver"][at] == search.driver]
-            row, queue = spread(queues[at], table)
+            row, queue = spread(look_up(columns, table, at), table)
             begun = search.begun[queue]
             ends = Marks(queue[begun], moments[at][row][begun])
             low, high = search.passed, np.searchsorted(search.begins.moment, until, "right")

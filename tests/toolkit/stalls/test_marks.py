@@ -42,7 +42,8 @@ def test_events_are_looked_up_by_driver_device_and_number() -> None:
         [event("irq", 1, ifindex=ifindex, queue=queue, driver=driver) for driver, ifindex, queue in QUEUES]
     )
     columns = {name: events[name] for name in EVENT.names or ()}
-    assert look_up(columns, queue_table(QUEUES)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert look_up(columns, queue_table(QUEUES), np.array([0, 1, 2, 3, 4, 5])).tolist() == [0, 1, 2, 3, 4, 5]
+    assert look_up(columns, queue_table(QUEUES), np.array([5, 1])).tolist() == [5, 1]
 
 
 def test_an_event_of_the_whole_device_is_about_each_of_its_queues() -> None:
