@@ -7,9 +7,9 @@ Each input is a small valid trace, changed in its structure: members of the JSON
 the batches, bytes. It goes through reader, analysis and JSON, which has the verdict, and in turns through
 text, terminal, page and exports.
 
-A failure is an exception that is no UserError, more than 5 s, more than 1 GiB, a control character in the
-text, or a tag in the page. The input and its traceback are then saved. The same seed and number give the
-same input again.
+A failure is an exception that is no UserError, more than 5 s of the CPU's time or 10 minutes of the clock's,
+more than 1 GiB, a control character in the text, or a tag in the page. The input and its traceback are then
+saved. The same seed and number give the same input again.
 """
 
 import argparse
@@ -45,7 +45,11 @@ from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
 
 LONGEST_S = 5
-"""Of the CPU's time, since other processes may keep this one waiting; and sixty of the clock's."""
+"""Of the CPU's time, since other processes may keep this one waiting."""
+
+HANG_S = 600
+"""Of the clock's, for a hang that needs no CPU. Beside a dozen processes, a run with nice -n 15 got 0.5 % of
+a core: it needed more than a minute for a page."""
 
 MOST_MIB = 1024
 DRAWN = 25
@@ -390,11 +394,14 @@ def _fail(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _bounded(longest: float) -> Iterator[None]:
-    """Raise FuzzError after so many seconds, or if this process has needed more than MOST_MIB."""
+def _bounded(longest: float, hang: float = HANG_S) -> Iterator[None]:
+    """Raise FuzzError if something takes too long, or if this process has needed more than MOST_MIB.
+
+    :param longest: seconds of the CPU's time; hang: of the clock's.
+    """
     timers = (
         (signal.SIGPROF, signal.ITIMER_PROF, longest),
-        (signal.SIGALRM, signal.ITIMER_REAL, 12 * longest),
+        (signal.SIGALRM, signal.ITIMER_REAL, hang),
     )
     before = [signal.signal(number, _fail) for number, _, _ in timers]
     for _, timer, seconds in timers:
