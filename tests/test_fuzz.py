@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -13,3 +15,16 @@ def test_odd_traces_are_read_or_refused(tmp_path: Path) -> None:
     counts = fuzz.run(40, seed=1, first=0, out=tmp_path / "failed", say=said.append, longest=60)
     assert counts["failed"] == 0, said
     assert counts["read"] > 8 and counts["refused"] > 8
+
+
+def test_an_input_that_needs_too_much_of_the_cpu_is_found() -> None:
+    with pytest.raises(fuzz.FuzzError, match="too long"), fuzz._bounded(0.05):
+        for _ in itertools.count():
+            pass
+
+
+def test_an_input_that_hangs_without_the_cpu_is_found_and_one_that_waits_is_not() -> None:
+    with fuzz._bounded(0.05, hang=30):
+        time.sleep(0.1)
+    with pytest.raises(fuzz.FuzzError, match="too long"), fuzz._bounded(30, hang=0.1):
+        time.sleep(30)

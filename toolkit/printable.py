@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Text made fit to show: that of others, such as a device's name, and sentences on a terminal."""
 
+import json
 import shutil
 import textwrap
 from typing import TextIO
@@ -30,6 +31,19 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
+
+
+def read_json(data: bytes) -> object:
+    """Return the value of some JSON, with printable strings.
+
+    :raises ValueError: if the data is no JSON in UTF-8.
+    :raises RecursionError: if it is too deep.
+    """
+    text = data.decode("utf-8-sig")
+    value: object = json.loads(text)
+    # JSON allows no control character but DEL unless it is escaped.
+    plain = text.isascii() and "\\" not in text and "\x7f" not in text
+    return value if plain else printable_json(value)
 
 
 def printable_json(value: object) -> object:

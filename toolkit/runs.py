@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from toolkit.errors import UserError
-from toolkit.stalls.analysis import Analysis, summary
+from toolkit.stalls.analysis import Analysis, of_drivers
 from toolkit.stalls.classes import STALL
+from toolkit.trace.ledger import totals
 from toolkit.traces import Trace, read
 
 COLUMNS = {
@@ -76,7 +77,10 @@ class TraceSet(Sequence[Trace]):
     def runs(self) -> pd.DataFrame:
         """COLUMNS, one row for each trace; attrs has the `path`."""
         rows = [_run(trace) for trace in self._one_by_one()]
-        runs = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+        types: dict[str, Any] = COLUMNS
+        runs = pd.DataFrame(
+            {name: pd.array([row[name] for row in rows], kind) for name, kind in types.items()}
+        )
         runs.attrs["path"] = self.path
         return runs
 
@@ -96,10 +100,13 @@ class TraceSet(Sequence[Trace]):
             yield trace
 
     def _together(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        named = [table.assign(trace=str(trace.path)) for trace, table in zip(self, tables, strict=True)]
-        # An empty table has columns without a type, which would change the types of the others.
-        both = pd.concat([table for table in named if len(table)] or named, ignore_index=True)
-        return both[["trace", *both.columns.drop("trace")]]
+        # An empty table may lack columns, of states that other drivers have.
+        both = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+        paths = [
+            str(trace.path) for trace, table in zip(self, tables, strict=True) for _ in range(len(table))
+        ]
+        both.insert(0, "trace", pd.Series(paths, dtype="str"))
+        return both
 
 
 def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) -> TraceSet:
@@ -139,7 +146,8 @@ def _run(trace: Trace) -> dict[str, Any]:
         found["scenario"] = trace.phases.attrs["scenario"] or None
         if (parameters := trace.phases.attrs["parameters"]) is not None:
             found["parameters"] = json.dumps(parameters, sort_keys=True)
-        found["recovery_ns"] = recovery(trace.stalls[trace.stalls["class"] == STALL], trace.phases)
+        edges = trace.stalls[["start_ns", "end_ns"]]
+        found["recovery_ns"] = recovery(edges[trace.stalls["class"] == STALL], trace.phases)
     if trace.witness and trace.agreement:
         found |= {"witness": trace.agreement["sentence"], "witness_agrees": trace.agreement["agrees"]}
         found["refused"] = _share(trace.witness.sent, trace.witness.refused)
@@ -149,12 +157,15 @@ def _run(trace: Trace) -> dict[str, Any]:
 
 def _said(analysis: Analysis) -> dict[str, Any]:
     """Return the columns that the trace's own header gives, and those that say how far it can be trusted."""
-    about = summary(analysis)
-    sources = [each["srcversion"] for each in about["drivers"] if each["srcversion"]]
+    meta, scan = analysis.meta, analysis.scan
     return {
-        **{name: about[name] for name in ("driver", "kernel", "variant", "duration_ns", "damage")},
-        "srcversion": ", ".join(sources) or None,
-        "dropped": about["ledger"]["dropped"],
+        "driver": of_drivers(meta, "name"),
+        "kernel": meta.get("kernel"),
+        "variant": of_drivers(meta, "variant"),
+        "srcversion": of_drivers(meta, "srcversion"),
+        "duration_ns": scan.ended - scan.began,
+        "damage": analysis.damage,
+        "dropped": totals(scan.ledger)["dropped"],
         "uncertain": int(analysis.stalls["uncertain"].sum()),
     }
 
@@ -180,14 +191,16 @@ def recovery(stalls: pd.DataFrame, phases: pd.DataFrame) -> int | None:
         began before the next shortage; of several shortages the longest, 0 without such a stall; None if the
         scenario does not say when memory was short.
     """
-    shortages = phases[phases["shortage"]].sort_values("start")
-    if shortages.empty:
+    short = phases["shortage"].to_numpy()
+    shortages = sorted(zip(phases["start"].to_numpy()[short], phases["end"].to_numpy()[short], strict=True))
+    if not shortages:
         return None
-    following = np.append(shortages["start"].to_numpy()[1:], np.iinfo(np.int64).max)
+    following = [*(start for start, _ in shortages[1:]), np.iinfo(np.int64).max]
     lengths = [0]
-    for start, end, until in zip(shortages["start"], shortages["end"], following, strict=True):
-        own = stalls[(stalls["end_ns"] >= start) & (stalls["start_ns"] < until)]
-        lengths.append(int(own["end_ns"].max()) - end if len(own) else 0)
+    begins, ends = stalls["start_ns"].to_numpy(), stalls["end_ns"].to_numpy()
+    for (start, end), until in zip(shortages, following, strict=True):
+        own = ends[(ends >= start) & (begins < until)]
+        lengths.append(own.max() - end if len(own) else 0)
     return int(max(lengths))
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import toolkit
@@ -75,7 +76,8 @@ def moves(analysis: Analysis) -> list[str]:
     """:return: what netback did to the carrier, in order, in the words of its log."""
     words = {own.number: own.name for own in drivers.load("xen_netback").events}
     said = {"carrier_off": "stalled", "carrier_on": "ready"}
-    kinds = analysis.scan.rare.sort_values("ts")["kind"]
+    rare = analysis.scan.rare
+    kinds = rare["kind"][np.argsort(rare["ts"], kind="stable")].tolist()
     return [said[words[kind]] for kind in kinds if kind in words]
 
 

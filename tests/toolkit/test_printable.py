@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import io
+from typing import cast
 
 import pytest
 
-from toolkit.printable import printable, printable_json, wrapped
+from toolkit.printable import printable, printable_json, read_json, wrapped
 
 
 class Terminal(io.StringIO):
@@ -42,3 +43,16 @@ def test_what_does_not_print_is_escaped(text: str, shown: str) -> None:
 def test_json_is_escaped_all_through() -> None:
     value = {"a\x1b": ["\x1b", {"b": "\x07"}, 1, None, True]}
     assert printable_json(value) == {"a\\x1b": ["\\x1b", {"b": "\\x07"}, 1, None, True]}
+
+
+@pytest.mark.parametrize("data", [b'{"a": "\\u001b"}', '{"a": "\x7f\u202e"}'.encode()])
+def test_json_that_is_read_has_printable_strings(data: bytes) -> None:
+    (text,) = cast(dict[str, str], read_json(data)).values()
+    assert text.isprintable()
+
+
+def test_json_is_read_as_utf_8_alone() -> None:
+    """In UTF-16, letters that turn the direction of writing look like plain ones of ASCII."""
+    assert read_json(b"\xef\xbb\xbf[1]") == [1]
+    with pytest.raises(ValueError, match="Expecting"):
+        read_json('["\u202e"]'.encode("utf-16-le"))

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.drivers import POSTED
@@ -350,10 +351,10 @@ def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *,
     axis.plot(time, posted[known], drawstyle="steps-post", color=_INK, linewidth=0.7)
     size = queue["size"]
     top = max(int(posted[known].max(initial=1)), 1 if pd.isna(size) else int(size))
-    rare = scan.rare[scan.rare["queue"] == index]
-    failed = rare[(rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)]
-    _mark(axis, failed["ts"], analysis, 1.08 * top, "x")
-    _mark(axis, rare.loc[rare["kind"] == KIND["alloc_fail"], "ts"], analysis, 1.24 * top, "v")
+    kind, mine = scan.rare["kind"], scan.rare["queue"] == index
+    failed = mine & (kind == KIND["refill"]) & ~scan.rare["complete"]
+    _mark(axis, scan.rare["ts"][failed], analysis, 1.08 * top, "x")
+    _mark(axis, scan.rare["ts"][mine & (kind == KIND["alloc_fail"])], analysis, 1.24 * top, "v")
     axis.set_ylim(-0.04 * top, 1.36 * top / (1 - _LANE * len(_colours(analysis))))
     axis.set_yticks([0, top])
     label = f"{queue['device']} {queue['name']}"
@@ -373,10 +374,10 @@ def _spans(start: pd.Series, end: pd.Series, analysis: Analysis) -> list[tuple[f
     return [(first / 1e9, (last - first) / 1e9) for first, last in edges.tolist()]
 
 
-def _mark(axis: Axes, ts: pd.Series, analysis: Analysis, height: float, marker: str) -> None:
+def _mark(axis: Axes, ts: NDArray[np.int64], analysis: Analysis, height: float, marker: str) -> None:
     """Marks moments, no more than one in each step of the timeline."""
     scan = analysis.scan
-    steps = np.unique((ts.to_numpy(np.int64) - scan.began) >> max(scan.shift - 1, 0))
+    steps = np.unique((ts - scan.began) >> max(scan.shift - 1, 0))
     time = steps * (1 << max(scan.shift - 1, 0)) / 1e9
     many = len(time) > _STEPS
     axis.plot(time, np.full(len(time), height), marker, color=_INK, ms=3.5, mew=0.8, rasterized=many)
@@ -446,7 +447,7 @@ def _legend(analysis: Analysis, witness: Witness | None, posted: str) -> list[Pa
     entries: list[Patch | Line2D] = [Line2D([], [], color=_INK, label=f"{posted}, the fewest of each step")]
     entries += [Patch(color=colour, label=state) for state, colour in _colours(analysis).items()]
     kinds = set(analysis.scan.rare["kind"])
-    failed = (analysis.scan.rare["kind"] == KIND["refill"]) & ~analysis.scan.rare["complete"].astype(bool)
+    failed = (analysis.scan.rare["kind"] == KIND["refill"]) & ~analysis.scan.rare["complete"]
     if failed.any():
         entries.append(Line2D([], [], color=_INK, marker="x", ls="", ms=5, label="refill failed"))
     if KIND["alloc_fail"] in kinds:

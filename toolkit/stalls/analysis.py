@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from toolkit import drivers
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
-from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL, classify
+from toolkit.stalls import columns
+from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL
+from toolkit.stalls.columns import Draft, integers, take, words
 from toolkit.stalls.marks import queue_table, spread
 from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
-from toolkit.stalls.silences import silences
+from toolkit.stalls.silences import MEANS, silences
 from toolkit.stalls.stalls import stalls
-from toolkit.stalls.states import intervals
+from toolkit.stalls.states import intervals, state_names
 from toolkit.stalls.tables import tables
+from toolkit.trace import ledger
 from toolkit.trace.clock import to_utc
-from toolkit.trace.ledger import totals
-from toolkit.trace.reader import TraceReader
+from toolkit.trace.reader import Columns, TraceReader
 
 LISTED = 1000
 """As many rows of each table are in a summary, which is read as a whole: a megabyte at most."""
@@ -84,43 +86,28 @@ def analyze(path: Path | str) -> Analysis:
     reader = TraceReader(path)
     known = [drivers.load(each["name"]) for each in reader.meta["drivers"]]
     found = scan(reader, known)
-    states = intervals(reader, known, found)
-    table = classify(stalls(reader, known, found, states), found)
+    states: Draft = intervals(reader, known, found)
+    stalled = stalls(reader, known, found, states)
+    silent: Draft = silences(found, known, stalled)
     names = _names(reader.meta, known, found)
-    named_stalls = named(table, names)
-    begins = to_utc(reader.meta, table["start_ns"].to_numpy())
-    named_stalls.insert(list(named_stalls).index("start_ns"), "start_utc", begins)
-    silent = _silences(found, known, table, names)
-    queues = summarize_queues(reader.meta, found, stall_totals(table, ["queue"]), names)
+    totals = queue_totals(stalled, silent, len(names))
+    clock: Draft = {"start_utc": to_utc(reader.meta, stalled["start_ns"])}
+    stalled = {name: stalled[name] for name in ("queue", "state")} | clock | stalled
+    stalled["class"] = words(stalled["class"])
+    states["state"] = columns.names(np.array(state_names(known), object)[states["state"]])
+    silent["state"] = columns.names(np.array(list(MEANS), object)[silent["state"]])
     return Analysis(
         path=Path(path),
         meta=reader.meta,
         damage=reader.damage,
         scan=found,
         intervals=named(states, names),
-        stalls=_without(named_stalls, reader.meta),
-        silences=silent,
-        queues=with_silences(queues, silent),
-        tables={name: named_table(rows, names) for name, rows in tables(found, known, table).items()},
+        stalls=_without(named(stalled, names), reader.meta),
+        silences=named(silent, names),
+        queues=summarize_queues(reader.meta, found, totals, names),
+        tables={name: named_table(rows, names) for name, rows in tables(found, known, stalled).items()},
         names=names,
     )
-
-
-def _silences(scan: Scan, known: Sequence[Driver], stalls: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """Return the silences of the queues outside of their stalls, by name, with their duration."""
-    found = named(silences(scan, known, stalls), names)
-    return found.assign(duration_ns=found["end_ns"] - found["start_ns"])
-
-
-def with_silences(queues: pd.DataFrame, silent: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of queues with silent_ns, the sum of their silences; null without NAPI."""
-    sums = silent.groupby(["device", "queue"])["duration_ns"].sum()
-    mine = sums.reindex(pd.MultiIndex.from_frame(queues[["device", "queue"]]), fill_value=0)
-    known = np.array([bool(drivers.load(name).poll) for name in queues["driver"]], np.bool_)
-    found = queues.copy()
-    place = list(found).index("longest_ns") + 1
-    found.insert(place, "silent_ns", pd.Series(mine.to_numpy(), queues.index, dtype="Int64").where(known))
-    return found
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
@@ -155,9 +142,9 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "toolkit": meta.get("toolkit"),
         "kernel": meta.get("kernel"),
         "arch": meta.get("arch"),
-        "driver": ", ".join(each["name"] for each in traced),
-        "variant": ", ".join(filter(None, (each["variant"] for each in traced))) or None,
-        "regime": ", ".join(filter(None, (each["regime"] for each in traced))) or None,
+        "driver": of_drivers(meta, "name"),
+        "variant": of_drivers(meta, "variant"),
+        "regime": of_drivers(meta, "regime"),
         "drivers": traced,
         "hooks_missing": [hook for each in traced for hook in each["hooks_missing"]],
         "complete": analysis.damage is None,
@@ -170,7 +157,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "began_ns": scan.began,
         "duration_ns": scan.ended - scan.began,
         "events": int(scan.chunks[:, 2].sum()),
-        "ledger": totals(scan.ledger),
+        "ledger": ledger.totals(scan.ledger),
         "lower_bounds": bool(scan.losses),
         **{name: records(largest(table, by)) for name, (table, by) in largest_by.items()},
         "tables": {name: records(largest(rows, _by(rows))) for name, rows in analysis.tables.items()},
@@ -183,6 +170,11 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             if len(rows) > LISTED
         },
     }
+
+
+def of_drivers(meta: Mapping[str, Any], member: str) -> str | None:
+    """Return what a trace says of its drivers, such as their `variant`; None if it says nothing."""
+    return ", ".join(filter(None, (each.get(member) for each in meta["drivers"]))) or None
 
 
 def _shown(shown: Shown | None) -> dict[str, Any] | None:
@@ -214,15 +206,21 @@ def largest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows as JSON objects; what is not known is null, times are ISO 8601."""
-    times = frame.select_dtypes("datetimetz")
-    frame = frame.assign(**{str(name): [time.isoformat() for time in times[name]] for name in times})
+    names = list(map(str, frame))
     return [
-        {
-            str(name): None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
-            for name, value in row.items()
-        }
-        for row in frame.to_dict("records")
+        dict(zip(names, row, strict=True))
+        for row in zip(*(_values(frame[name]) for name in frame), strict=True)
     ]
+
+
+def _values(column: pd.Series) -> list[Any]:
+    """Return the values of a column as JSON has them."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return [time.isoformat() for time in column]
+    values = column.tolist()
+    for row in column.array.isna().nonzero()[0].tolist():
+        values[row] = None
+    return values
 
 
 def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.DataFrame:
@@ -233,27 +231,30 @@ def _names(meta: Mapping[str, Any], known: Sequence[Driver], scan: Scan) -> pd.D
         for ifindex, device in devices.items()
         for queue in reversed(device.get("queues", []))
     }
-    rows = []
+    named, sizes = [], []
     for number, ifindex, queue in scan.queues:
-        driver = known[number]
         said = queues.get((ifindex, queue), {})
-        name = said.get("name", driver.queue_name(queue))
         device = devices.get(ifindex, {}).get("name", f"if{ifindex}")
-        rows.append((device, queue, name, driver.name, said.get("size")))
-    columns = ["device", "queue", "name", "driver", "size"]
-    return pd.DataFrame(rows, columns=columns).astype({"size": "Int64"})
+        named.append((device, said.get("name", known[number].queue_name(queue)), known[number].name))
+        sizes.append(said.get("size"))
+    device, name, driver = map(columns.names, zip(*named, strict=True)) if named else [columns.names([])] * 3
+    numbers = np.array([queue.queue for queue in scan.queues], np.int64)
+    size = pd.array(sizes, dtype="Int64")
+    return pd.DataFrame({"device": device, "queue": numbers, "name": name, "driver": driver, "size": size})
 
 
-def named(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with device, queue, name and driver in the place of the queue's index."""
-    whose = names.drop(columns="size").take(frame["queue"].to_numpy(np.intp)).set_axis(frame.index)
-    return whose.join(frame.drop(columns="queue"))
+def named(rows: Draft, names: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with device, queue, name and driver in the place of the queue's index."""
+    queue = rows["queue"]
+    whose = {str(name): names[name].array[queue] for name in names if name != "size"}
+    return pd.DataFrame(whose | {name: column for name, column in rows.items() if name != "queue"})
 
 
-def named_table(rows: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+def named_table(rows: Draft, names: pd.DataFrame) -> pd.DataFrame:
     """Return a driver's own table as `named` does; without queue and name, if it is of whole devices."""
-    whole = len(rows) > 0 and (names["queue"].reindex(rows["queue"]) == ALL_QUEUES).all()
-    return named(rows, names).drop(columns=["queue", "name"] if whole else [])
+    found = named(rows, names)
+    whole = len(found) > 0 and bool((found["queue"] == ALL_QUEUES).all())
+    return found.drop(columns=["queue", "name"] if whole else [])
 
 
 def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
@@ -269,53 +270,62 @@ def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
     return frame
 
 
-def stall_totals(stalls: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Return how many stalls of each class each queue had and how long they were [ns], as in its summary."""
-    classes = {STALL: "stalls", BRIEF: "brief", RECONFIGURATION: "reconfigurations"}
-    kind, length = stalls["class"].to_numpy(), stalls["duration_ns"].to_numpy()
+def queue_totals(stalls: Draft, silences: Draft, count: int) -> Columns:
+    """Return how many stalls of each class each queue had, and how long its stalls and silences were [ns].
+
+    :param stalls: columns queue (a number below `count`), class, duration_ns, open, uncertain.
+    :param silences: columns queue, duration_ns.
+    :return: the columns of docs/stalls.md from stalls to uncertain, by queue.
+    """
+    kind, queue, length = (stalls[name] for name in ("class", "queue", "duration_ns"))
     stalled = kind != RECONFIGURATION
-    numbers = {name: kind == word for word, name in classes.items()} | {
-        "stalled_ns": length * stalled,
-        "longest_ns": length * stalled,
-        "open": stalls["open"].to_numpy() & stalled,
-        "uncertain": stalls["uncertain"].to_numpy() & stalled,
+
+    def added(queue: NDArray[np.intp], numbers: NDArray[Any]) -> NDArray[np.int64]:
+        total = np.zeros(count, np.int64)
+        np.add.at(total, queue, numbers)
+        return total
+
+    longest = np.zeros(count, np.int64)
+    np.maximum.at(longest, queue, length * stalled)
+    return {
+        "stalls": added(queue, kind == STALL),
+        "brief": added(queue, kind == BRIEF),
+        "reconfigurations": added(queue, ~stalled),
+        "stalled_ns": added(queue, length * stalled),
+        "longest_ns": longest,
+        "silent_ns": added(silences["queue"], silences["duration_ns"]),
+        "open": added(queue, stalls["open"] & stalled),
+        "uncertain": added(queue, stalls["uncertain"] & stalled),
     }
-    grouped = pd.DataFrame(numbers, stalls.index).astype(np.int64).groupby([stalls[name] for name in by])
-    return grouped.sum().assign(longest_ns=grouped["longest_ns"].max())
 
 
 def summarize_queues(
-    meta: Mapping[str, Any], scan: Scan, totals: pd.DataFrame, names: pd.DataFrame
+    meta: Mapping[str, Any], scan: Scan, totals: Columns, names: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return the summary of each queue (docs/stalls.md) by its index in scan.queues, sorted by name.
+    """Return the table of queues (docs/stalls.md) by their index in scan.queues, sorted by name.
 
-    :param totals: by that index, of queues that stalled (stall_totals).
+    :param totals: of each queue (queue_totals).
     """
-    frame = names.join(totals.reindex(names.index, fill_value=0).astype(np.int64))
-    counted: dict[str, Any] = dict(zip(SUMS, scan.sums.T, strict=True))
-    table = queue_table(scan.queues)
-    kinds, queues, refills = (scan.rare[name].to_numpy() for name in ("kind", "queue", "refills"))
+    polled = np.array([bool(drivers.load(name).poll) for name in names["driver"]], np.bool_)
+    found: Draft = {str(name): names[name].array for name in names}
+    found |= totals | {"silent_ns": integers(totals["silent_ns"], polled)}
+    found |= zip(SUMS, scan.sums.T, strict=True)
+    table, count = queue_table(scan.queues), len(names)
+    kinds, queues, refills = (scan.rare[name] for name in ("kind", "queue", "refills"))
     for name, kind in (("alloc_failures", "alloc_fail"), ("workers", "worker_in")):
-        counts = np.bincount(queues[kinds == KIND[kind]], minlength=len(frame))
-        seen = np.flatnonzero(counts)
-        row, queue = spread(seen, table)
-        counted[name] = np.bincount(queue, counts[seen][row], len(frame)).astype(np.int64)
+        _, queue = spread(queues[kinds == KIND[kind]], table)
+        found[name] = np.bincount(queue, minlength=count)
     # Of a worker that is called again and again most runs are in windows, with a refill each.
-    runs = (kinds == KIND["window"]) & scan.rare["process"].to_numpy(np.bool_)
-    counted["workers"] += np.bincount(queues[runs], refills[runs], len(frame)).astype(np.int64)
+    runs = (kinds == KIND["window"]) & scan.rare["process"]
+    found["workers"] = found["workers"] + np.bincount(queues[runs], refills[runs], count).astype(np.int64)
     fewest = scan.posted.min(axis=1, initial=NOT_KNOWN)
-    counted["posted_min"] = _unless(fewest == NOT_KNOWN, fewest)
+    found["posted_min"] = integers(fewest, fewest != NOT_KNOWN)
     for name, percent in (("gap_p50_ns", 50), ("gap_p99_ns", 99), ("gap_max_ns", 100)):
         gap = np.minimum(_percentile(scan.gaps, percent), scan.longest_gap)
-        counted[name] = _unless(scan.gaps.sum(axis=1) == 0, gap)
-    frame = frame.assign(**counted)
-    frame = frame[frame["queue"] != ALL_QUEUES]
-    return _without(frame.sort_values(["device", "queue"], kind="stable"), meta)
-
-
-def _unless(unknown: NDArray[np.bool_], numbers: NDArray[Any]) -> pd.arrays.IntegerArray:
-    """Return the numbers, with NA for those that are not known."""
-    return pd.arrays.IntegerArray(numbers.astype(np.int64), unknown)
+        found[name] = integers(gap, np.any(scan.gaps, axis=1))
+    place = sorted(range(count), key=lambda row: (found["device"][row], found["queue"][row]))
+    order = np.array([row for row in place if found["queue"][row] != ALL_QUEUES], np.intp)
+    return _without(pd.DataFrame(take(found, order), index=order), meta)
 
 
 def _percentile(gaps: NDArray[np.int64], percent: int) -> NDArray[np.int64]:

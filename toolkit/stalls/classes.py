@@ -2,11 +2,12 @@
 """Classes of stalls: brief ones and reconfigurations are told apart, and no headline counts them."""
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.event import KIND, WINDOW_NS
+from toolkit.stalls.marks import devices
 from toolkit.stalls.scan import Scan
+from toolkit.trace.reader import Columns
 
 STALL = "stall"
 BRIEF = "brief"
@@ -23,49 +24,40 @@ CALLED_NS = 1_000_000_000
 CALLED = "worker_without_failure"
 """The cause of a reconfiguration: the refill worker ran though no refill had failed, as after ethtool -L."""
 
-_OF_A_FAILURE = ("cause_queue", "cause_earlier", "order", "gfp", "gfp_names", "context", "posted")
 
-
-def classify(stalls: pd.DataFrame, scan: Scan) -> pd.DataFrame:
-    """Tell apart the stalls that a headline does not count.
+def classify(stalls: Columns, scan: Scan) -> NDArray[np.str_]:
+    """Return the class of each stall, STALL, BRIEF or RECONFIGURATION: a headline counts only the first.
 
     A stall that is open or uncertain may be longer than it looks, and is always counted.
 
-    :param stalls: as stalls.stalls gives them.
-    :return: the same with a column `class`: STALL, BRIEF or RECONFIGURATION; the cause of a RECONFIGURATION
-        says so.
+    :param stalls: columns queue (index in scan.queues), start_ns, end_ns, duration_ns, open, uncertain, and
+        the time in each state.
     """
     known = ~(stalls["open"] | stalls["uncertain"])
-    brief = known & (stalls["duration_ns"] < BRIEF_NS)
     called = known & _called_without_failure(stalls, scan)
-    found = stalls.copy()
-    if called.any():
-        found = found.assign(**{name: found[name].mask(called) for name in _OF_A_FAILURE})
-        found["cause"] = found["cause"].mask(called, CALLED)
-    words = np.select([called, brief], [RECONFIGURATION, BRIEF], STALL)
-    found.insert(list(found).index("uncertain") + 1, "class", pd.Series(words, found.index, dtype="string"))
-    return found
+    brief = known & (stalls["duration_ns"] < BRIEF_NS)
+    return np.select([called, brief], [RECONFIGURATION, BRIEF], STALL)
 
 
-def _called_without_failure(stalls: pd.DataFrame, scan: Scan) -> NDArray[np.bool_]:
+def _called_without_failure(stalls: Columns, scan: Scan) -> NDArray[np.bool_]:
     """Tell the stalls in which a worker turned NAPI off though no refill had failed since its last
     invocation.
     """
-    found = np.zeros(len(stalls), np.bool_)
+    found = np.zeros(len(stalls["queue"]), np.bool_)
     if "napi_off_ns" not in stalls:
         return found
-    device = np.array([queue.driver << 32 | queue.ifindex for queue in scan.queues], np.int64)
+    device = devices(scan.queues)
     rare = scan.rare
-    failures = (rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)
+    failures = (rare["kind"] == KIND["refill"]) & ~rare["complete"]
     failures |= rare["kind"] == KIND["alloc_fail"]
     own = device[rare["queue"]]
     held = np.flatnonzero(stalls["napi_off_ns"] == stalls["duration_ns"])
-    of = device[stalls["queue"].to_numpy()[held]]
+    of = device[stalls["queue"][held]]
     for each in np.unique(of):
         mine = held[of == each]
-        start, end = (stalls[name].to_numpy(np.int64)[mine] for name in ("start_ns", "end_ns"))
+        start, end = (stalls[name][mine] for name in ("start_ns", "end_ns"))
         failed, began, ended = (
-            np.sort(rare["ts"].to_numpy(np.int64)[rows & (own == each)])
+            np.sort(rare["ts"][rows & (own == each)])
             for rows in (failures, rare["kind"] == KIND["worker_in"], rare["kind"] == KIND["worker_out"])
         )
         run = np.searchsorted(began, start, "right") - 1

@@ -9,8 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.event import ALL_QUEUES
-from toolkit.stalls.scan import Queue
 from toolkit.trace.reader import Columns
+
+
+class Queue(NamedTuple):
+    """Whose event it is; `queue` may be ALL_QUEUES."""
+
+    driver: int
+    ifindex: int
+    queue: int
 
 
 class Marks(NamedTuple):
@@ -18,6 +25,13 @@ class Marks(NamedTuple):
 
     queue: NDArray[np.intp]
     moment: NDArray[np.int64]
+
+
+def joined(parts: Sequence[Marks]) -> Marks:
+    """Return the marks of all parts, one after the other."""
+    none = Marks(np.empty(0, np.intp), np.empty(0, np.int64))
+    queues, moments = zip(none, *parts, strict=True)
+    return Marks(np.concatenate(queues), np.concatenate(moments))
 
 
 class QueueTable(NamedTuple):
@@ -35,6 +49,11 @@ class QueueTable(NamedTuple):
     order: NDArray[np.intp]
 
 
+def devices(queues: Sequence[Queue]) -> NDArray[np.int64]:
+    """Return a number for the driver and device of each queue."""
+    return np.array([queue.driver << 32 | queue.ifindex for queue in queues], np.int64)
+
+
 def queue_table(queues: Sequence[Queue]) -> QueueTable:
     """Prepare queues to be looked up; their indices are the places in this sequence."""
     driver, ifindex, number = np.array(queues, np.int64).reshape(-1, 3).T
@@ -49,11 +68,14 @@ def queue_table(queues: Sequence[Queue]) -> QueueTable:
     return QueueTable(codes[places], places, first, count, order)
 
 
-def look_up(columns: Columns, table: QueueTable) -> NDArray[np.intp]:
-    """Return the index of each event's queue, which must be in the table."""
-    codes = columns["ifindex"].astype(np.int64) << 16
-    codes |= columns["queue"]
-    codes |= columns["driver"].astype(np.int64) << 48
+def look_up(columns: Columns, table: QueueTable, at: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the index of the queue of some events, which must be in the table.
+
+    :param at: the rows of the events.
+    """
+    codes = columns["ifindex"][at].astype(np.int64) << 16
+    codes |= columns["queue"][at]
+    codes |= columns["driver"][at].astype(np.int64) << 48
     return table.places[np.searchsorted(table.codes, codes)]
 
 
@@ -114,3 +136,30 @@ def last_until(marks: Marks, asked: Marks) -> NDArray[np.intp]:
         high[left[~before]] = middle[~before]
         left = left[low[left] < high[left]]
     return low - 1
+
+
+def in_order(marks: Marks) -> tuple[Marks, NDArray[np.intp]]:
+    """Sort marks by queue and moment; those that are equal keep their order.
+
+    :return: the sorted marks, and where each of them was.
+    """
+    order = np.lexsort((marks.moment, marks.queue))
+    return Marks(marks.queue[order], marks.moment[order]), order
+
+
+def last_of(marks: Marks, asked: Marks) -> NDArray[np.intp]:
+    """Return the index of the last mark of the same queue until each moment, -1 if there is none.
+
+    :param marks: sorted by queue and moment.
+    """
+    found = last_until(marks, asked)
+    return np.where(np.append(marks.queue, -1)[found] == asked.queue, found, -1)
+
+
+def first_of(marks: Marks, asked: Marks) -> NDArray[np.intp]:
+    """Return the index of the first mark of the same queue from each moment on, -1 if there is none.
+
+    :param marks: sorted by queue and moment.
+    """
+    found = last_until(marks, Marks(asked.queue, asked.moment - 1)) + 1
+    return np.where(np.append(marks.queue, -1)[found] == asked.queue, found, -1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit.drivers import Driver
 from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 from toolkit.stalls import rules
+from toolkit.stalls.marks import Marks, Queue, joined
 from toolkit.trace.ledger import Ledger, loss_windows
 from toolkit.trace.reader import Chunk, Columns, TraceReader
 from toolkit.trace.schema import EVENT
@@ -48,14 +49,6 @@ _COUNTS_POSTED = np.isin(np.arange(256), [KIND[name] for name in POSTED_KINDS])
 _Index: TypeAlias = NDArray[np.intp]
 
 
-class Queue(NamedTuple):
-    """Whose event it is; `queue` may be ALL_QUEUES."""
-
-    driver: int
-    ifindex: int
-    queue: int
-
-
 class _ByQueue(NamedTuple):
     """The events of a chunk, sorted by queue; those of a queue are in the order of the chunk.
 
@@ -73,20 +66,20 @@ class Scan:
     """What one pass finds. An array "by queue" has one row for each of `queues`.
 
     Attributes: `queues`, those of the devices and then any other that an event names; `chunks`, [ns] the
-    first and last moment of each chunk of the reader, and its events; `begins`, per driver and state a
-    frame of queue (index) and moment [ns]; `rare`, a frame of columns of EVENT, with queue (index),
-    start, ts [ns] and the flags as booleans, of the events that are sent one by one also without --detail
-    full, of the worker's windows, and of refills and polls of SLOW_NS and longer; `sums` by queue and
-    column of SUMS; `posted` [buffers] by queue and step of 2**`shift` ns from `began`, the fewest seen,
-    NOT_KNOWN where nobody looked; `gaps` by queue and bin (see `gap_edges`); `longest_gap` [ns] by queue;
-    `losses`, begin and end [ns] of each interval in which events were dropped; `ledger`, what was counted
-    in all; `reason`, `missed`, `counters` and `devices` as in the notes; `began`, `ended` [ns].
+    first and last moment of each chunk of the reader, and its events; `begins`, by driver and state, the
+    moments that begin it; `rare`, columns of EVENT, with queue (index), start, ts [ns] and the flags as
+    booleans, of the events that are sent one by one also without --detail full, of the worker's windows, and
+    of refills and polls of SLOW_NS and longer; `sums` by queue and column of SUMS; `posted` [buffers] by
+    queue and step of 2**`shift` ns from `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by
+    queue and bin (see `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each
+    interval in which events were dropped; `ledger`, what was counted in all; `reason`, `missed`, `counters`
+    and `devices` as in the notes; `began`, `ended` [ns].
     """
 
     queues: list[Queue]
     chunks: NDArray[np.int64]
-    begins: dict[tuple[int, str], pd.DataFrame]
-    rare: pd.DataFrame
+    begins: dict[tuple[int, str], Marks]
+    rare: Columns
     sums: NDArray[np.int64]
     posted: NDArray[np.uint16]
     shift: int
@@ -117,9 +110,8 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     missed: dict[str, int] | None = None
     counters: dict[str, dict[str, int]] = {}
     chunks: list[tuple[int, int, int]] = []
-    begins: dict[tuple[int, str], list[Columns]] = {
-        (number, state.name): [] for number, driver in enumerate(drivers) for state in driver.states
-    }
+    states = [(number, state) for number, driver in enumerate(drivers) for state in driver.states]
+    begins: list[list[Marks]] = [[] for _ in states]
     rare = [_rare(_no_events(), np.empty(0, np.intp))]
     sums = np.zeros((0, len(SUMS)), np.int64)
     posted, shift = np.zeros((0, BINS), np.uint16), 18
@@ -142,10 +134,10 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         for part in _parts(columns):
             moment = rules.moments(part)
             queue = _number_queues(part, queues, known)
-            for (number, state), frames in begins.items():
-                at = _begins(drivers, number, state, part)
-                if len(at):
-                    frames.append({"queue": queue[at], "moment": moment[at]})
+            for (number, state), marks in zip(states, begins, strict=True):
+                at = rules.rows(state.begin, part)
+                if len(at := at[part["driver"][at] == number]):
+                    marks.append(Marks(queue[at], moment[at]))
             rare.append(_rare(part, queue))
             sums, gaps, longest, polled = (
                 _grown(array, len(queues), 0) for array in (sums, gaps, longest, polled)
@@ -159,12 +151,13 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     posted = _grown(posted, len(queues), NOT_KNOWN)
     ended = max([began, *(now for now, _ in drains), *(last for _, last, _ in chunks)])
     _count_last_gaps(gaps, longest, polled, ended)
-    none: Columns = {"queue": np.empty(0, np.intp), "moment": np.empty(0, np.int64)}
     return Scan(
         queues=[Queue(code >> 48, code >> 16 & 0xFFFFFFFF, code & 0xFFFF) for code in queues],
         chunks=np.array(chunks, np.int64).reshape(-1, 3),
-        begins={key: _frame([none, *parts]) for key, parts in begins.items()},
-        rare=_frame(rare),
+        begins={
+            (number, state.name): joined(marks) for (number, state), marks in zip(states, begins, strict=True)
+        },
+        rare={name: np.concatenate([part[name] for part in rare]) for name in rare[0]},
         sums=sums,
         posted=posted,
         shift=shift,
@@ -210,11 +203,6 @@ def _parts(columns: Columns) -> Iterator[Columns]:
         yield {name: column[start : start + PART_EVENTS] for name, column in columns.items()}
 
 
-def _frame(parts: Sequence[Columns]) -> pd.DataFrame:
-    """Return the columns of all parts, one after the other."""
-    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
 def _grown(array: NDArray[Any], length: int, fill: int) -> NDArray[Any]:
     """Return the array with as many rows as there are queues now."""
     if len(array) == length:
@@ -253,13 +241,6 @@ def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, ND
         known[code >> 16][code & 0xFFFF] = queues.setdefault(code, len(queues))
     index = np.array([queues[int(code)] for code in seen], np.intp)
     return np.asarray(index[number])
-
-
-def _begins(drivers: Sequence[Driver], number: int, state: str, columns: Columns) -> _Index:
-    """Return the rows that begin a state of a driver."""
-    conditions = next(each.begin for each in drivers[number].states if each.name == state)
-    at = rules.rows(conditions, columns)
-    return np.asarray(at[columns["driver"][at] == number])
 
 
 def _rare(columns: Columns, queue: _Index) -> Columns:

@@ -17,14 +17,14 @@ from toolkit.stalls.analysis import (
     Analysis,
     Shown,
     named_table,
-    stall_totals,
+    queue_totals,
     summarize_queues,
-    with_silences,
 )
+from toolkit.stalls.columns import take
 from toolkit.stalls.scan import SUMS, Scan
 from toolkit.stalls.tables import tables
 from toolkit.trace.clock import from_utc, to_utc
-from toolkit.trace.reader import TraceReader
+from toolkit.trace.reader import Columns, TraceReader
 
 Moment: TypeAlias = float | datetime
 """Seconds since the trace began, or a wall-clock time with its zone."""
@@ -77,18 +77,18 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
     stalls = analysis.stalls
     kept = _overlapping(stalls, keys, start, end) & (stalls["duration_ns"] >= shown.shortest_ns)
     of_stall = _stall_of(analysis.intervals, stalls)
-    totals = stall_totals(stalls[kept], _KEYS).reindex(keys, fill_value=0).set_axis(names.index)
+    silent = analysis.silences[_overlapping(analysis.silences, keys, start, end)]
     whole = (start, end) == (analysis.scan.began, analysis.scan.ended)
     scan = analysis.scan if whole else _part(analysis, start, end)
+    totals = _totals(stalls[kept], silent, analysis.names)
     queues = summarize_queues(analysis.meta, scan, totals, analysis.names)
-    silent = analysis.silences[_overlapping(analysis.silences, keys, start, end)]
     return replace(
         analysis,
         shown=replace(shown, left_out=int((~kept).sum())),
         stalls=stalls[kept],
         silences=silent,
         intervals=analysis.intervals[kept.reindex(of_stall).to_numpy()],
-        queues=with_silences(queues[queues.index.isin(names.index)], silent),
+        queues=queues[queues.index.isin(names.index)],
         tables=_tables(analysis, scan, names, start, end),
     )
 
@@ -98,12 +98,24 @@ def _overlapping(rows: pd.DataFrame, keys: pd.MultiIndex, start: int, end: int) 
     return _in(rows, keys) & (rows["start_ns"] < end) & (rows["end_ns"] >= start)
 
 
+def _totals(stalls: pd.DataFrame, silences: pd.DataFrame, names: pd.DataFrame) -> Columns:
+    """Return the totals of each of some queues (queue_totals); those of one name are one."""
+    every = pd.MultiIndex.from_frame(names[_KEYS])
+    known = every.unique()
+    of_stalls, of_silences = (
+        {str(name): frame[name].to_numpy() for name in frame if name not in _KEYS}
+        | {"queue": known.get_indexer(pd.MultiIndex.from_frame(frame[_KEYS]))}
+        for frame in (stalls, silences)
+    )
+    return take(queue_totals(of_stalls, of_silences, len(known)), known.get_indexer(every))
+
+
 def _tables(
     analysis: Analysis, part: Scan, names: pd.DataFrame, start: int, end: int
 ) -> dict[str, pd.DataFrame]:
     """Return the drivers' own tables of some queues: pairs that overlap the time, and what ended in it."""
     known = [drivers.load(traced["name"]) for traced in analysis.meta["drivers"]]
-    none = pd.DataFrame({"queue": [], "start_ns": [], "end_ns": []}, dtype=np.int64)
+    none = dict.fromkeys(("queue", "start_ns", "end_ns"), np.empty(0, np.int64))
     found = {}
     for name, rows in tables(part, known, none).items():
         if "begin_ns" in rows:
@@ -113,7 +125,8 @@ def _tables(
                 pairs["device"].isin(names["device"]) & (pairs["begin_ns"] < end) & (ended >= start)
             ]
         else:
-            found[name] = named_table(rows[rows["queue"].isin(names.index)], analysis.names)
+            mine = take(rows, np.isin(rows["queue"], names.index))
+            found[name] = named_table(mine, analysis.names)
     return found
 
 
@@ -196,7 +209,7 @@ def _part(analysis: Analysis, start: int, end: int) -> Scan:
         scan,
         sums=sums.reindex(queues, fill_value=0).to_numpy(np.int64),
         posted=np.where(overlap, scan.posted, np.uint16(NOT_KNOWN)),
-        rare=scan.rare[(scan.rare["ts"] >= start) & (scan.rare["ts"] < end)],
+        rare=take(scan.rare, (scan.rare["ts"] >= start) & (scan.rare["ts"] < end)),
         gaps=np.zeros_like(scan.gaps),
         longest_gap=np.zeros_like(scan.longest_gap),
     )

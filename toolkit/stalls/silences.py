@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from toolkit.drivers import Driver
 from toolkit.event import KIND
 from toolkit.stalls import spans
 from toolkit.stalls.scan import SLOW_NS, Scan
+from toolkit.trace.reader import Columns
 
 SLOW_REFILL = "slow-refill"
 SLOW_POLL = "slow-poll"
@@ -23,6 +23,10 @@ MEANS = {
 }
 
 
+_STATES = list(MEANS)
+_KINDS = [KIND["window"], KIND["poll"], KIND["refill"], KIND["late"]]
+
+
 def told(meta: Mapping[str, Any]) -> list[str]:
     """Return the states that a trace can tell: whether polls are waited for only with a hook for it."""
     hooks = (hook for traced in meta["drivers"] for hook in traced.get("hooks", []))
@@ -30,7 +34,7 @@ def told(meta: Mapping[str, Any]) -> list[str]:
     return [state for state in MEANS if state != UNPOLLED or scheduling]
 
 
-def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.DataFrame:
+def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns) -> Columns:
     """Find refills in softirq, polls and waits for a poll of SLOW_NS and longer, of drivers that have NAPI.
 
     The probes add nothing to a window that is longer than RXT_WINDOW_NS (rxt_extend): a window of SLOW_NS
@@ -38,41 +42,28 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: pd.DataFrame) -> pd.
     inside it.
 
     :param stalls: columns queue (index in scan.queues), start_ns, end_ns [ns].
-    :return: queue, state, start_ns, end_ns [ns]; each at least SLOW_NS long, sorted by start_ns.
+    :return: queue, state (index in MEANS), start_ns, end_ns, duration_ns [ns]; each at least SLOW_NS long,
+        sorted by start_ns.
     """
     rare = scan.rare
     napi = np.array([bool(drivers[queue.driver].poll) for queue in scan.queues], np.bool_)
-    slow = ((rare["ts"] - rare["start"]).to_numpy() >= SLOW_NS) & ~rare["process"].to_numpy(np.bool_)
-    slow &= np.isin(rare["kind"], [KIND["window"], KIND["poll"], KIND["refill"], KIND["late"]])
-    rows = rare[slow & napi[rare["queue"]]] if slow.any() else rare[:0]
-    none = stalls.iloc[:0]
-    stalled = dict(iter(stalls[stalls["queue"].isin(rows["queue"])].groupby("queue")))
-    found: list[tuple[int, str, spans.Spans]] = []
-    for queue, mine in rows.groupby("queue"):
-        late, polled = (mine["kind"] == KIND["late"]).to_numpy(), (mine["polls"] > 0).to_numpy()
-        taken = _spans(stalled.get(queue, none), "start_ns", "end_ns")
-        for state, part in (
-            (SLOW_REFILL, mine[~polled & ~late]),
-            (SLOW_POLL, mine[polled]),
-            (UNPOLLED, mine[late]),
-        ):
-            parts = spans.without(_spans(part, "start", "ts"), taken)
+    slow = (rare["ts"] - rare["start"] >= SLOW_NS) & ~rare["process"] & napi[rare["queue"]]
+    at = np.flatnonzero(slow & np.isin(rare["kind"], _KINDS))
+    late, polled = rare["kind"][at] == KIND["late"], rare["polls"][at] > 0
+    state = np.select([late, polled], [_STATES.index(UNPOLLED), _STATES.index(SLOW_POLL)], 0)
+    found = []
+    for queue in np.unique(rare["queue"][at]):
+        mine = rare["queue"][at] == queue
+        stalled = stalls["queue"] == queue
+        taken = spans.union(stalls["start_ns"][stalled], stalls["end_ns"][stalled])
+        for number in range(len(_STATES)):
+            rows = at[mine & (state == number)]
+            if not len(rows):
+                continue
+            parts = spans.without(spans.union(rare["start"][rows], rare["ts"][rows]), taken)
             parts = parts[parts[:, 1] - parts[:, 0] >= SLOW_NS]
             taken = spans.union(*np.concatenate([taken, parts]).T)
-            found.append((int(str(queue)), state, parts))
-    queues, states, each = zip(*found, strict=True) if found else ((), (), ())
-    counts = [len(parts) for parts in each]
-    edges = np.concatenate([np.empty((0, 2), np.int64), *each])
-    joined = pd.DataFrame(
-        {
-            "queue": np.repeat(np.array(queues, np.int64), counts),
-            "state": pd.Series(np.repeat(np.array(states, object), counts), dtype="str"),
-            "start_ns": edges[:, 0],
-            "end_ns": edges[:, 1],
-        }
-    )
-    return joined.sort_values(["start_ns", "queue"], ignore_index=True)
-
-
-def _spans(rows: pd.DataFrame, start: str, end: str) -> spans.Spans:
-    return spans.union(rows[start].to_numpy(np.int64), rows[end].to_numpy(np.int64))
+            found.append(np.column_stack([np.full((len(parts), 2), [queue, number]), parts]))
+    rows = np.concatenate([np.empty((0, 4), np.int64), *found])
+    queues, states, start, end = rows[np.lexsort((rows[:, 0], rows[:, 2]))].T
+    return {"queue": queues, "state": states, "start_ns": start, "end_ns": end, "duration_ns": end - start}

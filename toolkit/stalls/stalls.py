@@ -5,20 +5,33 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver
 from toolkit.event import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 from toolkit.stalls import rules
-from toolkit.stalls.marks import Marks, QueueTable, last_until, latest, look_up, queue_table, spread
+from toolkit.stalls.classes import CALLED, RECONFIGURATION, classify
+from toolkit.stalls.columns import Draft, booleans, integers, take, words
+from toolkit.stalls.marks import (
+    Marks,
+    QueueTable,
+    devices,
+    first_of,
+    in_order,
+    last_of,
+    last_until,
+    latest,
+    look_up,
+    queue_table,
+    spread,
+)
 from toolkit.stalls.scan import SUMS, Scan
-from toolkit.trace import gfp
+from toolkit.stalls.states import state_names
+from toolkit.trace.gfp import names as gfp_names
 from toolkit.trace.reader import Columns, TraceReader
 
 _HOT = [KIND["window"], KIND["poll"], KIND["irq"]]
 _COUNTED = [*SUMS, "spin_ns", "retries"]
-_WHOSE = ("driver", "ifindex", "queue")
 
 NOT_SEEN = "no_failure_seen"
 ALLOCATION = "allocation_failed"
@@ -29,189 +42,206 @@ BEFORE = "before_trace"
 FIRST_LOOK_NS = 2_000_000_000
 """The first look at all queues is at the latest so long after a trace began: it is made at once."""
 
-_CAUSE = {
-    "cause": "string",
-    "cause_queue": "Int64",
-    "cause_earlier": "boolean",
-    "gfp_names": "string",
-    "context": "string",
-    "order": "Int64",
-    "gfp": "Int64",
-    "posted": "Int64",
-    "posted_later": "Int64",
-    "relieved_ns": "Int64",
-}
-"""What is known of the cause of a stall (docs/stalls.md)."""
+
+class _Refills(NamedTuple):
+    """The refills that failed, sorted by ts: queue (index), ts [ns], whether in process context, buffers
+    posted after it, and gfp and order of the allocation that failed; order is -1 if it is not known."""
+
+    queue: NDArray[np.intp]
+    ts: NDArray[np.int64]
+    process: NDArray[np.bool_]
+    posted: NDArray[np.int64]
+    gfp: NDArray[np.int64]
+    order: NDArray[np.int64]
 
 
-def stalls(
-    reader: TraceReader, drivers: Sequence[Driver], scan: Scan, intervals: pd.DataFrame
-) -> pd.DataFrame:
+class _OwnCauses(NamedTuple):
+    """The events that a driver's causes are told by: for each stall the cause that its first event tells
+    (index in the drivers' causes, -1 for none), and what docs/stalls.md says of posted, posted_later and
+    relieved_ns; the last two are -1 if they are not known."""
+
+    cause: NDArray[np.intp]
+    posted: NDArray[np.int64]
+    posted_later: NDArray[np.int64]
+    relieved_ns: NDArray[np.int64]
+
+
+def stalls(reader: TraceReader, drivers: Sequence[Driver], scan: Scan, states: Columns) -> Draft:
     """Joins states that overlap or touch into stalls, and says what there is to say about each.
 
-    :param intervals: the states of the queues (states.intervals).
-    :return: one row for each stall, sorted by start; the columns are those of docs/stalls.md, with
-        `queue` an index in scan.queues.
+    :param states: the states of the queues (states.intervals).
+    :return: the columns of docs/stalls.md, with `queue` an index in scan.queues; sorted by start.
     """
-    frame = _join(intervals, [state.name for driver in drivers for state in driver.states])
-    frame["uncertain"] = _touches(frame, scan.losses)
-    causes = _refill_causes(frame, scan, reader.meta.get("gfp_flags", {}))
-    if any(driver.causes for driver in drivers):
-        own = _own_causes(frame, scan, drivers)
-        causes.loc[own.index] = own.reindex(columns=list(_CAUSE)).astype(_CAUSE)
-    frame = frame.join(causes)
+    found = _join(states, state_names(drivers))
+    found["uncertain"] = _touches(found, scan.losses)
+    found["class"] = classify(found, scan)
     table = queue_table(scan.queues)
-    frame = frame.join(_spent(frame, scan, table)).join(_count(reader, frame, scan, table))
-    frame.insert(4, "duration_ns", frame["end_ns"] - frame["start_ns"])
-    return frame
+    return {
+        **found,
+        **_causes(found, scan, drivers, reader.meta.get("gfp_flags", {})),
+        **_spent(found, scan, table),
+        **_count(reader, found, scan, table),
+    }
 
 
-def _join(intervals: pd.DataFrame, states: Sequence[str]) -> pd.DataFrame:
-    """Return queue, state, start_ns, end_ns, open, and <state>_ns [ns] for each state."""
-    names = list(dict.fromkeys(states))
-    queue, start, end, still = (intervals[name].to_numpy() for name in ("queue", "start", "end", "open"))
-    order = np.lexsort((start, queue))
-    queue, start, end, still = queue[order], start[order], end[order], still[order]
+def _join(states: Columns, names: Sequence[str]) -> Columns:
+    """Return queue, state, start_ns, end_ns, duration_ns, open, and <state>_ns [ns] for each state.
+
+    :param names: of the states.
+    """
+    begun, order = in_order(Marks(states["queue"], states["start"]))
+    queue, start = begun
+    state, end, still = (states[name][order] for name in ("state", "end", "open"))
     until = latest(Marks(queue, end))
     new = np.ones(len(order), np.bool_)
     new[1:] = (queue[1:] != queue[:-1]) | (start[1:] > until[:-1])
     first = np.flatnonzero(new)
     parts = np.zeros((len(first), len(names)), np.int64)
-    state = pd.Index(names).get_indexer(pd.Index(intervals["state"]))[order]
     np.add.at(parts, (np.cumsum(new) - 1, state), end - start)
-    joined = pd.DataFrame(
-        {
-            "queue": queue[first],
-            "state": pd.Series(np.array(names, object)[parts.argmax(axis=1)], dtype="str"),
-            "start_ns": start[first],
-            "end_ns": np.maximum.reduceat(end, first),
-            "open": np.logical_or.reduceat(still, first),
-        }
-        | {f"{name.replace('-', '_')}_ns": parts[:, place] for place, name in enumerate(names)}
-    )
-    return joined.sort_values(["start_ns", "queue"], ignore_index=True)
+    ends = np.maximum.reduceat(end, first) if len(first) else end
+    found = {
+        "queue": queue[first],
+        "state": np.array(names, object)[parts.argmax(axis=1)],
+        "start_ns": start[first],
+        "end_ns": ends,
+        "duration_ns": ends - start[first],
+        "open": np.logical_or.reduceat(still, first) if len(first) else still,
+    }
+    found |= {f"{name.replace('-', '_')}_ns": parts[:, place] for place, name in enumerate(names)}
+    return take(found, np.lexsort((found["queue"], found["start_ns"])))
 
 
-def _touches(frame: pd.DataFrame, windows: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+def _touches(stalls: Columns, windows: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
     """Tell for each stall whether events were dropped at any time from its start to its end."""
     start, end = np.array(windows, np.int64).reshape(-1, 2).T
-    following = np.searchsorted(end, frame["start_ns"])
-    return np.asarray(np.append(start, np.iinfo(np.int64).max)[following] <= frame["end_ns"])
+    following = np.searchsorted(end, stalls["start_ns"])
+    return np.asarray(np.append(start, np.iinfo(np.int64).max)[following] <= stalls["end_ns"])
 
 
-def _refill_causes(frame: pd.DataFrame, scan: Scan, flags: Mapping[str, int]) -> pd.DataFrame:
+def _causes(stalls: Columns, scan: Scan, drivers: Sequence[Driver], flags: Mapping[str, int]) -> Draft:
+    """Say what is known of the cause of each stall: the columns from cause to relieved_ns of docs/stalls.md.
+
+    A cause that the driver declares comes first, then the refill that failed. Of a reconfiguration neither
+    is the cause.
+    """
+    causes = [cause for driver in drivers for cause in driver.causes]
+    none = np.full(len(stalls["queue"]), -1)
+    own = _own_causes(stalls, scan, drivers) if causes else _OwnCauses(none, none, none, none)
+    refills = _failed_refills(scan)
+    called = stalls["class"] == RECONFIGURATION
+    refill = np.where((own.cause >= 0) | called, -1, _failed_refill(stalls, scan, refills))
+    seen = refill >= 0
+    queue, ts, process, posted, gfp, order = (np.append(column, -1)[refill] for column in refills)
+    other = queue != stalls["queue"]
+    number = np.array([queue.queue for queue in scan.queues], np.int64)
+    names = {mask: gfp_names(mask, flags) for mask in np.unique(gfp[seen]).tolist()}
+    cause = np.select(
+        [called, _began_before_the_trace(stalls, scan) & ~seen, ~seen, order >= 0],
+        np.array([CALLED, BEFORE, NOT_SEEN, ALLOCATION], object)[:, None],
+        REFILL,
+    )
+    told = own.cause >= 0
+    cause[told] = np.array([cause.name for cause in causes], object)[own.cause[told]]
+    return {
+        "cause": words(cause),
+        "cause_queue": integers(number[queue * seen], seen & other),
+        "cause_earlier": booleans(ts < stalls["start_ns"], seen),
+        "gfp_names": words([names.get(mask) for mask in gfp.tolist()]),
+        "context": words(np.select([~seen, process > 0], np.array([[None], ["process"]]), "softirq")),
+        "order": integers(order, order >= 0),
+        "gfp": integers(gfp, seen),
+        "posted": integers(
+            np.where(told, own.posted, posted), told | (seen & ~other & (posted != NOT_KNOWN))
+        ),
+        "posted_later": integers(own.posted_later, own.posted_later >= 0),
+        "relieved_ns": integers(own.relieved_ns, own.relieved_ns >= 0),
+    }
+
+
+def _failed_refill(stalls: Columns, scan: Scan, refills: _Refills) -> NDArray[np.intp]:
     """Look for the failed refill that started each stall: the last one of the device until then.
 
-    :return: the columns of _CAUSE.
+    :return: its index in `refills`, -1 for none.
     """
-    refills = _failed_refills(scan)
-    device = np.array([queue.driver << 32 | queue.ifindex for queue in scan.queues], np.int64)
-    left = pd.DataFrame(
-        {"ts": frame["start_ns"], "queue": frame["queue"], "device": device[frame["queue"]]}
-    ).rename_axis("stall")
-    right = refills.assign(device=device[refills["queue"]], refill=np.arange(len(refills)))
-    own = pd.merge_asof(left, right.drop(columns="device"), on="ts", by="queue", tolerance=0)["refill"]
-    before = pd.merge_asof(left, right.drop(columns="queue"), on="ts", by="device")["refill"]
+    device = devices(scan.queues)
+    marks, order = in_order(Marks(refills.queue, refills.ts))
+    of_device, device_order = in_order(Marks(device[refills.queue], refills.ts))
+    start = Marks(stalls["queue"], stalls["start_ns"])
+    own = last_of(marks, start)
+    own[np.append(marks.moment, -1)[own] != start.moment] = -1
+    before = last_of(of_device, Marks(device[start.queue], start.moment))
     # A window that began the state holds the refill that failed: it was sent right after.
-    after = pd.merge_asof(left, right.drop(columns="device"), on="ts", by="queue", direction="forward")[
-        "refill"
-    ]
-    within = after.where(refills["ts"].reindex(after).to_numpy() <= frame["end_ns"].to_numpy())
-    found = refills.reindex(own.fillna(before).fillna(within)).set_axis(frame.index)
-    found["context"] = found["process"].map({True: "process", False: "softirq"})
-    names = {mask: gfp.names(int(mask), flags) for mask in found["gfp"].dropna().unique()}
-    found["gfp_names"] = found["gfp"].map(names)
-    seen, other = found["queue"].notna(), found["queue"] != frame["queue"]
-    numbers = np.array([queue.queue for queue in scan.queues], np.int64)
-    older = ~seen & _began_before_the_trace(frame, scan)
-    causes = [BEFORE, NOT_SEEN, ALLOCATION]
-    found["cause"] = np.select([older, ~seen, found["order"].notna()], causes, REFILL)
-    found["cause_queue"] = pd.Series(numbers, dtype="Int64").reindex(found["queue"].mask(~other)).to_numpy()
-    found["cause_earlier"] = (found["ts"] < frame["start_ns"]).astype("boolean").mask(~seen)
-    found["posted"] = found["posted_after"].where((found["posted_after"] != NOT_KNOWN) & ~other)
-    return found.reindex(columns=list(_CAUSE)).astype(_CAUSE)
+    after = first_of(marks, start)
+    after[np.append(marks.moment, -1)[after] > stalls["end_ns"]] = -1
+    order, device_order = np.append(order, -1), np.append(device_order, -1)
+    return np.select([own >= 0, before >= 0], [order[own], device_order[before]], order[after])
 
 
-def _began_before_the_trace(frame: pd.DataFrame, scan: Scan) -> NDArray[np.bool_]:
+def _began_before_the_trace(stalls: Columns, scan: Scan) -> NDArray[np.bool_]:
     """Tell the stalls that the first look at a queue found under way."""
-    rare = scan.rare[(scan.rare["kind"] == KIND["look"]) & (scan.rare["ts"] < scan.began + FIRST_LOOK_NS)]
-    looks = pd.MultiIndex.from_frame(rare[["queue", "ts"]])
-    early = np.flatnonzero(frame["start_ns"] < scan.began + FIRST_LOOK_NS)
-    found = np.zeros(len(frame), np.bool_)
-    found[early] = pd.MultiIndex.from_frame(frame[["queue", "start_ns"]].iloc[early]).isin(looks)
-    return found
+    looked = (scan.rare["kind"] == KIND["look"]) & (scan.rare["ts"] < scan.began + FIRST_LOOK_NS)
+    looks, _ = in_order(Marks(scan.rare["queue"][looked], scan.rare["ts"][looked]))
+    last = last_of(looks, Marks(stalls["queue"], stalls["start_ns"]))
+    return np.asarray(np.append(looks.moment, -1)[last] == stalls["start_ns"])
 
 
-def _own_causes(frame: pd.DataFrame, scan: Scan, drivers: Sequence[Driver]) -> pd.DataFrame:
-    """Look for the causes that a driver declares, by the event that began each stall.
-
-    :return: cause, posted, posted_later and relieved_ns of the stalls that begin with such an event.
-    """
-    rare = scan.rare.sort_values("ts", kind="stable")
+def _own_causes(stalls: Columns, scan: Scan, drivers: Sequence[Driver]) -> _OwnCauses:
+    """Look for the causes that a driver declares, by the event that began each stall."""
+    rare = scan.rare
     number = np.array([queue.driver for queue in scan.queues], np.intp)[rare["queue"]]
-    columns = {str(name): rare[name].to_numpy() for name in rare}
     causes = [(index, cause) for index, driver in enumerate(drivers) for cause in driver.causes]
-    which = np.full(len(rare), -1)
-    relief = np.zeros(len(rare), np.bool_)
+    which = np.full(len(number), -1)
+    relief = np.zeros(len(number), np.bool_)
     for place, (index, cause) in reversed(list(enumerate(causes))):
-        at = rules.rows([cause.when], columns)
+        at = rules.rows([cause.when], rare)
         which[at[number[at] == index]] = place
         if cause.relief:
-            at = rules.rows([cause.relief], columns)
+            at = rules.rows([cause.relief], rare)
             relief[at[number[at] == index]] = True
-    told = rare.assign(which=which, told=rare["ts"])[["ts", "queue", "posted_after", "which", "told"]]
-    told = told[which >= 0]
-    asked = frame[["queue"]].rename_axis("stall")
-    starts = asked.assign(ts=frame["start_ns"])
-    first = pd.merge_asof(starts, told, on="ts", by="queue", tolerance=0)
+    tells = np.flatnonzero(which >= 0)
+    told, order = in_order(Marks(rare["queue"][tells], rare["ts"][tells]))
+    moment = np.append(told.moment, -1)
+    posted = np.append(rare["posted_after"][tells][order], 0).astype(np.int64)
+    start = Marks(stalls["queue"], stalls["start_ns"])
+    first = last_of(told, start)
+    first[moment[first] != start.moment] = -1
     # What ends a stall comes a moment before it ends.
-    ends = asked.assign(ts=frame["end_ns"].where(frame["open"], frame["end_ns"] - WINDOW_NS))
-    ends = ends.reset_index().sort_values("ts", kind="stable")
-    last = pd.merge_asof(ends, told, on="ts", by="queue").set_index("stall").reindex(frame.index)
-    reliefs = rare.assign(relieved=rare["ts"])[["ts", "queue", "relieved"]][relief]
-    relieved = pd.merge_asof(starts, reliefs, on="ts", by="queue", direction="forward")["relieved"]
-    later = last["posted_after"].where(last["told"] >= frame["start_ns"]).to_numpy()
-    found = first.set_axis(frame.index).assign(later=later, relieved=relieved.to_numpy())
-    found = found[found["which"].notna()]
-    mine = [causes[int(place)][1] for place in found["which"]]
-    goes_on = np.array([bool(cause.later) for cause in mine], np.bool_)
-    eased = np.array([cause.relief is not None for cause in mine], np.bool_)
-    within = eased & (found["relieved"] <= frame["end_ns"].reindex(found.index))
-    return pd.DataFrame(
-        {
-            "cause": [cause.name for cause in mine],
-            "posted": found["posted_after"],
-            "posted_later": found["later"].where(goes_on & (found["later"] > found["posted_after"])),
-            "relieved_ns": (found["relieved"] - found["ts"]).where(within),
-        },
-        found.index,
-    ).astype({name: _CAUSE[name] for name in ("cause", "posted", "posted_later", "relieved_ns")})
-
-
-def _failed_refills(scan: Scan) -> pd.DataFrame:
-    """Return queue, ts [ns], process, posted_after, and gfp and order of the allocation that failed."""
-    rare = scan.rare.sort_values("ts", kind="stable")
-    refills = rare[(rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)]
-    refills = refills.assign(own_order=refills["order"].mask(refills["order"] == NO_ORDER))
-    allocations = rare.loc[rare["kind"] == KIND["alloc_fail"], ["ts", "queue", "order", "gfp"]]
-    found = pd.merge_asof(
-        refills.drop(columns="order"),
-        allocations.assign(failed_at=allocations["ts"]),
-        on="ts",
-        by="queue",
-        suffixes=("", "_failed"),
+    end = np.where(stalls["open"], stalls["end_ns"], stalls["end_ns"] - WINDOW_NS)
+    last = last_of(told, Marks(start.queue, end))
+    relieved, _ = in_order(Marks(rare["queue"][relief], rare["ts"][relief]))
+    relieved_at = np.append(relieved.moment, -1)[first_of(relieved, start)]
+    tells_of = np.append(which[tells][order], -1)[first]
+    goes_on = np.array([*(bool(cause.later) for _, cause in causes), False])[tells_of]
+    eased = np.array([*(cause.relief is not None for _, cause in causes), False])[tells_of]
+    later = goes_on & (moment[last] >= start.moment) & (posted[last] > posted[first])
+    within = eased & (relieved_at >= 0) & (relieved_at <= stalls["end_ns"])
+    return _OwnCauses(
+        tells_of,
+        posted[first],
+        np.where(later, posted[last], -1),
+        np.where(within, relieved_at - start.moment, -1),
     )
-    inside = found["failed_at"] >= found["start"]
-    return pd.DataFrame(
-        {
-            "queue": found["queue"],
-            "ts": found["ts"],
-            "process": found["process"].astype(bool),
-            "posted_after": found["posted_after"],
-            "gfp": found["gfp_failed"].where(inside, found["gfp"]),
-            # Of many failures not every allocation is sent by itself.
-            "order": found["order"].where(inside, found["own_order"]),
-        }
+
+
+def _failed_refills(scan: Scan) -> _Refills:
+    """Return the refills that failed, and the allocation that failed in each or, failing that, its own."""
+    rare = scan.rare
+    at = np.flatnonzero((rare["kind"] == KIND["refill"]) & ~rare["complete"])
+    at = at[np.argsort(rare["ts"][at], kind="stable")]
+    failed = np.flatnonzero(rare["kind"] == KIND["alloc_fail"])
+    allocations, order = in_order(Marks(rare["queue"][failed], rare["ts"][failed]))
+    last = last_of(allocations, Marks(rare["queue"][at], rare["ts"][at]))
+    inside = (last >= 0) & (np.append(allocations.moment, -1)[last] >= rare["start"][at])
+    # Of many failures not every allocation is sent by itself.
+    of = np.where(inside, np.append(failed[order], -1)[last], at)
+    orders = rare["order"][of].astype(np.int64)
+    return _Refills(
+        rare["queue"][at],
+        rare["ts"][at],
+        rare["process"][at],
+        rare["posted_after"][at].astype(np.int64),
+        rare["gfp"][of].astype(np.int64),
+        np.where(~inside & (orders == NO_ORDER), -1, orders),
     )
 
 
@@ -230,14 +260,14 @@ class _Work(NamedTuple):
         return self.ts - self.start
 
 
-def _spent(frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
+def _spent(stalls: Columns, scan: Scan, table: QueueTable) -> Columns:
     """Splits each stall's time: reclaim, the rest of refills in process context, and waiting for one.
 
     :return: reclaim_ns, refill_ns, waiting_ns [ns]; their sum is the duration.
     """
-    kind, process = scan.rare["kind"].to_numpy(), scan.rare["process"].to_numpy()
+    kind, process = scan.rare["kind"], scan.rare["process"]
     stalled = np.zeros(len(scan.queues), np.bool_)
-    stalled[frame["queue"]] = True
+    stalled[stalls["queue"]] = True
     refill = _disjoint(scan.rare, (kind == KIND["refill"]) & process, stalled, table)
     reclaim = _disjoint(scan.rare, kind == KIND["reclaim"], stalled, table)
     # Of a refill that was still running when the trace ended there is only its reclaim.
@@ -245,88 +275,79 @@ def _spent(frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
     of_queue = np.append(refill.queue, -1)[inside] == reclaim.queue
     alone = ~of_queue | (np.append(refill.start, 0)[inside] > reclaim.start)
     reclaim = _Work(*(column[alone] for column in reclaim))
-    only_reclaim = _within(reclaim, reclaim.length, frame)
-    reclaiming = _within(refill, np.minimum(refill.length, refill.reclaim), frame) + only_reclaim
-    busy = _within(refill, refill.length, frame) + only_reclaim
-    waiting = (frame["end_ns"] - frame["start_ns"]).to_numpy() - busy
-    return pd.DataFrame(
-        {"reclaim_ns": reclaiming, "refill_ns": busy - reclaiming, "waiting_ns": waiting}, frame.index
-    )
+    only_reclaim = _within(reclaim, reclaim.length, stalls)
+    reclaiming = _within(refill, np.minimum(refill.length, refill.reclaim), stalls) + only_reclaim
+    busy = _within(refill, refill.length, stalls) + only_reclaim
+    return {
+        "reclaim_ns": reclaiming,
+        "refill_ns": busy - reclaiming,
+        "waiting_ns": stalls["duration_ns"] - busy,
+    }
 
 
-def _marks(frame: pd.DataFrame, column: str) -> Marks:
-    """Return the queue of each stall, and one of its moments."""
-    return Marks(frame["queue"].to_numpy(), frame[column].to_numpy())
-
-
-def _disjoint(
-    rare: pd.DataFrame, rows: NDArray[np.bool_], stalled: NDArray[np.bool_], table: QueueTable
-) -> _Work:
+def _disjoint(rare: Columns, rows: NDArray[np.bool_], stalled: NDArray[np.bool_], table: QueueTable) -> _Work:
     """Return what these events say about each queue that stalled; each is cut to begin no earlier than the
     one before it ended."""
     at = np.flatnonzero(rows)
-    row, queue = spread(rare["queue"].to_numpy()[at], table)
+    row, queue = spread(rare["queue"][at], table)
     row, queue = at[row[stalled[queue]]], queue[stalled[queue]]
-    order = np.lexsort((rare["ts"].to_numpy()[row], queue))
+    order = np.lexsort((rare["ts"][row], queue))
     row, queue = row[order], queue[order]
-    start, ts, reclaim = (
-        rare[name].to_numpy()[row].astype(np.int64, copy=False) for name in ("start", "ts", "reclaim")
-    )
+    start, ts, reclaim = (rare[name][row].astype(np.int64) for name in ("start", "ts", "reclaim"))
     again = queue[1:] == queue[:-1]
     start[1:][again] = np.maximum(start[1:], ts[:-1])[again]
     return _Work(queue, np.maximum(start, 0), ts, reclaim)
 
 
-def _within(work: _Work, amount: NDArray[np.int64], frame: pd.DataFrame) -> NDArray[np.int64]:
+def _within(work: _Work, amount: NDArray[np.int64], stalls: Columns) -> NDArray[np.int64]:
     """Return the part of an amount, spread evenly over each, that lies in each stall."""
     queue, start, ts, _ = work
     if not len(queue):
-        return np.zeros(len(frame), np.int64)
+        return np.zeros(len(stalls["queue"]), np.int64)
     amounts = amount.astype(np.float64)
     done = np.append(0, np.cumsum(amount))
     sums = []
     for column in ("start_ns", "end_ns"):
-        asked = _marks(frame, column)
+        asked = Marks(stalls["queue"], stalls[column])
         running = last_until(Marks(queue, ts), asked) + 1
         at = np.minimum(running, len(queue) - 1)
         began = (running < len(queue)) & (queue[at] == asked.queue) & (start[at] < asked.moment)
-        slope = np.divide(amounts[at], ts[at] - start[at], where=began, out=np.zeros(len(frame)))
+        slope = np.divide(amounts[at], ts[at] - start[at], where=began, out=np.zeros(len(at)))
         sums.append((done[running], slope * np.where(began, asked.moment - start[at], 0)))
     (whole, part), (whole_end, part_end) = sums
     return np.asarray(np.rint(whole_end - whole + (part_end - part)), np.int64)
 
 
-def _count(reader: TraceReader, frame: pd.DataFrame, scan: Scan, table: QueueTable) -> pd.DataFrame:
+def _count(reader: TraceReader, stalls: Columns, scan: Scan, table: QueueTable) -> Columns:
     """Adds up what happened from the start of each stall to its end; reads only those chunks again.
 
     :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet and in runs of the
         refill worker that failed and followed each other at once, and retries, the refills by the worker.
     """
-    queue, start, end = (frame[name].to_numpy() for name in ("queue", "start_ns", "end_ns"))
-    order = np.lexsort((start, queue))
-    stalls, end = Marks(queue[order], start[order]), end[order]
-    counts = np.zeros((len(frame), len(_COUNTED)), np.int64)
-    starts, ends = np.sort(stalls.moment), np.sort(end)
+    marks, order = in_order(Marks(stalls["queue"], stalls["start_ns"]))
+    end = stalls["end_ns"][order]
+    counts = np.zeros((len(_COUNTED), len(order)), np.int64)
+    starts, ends = np.sort(marks.moment), np.sort(end)
     for index, (first, until, events) in enumerate(scan.chunks):
         if not events or np.searchsorted(ends, first) == np.searchsorted(starts, until, "right"):
             continue
         columns = reader.chunk(index)
         counted = _counted(columns)
         at = np.flatnonzero(np.any(list(counted.values()), axis=0))
-        row, queue = spread(look_up({name: columns[name][at] for name in _WHOSE}, table), table)
+        row, queue = spread(look_up(columns, table, at), table)
         at = at[row]
         moment = rules.moments(columns)[at]
-        stall = last_until(stalls, Marks(queue, moment))
+        stall = last_until(marks, Marks(queue, moment))
         # The poll that ends a stall is not in it; the refill that ends it is. Of a window that lasts
         # longer than the stall it is not known what was in the stall.
         limit = end[stall] - np.isin(columns["kind"][at], _HOT)
-        inside = (stall >= 0) & (stalls.queue[stall] == queue) & (columns["ts"][at].view(np.int64) <= limit)
+        inside = (stall >= 0) & (marks.queue[stall] == queue) & (columns["ts"][at].view(np.int64) <= limit)
         found, number = np.unique(stall[inside], return_inverse=True)
         for place, name in enumerate(_COUNTED):
-            counts[order[found], place] += np.bincount(number, counted[name][at[inside]], len(found)).astype(
+            counts[place, order[found]] += np.bincount(number, counted[name][at[inside]], len(found)).astype(
                 np.int64
             )
-    return pd.DataFrame(counts, frame.index, _COUNTED)
+    return dict(zip(_COUNTED, counts, strict=True))
 
 
 def _counted(columns: Columns) -> Columns:

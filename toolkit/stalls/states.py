@@ -3,25 +3,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver, State
 from toolkit.stalls import rules
-from toolkit.stalls.marks import Marks, QueueTable, look_up, queue_table, spread, turns
+from toolkit.stalls.columns import take
+from toolkit.stalls.marks import Marks, QueueTable, joined, look_up, queue_table, spread, turns
 from toolkit.stalls.scan import Scan
-from toolkit.trace.reader import TraceReader
+from toolkit.trace.reader import Columns, TraceReader
 
-COLUMNS: dict[str, Any] = {
-    "queue": np.intp,
-    "state": "str",
-    "start": np.int64,
-    "end": np.int64,
-    "open": np.bool_,
-}
+_INTERVALS = {"queue": np.intp, "state": np.intp, "start": np.int64, "end": np.int64, "open": np.bool_}
 
 
 @dataclass
@@ -43,16 +36,12 @@ class _Search:
     ends: list[Marks] = field(default_factory=list)
 
 
-class _Pairs(NamedTuple):
-    """The intervals of one state: queue (index), start and end [ns], and whether it is open."""
-
-    queue: NDArray[np.intp]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    open: NDArray[np.bool_]
+def state_names(drivers: Sequence[Driver]) -> list[str]:
+    """Return the names of the states of some drivers, each once."""
+    return list(dict.fromkeys(state.name for driver in drivers for state in driver.states))
 
 
-def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> pd.DataFrame:
+def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> Columns:
     """Finds when each queue is in each state, exactly, in whatever order the events were written.
 
     Only the chunks in which a state may end are read again.
@@ -60,39 +49,35 @@ def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> pd.
     :param reader: the trace that was scanned.
     :param drivers: those of the trace, in its order.
     :param scan: what the scan found.
-    :return: columns queue (index in scan.queues), state, start, end [ns], open; sorted by start. An open one
-        ends with the trace.
+    :return: columns queue (index in scan.queues), state (index in `state_names`), start, end [ns], open;
+        sorted by start. An open one ends with the trace.
     """
     table = queue_table(scan.queues)
     searches = [
         _search(scan, number, state, table)
         for number, driver in enumerate(drivers)
         for state in driver.states
-        if len(scan.begins[number, state.name])
+        if len(scan.begins[number, state.name].queue)
     ]
     _find_ends(reader, scan, searches, table)
-    none = _Pairs(*(np.empty(0, COLUMNS[name]) for name in _Pairs._fields))
-    parts = [_pair(search.begins, _joined(search.ends), scan.ended) for search in searches]
-    names = [search.state.name for search in searches]
-    found = dict(zip(_Pairs._fields, map(np.concatenate, zip(none, *parts, strict=True)), strict=True))
-    found["state"] = np.repeat(np.array(names, object), [len(part.queue) for part in parts])
-    order = np.lexsort((found["queue"], found["start"]))
-    return pd.DataFrame({name: found[name][order] for name in COLUMNS}).astype({"state": COLUMNS["state"]})
+    names = state_names(drivers)
+    parts: list[Columns] = [{name: np.empty(0, kind) for name, kind in _INTERVALS.items()}]
+    for search in searches:
+        pairs = _pair(search.begins, joined(search.ends), scan.ended)
+        parts.append({"state": np.full(len(pairs["queue"]), names.index(search.state.name)), **pairs})
+    found = {name: np.concatenate([part[name] for part in parts]) for name in _INTERVALS}
+    return take(found, np.lexsort((found["queue"], found["start"])))
 
 
 def _search(scan: Scan, driver: int, state: State, table: QueueTable) -> _Search:
     """Begin a search with the events that begin a state, once for each queue that they are about."""
-    found = scan.begins[driver, state.name].sort_values("moment", kind="stable")
-    row, queue = spread(found["queue"].to_numpy(), table)
+    begins = scan.begins[driver, state.name]
+    order = np.argsort(begins.moment, kind="stable")
+    row, queue = spread(begins.queue[order], table)
     begun = np.zeros(len(scan.queues), np.bool_)
     begun[queue] = True
     began, ended = np.full((2, len(scan.queues)), -1, np.int64)
-    return _Search(driver, state, Marks(queue, found["moment"].to_numpy()[row]), begun, began, ended)
-
-
-def _joined(parts: Sequence[Marks]) -> Marks:
-    queues, moments = zip(Marks(np.empty(0, np.intp), np.empty(0, np.int64)), *parts, strict=True)
-    return Marks(np.concatenate(queues), np.concatenate(moments))
+    return _Search(driver, state, Marks(queue, begins.moment[order][row]), begun, began, ended)
 
 
 def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], table: QueueTable) -> None:
@@ -103,11 +88,11 @@ def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], tab
         if not asked:
             continue
         columns = reader.chunk(int(index))
-        moments, queues = rules.moments(columns), look_up(columns, table)
+        moments = rules.moments(columns)
         for search in asked:
             at = rules.rows(search.state.end, columns)
             at = at[columns["driver"][at] == search.driver]
-            row, queue = spread(queues[at], table)
+            row, queue = spread(look_up(columns, table, at), table)
             begun = search.begun[queue]
             ends = Marks(queue[begun], moments[at][row][begun])
             low, high = search.passed, np.searchsorted(search.begins.moment, until, "right")
@@ -133,11 +118,14 @@ def _may_end(search: _Search, first: int, until: int) -> bool:
     return bool(((search.began >= 0) & ~ended).any())
 
 
-def _pair(begins: Marks, ends: Marks, ended: int) -> _Pairs:
-    """Pair each begin with the first end after it; begins in between repeat the first."""
+def _pair(begins: Marks, ends: Marks, ended: int) -> Columns:
+    """Pair each begin with the first end after it; begins in between repeat the first.
+
+    :return: the intervals of one state: queue (index), start and end [ns], and whether each is open.
+    """
     (queue, moment), begin = turns(begins, ends)
     start = np.flatnonzero(begin)
     # What follows a begin is its end, unless it is of another queue.
     still = np.append(queue, -1)[start + 1] != queue[start]
     end = np.where(still, ended, np.append(moment, 0)[start + 1])
-    return _Pairs(queue[start], moment[start], end, still)
+    return {"queue": queue[start], "start": moment[start], "end": end, "open": still}

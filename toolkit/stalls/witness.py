@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The sender's own account of when its frames were refused, and how far it agrees with the stalls."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,14 @@ from toolkit import drivers
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
-from toolkit.printable import printable_json
+from toolkit.printable import read_json
 from toolkit.stalls import spans
-from toolkit.stalls.analysis import Analysis, records
-from toolkit.stalls.scan import Queue
+from toolkit.stalls.analysis import Analysis
+from toolkit.stalls.columns import integers
+from toolkit.stalls.marks import Queue
 from toolkit.stalls.silences import told
 from toolkit.trace.reader import Columns, TraceReader
-from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text, check
+from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text
 
 STALL_NOTICED_NS = 100_000_000
 """The part of a stall that a sender may not notice, since frames wait in queues before they are refused: in
@@ -81,14 +81,13 @@ def read_witness(path: Path) -> Witness:
     """
     found = _read_json(path)
     try:
-        check(found, _WITNESS)
+        _WITNESS.check(found)
     except ShapeError as wrong:
         raise UserError(f"{path} is not a witness: {wrong}.") from wrong
     offset, error = found["clock"]["offset_ns"], found["clock"].get("error_ns") or 0
     rows = [(gap["start_ns"] + offset, gap["duration_ns"], gap["refused"]) for gap in found["gaps"]]
-    gaps = pd.DataFrame(rows, columns=["start", "end", "refused"], dtype=np.int64)
-    gaps["end"] += gaps["start"]
-    gaps = gaps.sort_values("start", ignore_index=True)
+    start, duration, refused = np.array(sorted(rows), np.int64).reshape(-1, 3).T
+    gaps = pd.DataFrame({"start": start, "end": start + duration, "refused": refused})
     started, ended = (found[name] + offset if name in found else None for name in ("started_ns", "ended_ns"))
     if ended is None and any(gap.get("open") is True for gap in found["gaps"]):
         # An open gap lasts as long as the witness did.
@@ -124,14 +123,17 @@ def read_phases(path: Path) -> pd.DataFrame:
     """
     found = _read_json(path)
     try:
-        check(found, _PHASES)
+        _PHASES.check(found)
     except ShapeError as wrong:
         raise UserError(f"{path} does not hold phases: {wrong}.") from wrong
-    rows = [
-        (phase["name"], phase["start_ns"], phase["end_ns"], phase.get("shortage") is True)
-        for phase in found["phases"]
-    ]
-    phases = pd.DataFrame(rows, columns=["name", "start", "end", "shortage"]).astype({"shortage": "bool"})
+    phases = pd.DataFrame(
+        {
+            "name": pd.Series([phase["name"] for phase in found["phases"]], dtype="str"),
+            "start": np.array([phase["start_ns"] for phase in found["phases"]], np.int64),
+            "end": np.array([phase["end_ns"] for phase in found["phases"]], np.int64),
+            "shortage": np.array([phase.get("shortage") is True for phase in found["phases"]], np.bool_),
+        }
+    )
     parameters = found.get("parameters")
     phases.attrs["scenario"] = found.get("scenario") or ""
     phases.attrs["parameters"] = parameters if isinstance(parameters, dict) else None
@@ -152,33 +154,34 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     """
     _require_device(analysis, witness)
     stalls = _measured(analysis.stalls, witness)
-    own = stalls[stalls["device"] == witness.device]
+    own = np.flatnonzero(stalls["device"] == witness.device)
     begin, end = _watched(analysis, witness)
     watched = spans.union(np.array([begin]), np.array([end]))
     refused = spans.both(spans.union(*_edges(witness.gaps, "start", "end")), watched)
-    starts, ends = _edges(own, "start_ns", "end_ns")
+    starts, ends = (edges[own] for edges in _edges(stalls, "start_ns", "end_ns"))
 
     outside = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
     slow, elsewhere = _split_by_state(analysis, witness, outside)
     long = elsewhere[elsewhere[:, 1] - elsewhere[:, 0] >= BACKGROUND_NS]
-    gaps = pd.DataFrame(long, columns=["start", "end"])
-    gaps["refused"] = _refused_within(witness.gaps, long)
-    busy = _was_busy(analysis, witness.device, gaps)
+    busy = _was_busy(analysis, witness.device, long)
+    within = np.column_stack([long, _refused_within(witness.gaps, long)])
 
     starts, ends = np.clip(starts, begin, end), np.clip(ends, begin, end)
     seen = spans.covered(refused, starts, ends)
     bound = _bound(analysis, witness, ends - starts)
     missing = ends - starts - seen
-    noticed = _sent_to(analysis, own, witness.device) & ~_losing(own) & (ends - starts > bound)
-    unseen = own[noticed & (missing > bound)]
+    queue = stalls["queue"].to_numpy()[own]
+    asked = _sent_to(analysis, queue, witness.device) & ~_losing(stalls)[own]
+    noticed = asked & (ends - starts > bound)
+    unseen = np.flatnonzero(noticed & (missing > bound))
     whole, rest, while_busy = (spans.length(each) for each in (refused, elsewhere, long[busy]))
     found = {
         "device": witness.device,
         "sent": witness.sent,
         "refused": witness.refused,
         "clock_error_ns": witness.error_ns,
-        "gaps": _gaps(witness.gaps),
-        "agrees": bool(busy.all()) and unseen.empty,
+        "gaps": _gaps(witness.gaps.to_numpy(np.int64)),
+        "agrees": bool(busy.all()) and not len(unseen),
         "mostly_explained": rest <= max(whole // 2, BACKGROUND_NS),
         "refused_ns": whole,
         "in_stalls_ns": whole - spans.length(outside),
@@ -188,13 +191,16 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "stalls_compared": int(noticed.sum()),
         "largest_difference_ns": int(missing[noticed].max(initial=0)),
         "allowed_ns": int(bound[noticed].max(initial=STALL_NOTICED_NS)),
-        "gaps_without_stall": _gaps(gaps[~busy]),
-        "gaps_while_busy": _gaps(gaps[busy]),
+        "gaps_without_stall": _gaps(within[~busy]),
+        "gaps_while_busy": _gaps(within[busy]),
         "stalls_without_gap": [
-            {**stall, "seen_ns": int(much)}
-            for stall, much in zip(
-                records(unseen[["queue", "start_ns", "duration_ns"]]),
-                seen[noticed & (missing > bound)],
+            {"queue": queue, "start_ns": start, "duration_ns": duration, "seen_ns": much}
+            for queue, start, duration, much in zip(
+                *(
+                    stalls[name].to_numpy()[own[unseen]].tolist()
+                    for name in ("queue", "start_ns", "duration_ns")
+                ),
+                seen[unseen].tolist(),
                 strict=True,
             )
         ],
@@ -209,10 +215,12 @@ def _split_by_state(
 
     :return: how much of it [ns] is in each state; and what is in none.
     """
-    mine = analysis.silences[analysis.silences["device"] == witness.device]
+    silences = analysis.silences
+    mine, states = (silences["device"] == witness.device).to_numpy(), silences["state"].to_numpy()
     found = {}
     for state in told(analysis.meta):
-        starts, ends = _edges(mine[mine["state"] == state], "start_ns", "end_ns")
+        rows = mine & (states == state)
+        starts, ends = (edges[rows] for edges in _edges(silences, "start_ns", "end_ns"))
         rest = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
         found[state] = spans.length(refused) - spans.length(rest)
         refused = rest
@@ -236,30 +244,26 @@ def _edges(frame: pd.DataFrame, start: str, end: str) -> tuple[NDArray[np.int64]
 
 def _measured(stalls: pd.DataFrame, witness: Witness) -> pd.DataFrame:
     """Return the stalls with witness_gap_ns and witness_difference_ns."""
-    gaps, error = witness.gaps, witness.error_ns
-    mine = stalls["device"] == witness.device
-    start = stalls["start_ns"].to_numpy() - error
-    end = (stalls["start_ns"] + stalls["duration_ns"]).to_numpy() + error
-    latest = gaps["end"].cummax().to_numpy()
-    first, last = np.searchsorted(latest, start), np.searchsorted(gaps["start"], end, "right")
-    seen = (first < last) & mine.to_numpy()
-    pairs = pd.DataFrame(
-        {
-            "first": gaps["start"].reindex(first[seen]).to_numpy(),
-            "last": latest[last[seen] - 1],
-            "start": start[seen] + error,
-            "end": end[seen] - error,
-        },
-        stalls.index[seen],
-    )
-    # Sorted by start: a stall shares a gap if its first gap began before the last gap so far ended.
-    apart = pairs["first"] >= pairs["last"].cummax().shift(fill_value=0)
-    together = pairs.groupby(apart.cumsum())
-    length = together["last"].transform("max") - together["first"].transform("min")
-    span = together["end"].transform("max") - together["start"].transform("min")
+    begin, end = _edges(witness.gaps, "start", "end")
+    start, until = _edges(stalls, "start_ns", "end_ns")
+    latest = np.maximum.accumulate(end)
+    first = np.searchsorted(latest, start - witness.error_ns)
+    last = np.searchsorted(begin, until + witness.error_ns, "right") - 1
+    seen = np.flatnonzero((first <= last) & (stalls["device"] == witness.device).to_numpy())
+    length, difference = np.zeros((2, len(stalls)), np.int64)
+    if len(seen):
+        opened, closed = begin[first[seen]], latest[last[seen]]
+        # Sorted by start: a stall shares a gap if its first gap began before the last gap so far ended.
+        apart = np.append(True, opened[1:] >= np.maximum.accumulate(closed)[:-1])
+        group, edge = np.cumsum(apart) - 1, np.flatnonzero(apart)
+        longest, span = (
+            (np.maximum.reduceat(to, edge) - np.minimum.reduceat(of, edge))[group]
+            for of, to in ((opened, closed), (start[seen], until[seen]))
+        )
+        length[seen], difference[seen] = longest, longest - span
+    known = np.isin(np.arange(len(stalls)), seen)
     return stalls.assign(
-        witness_gap_ns=length.reindex(stalls.index).astype("Int64"),
-        witness_difference_ns=(length - span).reindex(stalls.index).astype("Int64"),
+        witness_gap_ns=integers(length, known), witness_difference_ns=integers(difference, known)
     )
 
 
@@ -277,17 +281,22 @@ def _bound(analysis: Analysis, witness: Witness, lengths: NDArray[np.int64]) -> 
     Frames go on into the buffers that are still posted: at the sender's rate, a ring's worth of them.
     """
     queues = analysis.queues
-    size = queues.loc[queues["device"] == witness.device, "size"].max()
+    size = queues["size"][queues["device"] == witness.device].max()
     posted = 0 if witness.rate is None or pd.isna(size) else int(int(size) / witness.rate * 1e9)
     unnoticed = np.maximum(STALL_NOTICED_NS, (lengths * STALL_NOTICED_SHARE).astype(np.int64))
     return np.asarray(unnoticed + posted + 2 * witness.error_ns, np.int64)
 
 
-def _sent_to(analysis: Analysis, stalls: pd.DataFrame, device: str) -> NDArray[np.bool_]:
+def _receiving(analysis: Analysis, device: str) -> NDArray[np.intp]:
+    """Return the queues of a device that took packets (rows of analysis.queues)."""
+    queues = analysis.queues
+    return np.flatnonzero((queues["device"].to_numpy() == device) & (queues["packets"].to_numpy() > 0))
+
+
+def _sent_to(analysis: Analysis, queue: NDArray[np.int64], device: str) -> NDArray[np.bool_]:
     """Tell the stalls of queues that frames were sent to: those that took packets, or all if none did."""
-    queues = analysis.queues[analysis.queues["device"] == device]
-    took = queues["queue"][queues["packets"] > 0]
-    return np.asarray(stalls["queue"].isin(took) | took.empty, np.bool_)
+    took = analysis.queues["queue"].to_numpy()[_receiving(analysis, device)]
+    return np.isin(queue, took) | (not len(took))
 
 
 def _losing(stalls: pd.DataFrame) -> NDArray[np.bool_]:
@@ -300,13 +309,14 @@ def _losing(stalls: pd.DataFrame) -> NDArray[np.bool_]:
 
 def _refused_within(gaps: pd.DataFrame, parts: spans.Spans) -> NDArray[np.int64]:
     """Return how many frames were refused in the gaps that each part is of."""
-    count = np.concatenate([[0], np.cumsum(gaps["refused"].to_numpy(np.int64))])
-    first = np.searchsorted(gaps["end"].cummax().to_numpy(), parts[:, 0], "right")
-    last = np.searchsorted(gaps["start"].to_numpy(), parts[:, 1])
+    start, end = _edges(gaps, "start", "end")
+    count = np.append(0, np.cumsum(gaps["refused"].to_numpy(np.int64)))
+    first = np.searchsorted(np.maximum.accumulate(end), parts[:, 0], "right")
+    last = np.searchsorted(start, parts[:, 1])
     return np.asarray(count[last] - count[first], np.int64)
 
 
-def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np.bool_]:
+def _was_busy(analysis: Analysis, device: str, gaps: spans.Spans) -> NDArray[np.bool_]:
     """Tell which gaps lie inside one long poll, or between two polls, of a queue that had buffers posted.
 
     In such a gap a refill inside the poll took long and succeeded, or the CPU was at something else.
@@ -314,14 +324,13 @@ def _was_busy(analysis: Analysis, device: str, gaps: pd.DataFrame) -> NDArray[np
     :return: for each gap, whether no poll of such a queue ended in it.
     """
     found = np.zeros(len(gaps), np.bool_)
-    if gaps.empty:
+    if not len(gaps):
         return found
-    queues, scan = analysis.queues, analysis.scan
+    scan = analysis.scan
     # The sender notices both edges of a gap late: ignore STALL_NOTICED_NS at each end.
-    inside = gaps[["start", "end"]].to_numpy() + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
-    steps = np.maximum(gaps["start"].to_numpy() - scan.began >> scan.shift, 0)
-    receiving = queues[(queues["device"] == device) & (queues["packets"] > 0)].index
-    for queue, ends in _poll_ends(analysis, receiving).items():
+    inside = gaps + np.array([STALL_NOTICED_NS, -STALL_NOTICED_NS])
+    steps = np.maximum(gaps[:, 0] - scan.began >> scan.shift, 0)
+    for queue, ends in _poll_ends(analysis, analysis.queues.index[_receiving(analysis, device)]).items():
         places = np.searchsorted(ends, inside)
         silent = places[:, 0] == places[:, 1]
         for number, step in enumerate(steps):
@@ -383,16 +392,18 @@ def _sentence(found: Mapping[str, Any]) -> str:
     return f"{verdict} It saw gaps of {found['refused_ns'] / 1e9:.3f} s in all: {', '.join(listed)}."
 
 
-def _gaps(gaps: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the gaps as JSON objects, in trace time."""
-    renamed = gaps.rename(columns={"start": "start_ns"}).assign(duration_ns=gaps["end"] - gaps["start"])
-    return records(renamed[["start_ns", "duration_ns", "refused"]])
+def _gaps(gaps: NDArray[np.int64]) -> list[dict[str, int]]:
+    """Return gaps, of which start, end [ns] and refused frames are given, as JSON objects."""
+    return [
+        {"start_ns": start, "duration_ns": end - start, "refused": refused}
+        for start, end, refused in gaps.tolist()
+    ]
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     """Return the JSON object of a file."""
     try:
-        found = printable_json(json.loads(path.read_bytes()))
+        found = read_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

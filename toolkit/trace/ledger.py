@@ -20,7 +20,8 @@ Changes: TypeAlias = Mapping[str, Mapping[str, Sequence[int]]]
 MOST_KINDS = 256
 MOST = 1 << 62
 
-_DELIVERED = COUNTS.index("delivered")
+# Kinds of a driver's own had names of their own before event.h numbered them.
+_NAMED = {name: number for name, number in KIND.items() if not name.startswith("own_")}
 _NONE = np.zeros((len(COUNTS), 0), np.int64)
 _WHY = "a batch is missing, repeated or out of order"
 
@@ -79,9 +80,10 @@ def widened(counts: NDArray[np.int64], cpus: int) -> NDArray[np.int64]:
 
 
 def _rows(kind: str, lists: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
-    if len({len(lists[count]) for count in COUNTS}) > 1:
-        raise ValueError(f"the ledger of {kind} has not one number for each CPU")
-    return np.array([lists[count] for count in COUNTS], np.int64)
+    try:
+        return np.array([lists[count] for count in COUNTS], np.int64)
+    except ValueError:
+        raise ValueError(f"the ledger of {kind} has not one number for each CPU") from None
 
 
 def loss_windows(began: int, drains: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -105,25 +107,21 @@ def loss_windows(began: int, drains: Iterable[tuple[int, int]]) -> list[tuple[in
     return windows
 
 
-def contradiction(ledger: Ledger, read: NDArray[np.int64]) -> str | None:
+def contradiction(delivered: Mapping[str, int], read: NDArray[np.int64]) -> str | None:
     """Compare what a ledger says was delivered with the events that were read.
 
-    :param read: how many events were read since the trace began, by number of their kind.
+    :param delivered: how many events of each kind, since the trace began.
+    :param read: how many events were read since then, by number of their kind.
     :return: None if they are the same, else the first difference in words.
     """
-    sums = {name: int(counts[_DELIVERED].sum()) for name, counts in ledger.items()}
-    by_number = read.tolist()
+    left, by_number = dict(delivered), read.tolist()
     # A newer toolkit may know more kinds: theirs are compared together.
     unnamed = sum(by_number)
-    for name, number in KIND.items():
-        # Kinds of a driver's own had names of their own before event.h numbered them.
-        if name.startswith("own_"):
-            continue
-        delivered = sums.pop(name, 0)
-        if delivered != by_number[number]:
-            return f"the ledger has {delivered:,} {name} events, but there are {by_number[number]:,}: {_WHY}"
-        unnamed -= delivered
-    delivered = sum(sums.values())
-    if delivered != unnamed:
-        return f"the ledger has {delivered:,} events of other kinds, but there are {unnamed:,}: {_WHY}"
+    for name, number in _NAMED.items():
+        said = left.pop(name, 0)
+        if said != by_number[number]:
+            return f"the ledger has {said:,} {name} events, but there are {by_number[number]:,}: {_WHY}"
+        unnamed -= said
+    if (said := sum(left.values())) != unnamed:
+        return f"the ledger has {said:,} events of other kinds, but there are {unnamed:,}: {_WHY}"
     return None

@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from toolkit.errors import UserError
-from toolkit.printable import printable, printable_json
-from toolkit.trace.ledger import Ledger, changed, contradiction, totals, whole
+from toolkit.printable import printable, read_json
+from toolkit.trace.ledger import Ledger, changed, contradiction, whole
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, checksum
-from toolkit.trace.shape import FORMAT_SHAPE, LONGEST_NS, META, NOTES, Shape, check
+from toolkit.trace.shape import FORMAT_SHAPE, LONGEST_NS, META, NOTES, Shape
 
 Columns = dict[str, NDArray[Any]]
 """Column name -> values, one for each event; read-only."""
@@ -43,6 +43,8 @@ CHUNK_EVENTS = 1 << 14
 
 MOST_BATCHES = 1 << 10
 """A chunk has no more batches, however few events they have."""
+
+_DTYPES = {name: EVENT[name] for name in SCHEMA.names}
 
 KEPT_EVENTS = 1 << 20
 """So many events are kept in memory to be read again: 64 MiB."""
@@ -110,14 +112,22 @@ class TraceReader:
         """Yield the batches in the order of the file; `damage` is known after the last."""
         began = now = int(self.meta["clock"]["monotonic_ns"])
         read = np.zeros(256, np.int64)
+        delivered: dict[str, int] = {}
+        dropped = 0
         wrong: str | None = None
         while True:
             offset = self._file.tell()
             try:
                 columns, note = self._next_batch()
                 read += np.bincount(columns["kind"], minlength=len(read))
-                ledger = self._next_ledger(note)
-                if difference := contradiction(ledger, read):
+                counts = note.pop("ledger", None)
+                ledger = self._next_ledger(counts)
+                if counts and self.meta["format"] == 1:
+                    delivered, dropped = {}, 0
+                for kind, lists in (counts or {}).items():
+                    delivered[kind] = delivered.get(kind, 0) + sum(lists["delivered"])
+                    dropped += sum(lists["dropped"])
+                if difference := contradiction(delivered, read):
                     raise _WrongBatchError(difference)
                 if note["now_ns"] < now:
                     raise _WrongBatchError("time goes back: batches are out of order")
@@ -128,7 +138,7 @@ class TraceReader:
                 break
             now = int(note["now_ns"])
             self.ledger = ledger
-            note["dropped"] = totals(ledger)["dropped"]
+            note["dropped"] = dropped
             self._offsets.append(offset)
             yield Batch(columns, note)
             if "end" in note:
@@ -145,7 +155,7 @@ class TraceReader:
         batch, metadata = self._stream.read_next_batch_with_custom_metadata()
         columns = _columns(batch)
         text, version = metadata[META_KEY], self.meta["format"]
-        sums = checksum(text, [columns[name] for name in SCHEMA.names], version)
+        sums = checksum(text, [columns[name] for name in _DTYPES], version)
         if metadata[CHECK_KEY] != sums:
             raise _WrongBatchError("it does not match its checksum")
         try:
@@ -161,12 +171,11 @@ class TraceReader:
             raise _WrongBatchError(reason)
         return Batch(columns, note)
 
-    def _next_ledger(self, note: dict[str, Any]) -> Ledger:
-        """Take the ledger out of a note.
+    def _next_ledger(self, counts: Any) -> Ledger:
+        """Return what was counted until a batch, since the trace began.
 
-        :return: what was counted until then, since the trace began.
+        :param counts: the `ledger` of its note, None if it has none.
         """
-        counts = note.pop("ledger", None)
         if counts is None:
             return self.ledger
         try:
@@ -280,12 +289,9 @@ def _read_json(text: bytes, shape: Shape) -> dict[str, Any]:
     :raises ValueError: if the text is something else.
     :raises RecursionError: if it is too deep.
     """
-    found: dict[str, Any] = json.loads(text)
-    # JSON allows no control character but DEL unless it is escaped.
-    if not text.isascii() or b"\\" in text or b"\x7f" in text:
-        found = cast(dict[str, Any], printable_json(found))
-    check(found, shape)
-    return found
+    found = read_json(text)
+    shape.check(found)
+    return cast(dict[str, Any], found)
 
 
 def _reason(error: Exception) -> str:
@@ -314,7 +320,7 @@ def _concatenated(parts: Sequence[Columns]) -> Columns:
     some = [part for part in parts if len(part["ts"])] or parts[:1]
     if len(some) == 1:
         return some[0]
-    return {name: np.concatenate([part[name] for part in some]) for name in SCHEMA.names}
+    return {name: np.concatenate([part[name] for part in some]) for name in _DTYPES}
 
 
 def _columns(batch: pa.RecordBatch) -> Columns:
@@ -323,10 +329,10 @@ def _columns(batch: pa.RecordBatch) -> Columns:
     :raises ValueError: if a column has nulls or is too short.
     """
     columns: Columns = {}
-    for name in SCHEMA.names:
-        column = batch.column(name)
-        data = column.buffers()[1]
-        if column.null_count or column.offset or len(column) != batch.num_rows:
-            raise ValueError(name)
-        columns[name] = np.frombuffer(data or b"", EVENT[name], count=batch.num_rows)
+    for name, dtype in _DTYPES.items():
+        # Array.to_numpy() would import pandas.
+        valid, data = batch.column(name).buffers()
+        if valid is not None:
+            raise ValueError(f"{name} has nulls")
+        columns[name] = np.frombuffer(data or b"", dtype, batch.num_rows)
     return columns

@@ -2,7 +2,7 @@
 """The shape of a trace's JSON: types, members and ranges, checked once so that nobody else has to."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 from toolkit.event import ALL_QUEUES
 from toolkit.trace.ledger import COUNTS
@@ -20,7 +20,19 @@ LONGEST_NAME = 256
 
 
 class ShapeError(ValueError):
-    """A value of another shape; the text says where, such as "devices[0].ifindex is missing"."""
+    """A value of another shape; the text says where, such as "devices[0].ifindex is missing".
+
+    :param wrong: what is wrong, with {} for the place.
+    :param place: names of members and numbers in arrays; who looks into an object or array puts its own in
+        front.
+    """
+
+    def __init__(self, wrong: str, *place: str | int) -> None:
+        self.wrong, self.place = wrong, list(place)
+
+    def __str__(self) -> str:
+        words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.place)
+        return self.wrong.format(words.removeprefix(".") or "it")
 
 
 class Number(NamedTuple):
@@ -29,17 +41,46 @@ class Number(NamedTuple):
     low: int
     high: int
 
+    def check(self, value: object) -> None:
+        """Make sure that a value has this shape, as all shapes do.
+
+        :raises ShapeError: if the value has another shape.
+        """
+        # isinstance takes true for an integer.
+        if type(value) is not int:
+            raise ShapeError("{} is no integer")
+        if not self.low <= value <= self.high:
+            raise ShapeError(f"{{}} is not between {self.low} and {self.high}")
+
+    def check_all(self, values: Sequence[Any]) -> None:
+        """Check an array at once: a ledger may have thousands of numbers in each batch."""
+        if not set(map(type, values)) <= {int}:
+            raise ShapeError("{} is no integer")
+        # The least and the greatest tell.
+        for value in (min(values), max(values)) if values else ():
+            self.check(value)
+
 
 class Text(NamedTuple):
     """A string of at most `longest` characters."""
 
     longest: int
 
+    def check(self, value: object) -> None:
+        if not isinstance(value, str):
+            raise ShapeError("{} is no string")
+        if len(value) > self.longest:
+            raise ShapeError(f"{{}} is longer than {self.longest} characters")
+
 
 class Maybe(NamedTuple):
     """Null, or a value of this shape."""
 
     shape: "Shape"
+
+    def check(self, value: object) -> None:
+        if value is not None:
+            self.shape.check(value)
 
 
 class Many(NamedTuple):
@@ -49,11 +90,28 @@ class Many(NamedTuple):
     least: int = 0
     most: int = 1 << 20
 
+    def check(self, value: object) -> None:
+        if not isinstance(value, list):
+            raise ShapeError("{} is no array")
+        if not self.least <= len(value) <= self.most:
+            raise ShapeError(f"{{}} has {len(value)} members, not {self.least} to {self.most}")
+        if isinstance(self.shape, Number):
+            self.shape.check_all(value)
+            return
+        for number, item in enumerate(value):
+            _check_inside(number, item, self.shape)
+
 
 class Named(NamedTuple):
     """An object whose members all have this shape, whatever their names are."""
 
     shape: "Shape"
+
+    def check(self, value: object) -> None:
+        for name, item in _object(value).items():
+            if len(name) > LONGEST_NAME:
+                raise ShapeError(f"a name in {{}} is longer than {LONGEST_NAME} characters")
+            _check_inside(name, item, self.shape)
 
 
 class Members(NamedTuple):
@@ -62,11 +120,34 @@ class Members(NamedTuple):
     required: Mapping[str, "Shape"]
     optional: Mapping[str, "Shape"] = {}
 
+    def check(self, value: object) -> None:
+        members = _object(value)
+        for name, shape in self.required.items():
+            if name not in members:
+                raise ShapeError("{} is missing", name)
+            _check_inside(name, members[name], shape)
+        for name, shape in self.optional.items():
+            if name in members:
+                _check_inside(name, members[name], shape)
+
 
 Shape: TypeAlias = Number | Text | Maybe | Many | Named | Members
 
-Place: TypeAlias = tuple[str | int, ...]
-"""Names of members and numbers in arrays, from the outermost on; put into words only for an error."""
+
+def _check_inside(step: str | int, value: object, shape: Shape) -> None:
+    """Check a member of an object or of an array, which is `step` there."""
+    try:
+        shape.check(value)
+    except ShapeError as error:
+        error.place.insert(0, step)
+        raise
+
+
+def _object(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ShapeError("{} is no object")
+    return value
+
 
 _TIME = Number(0, LONGEST_NS)
 _U32 = Number(0, (1 << 32) - 1)
@@ -138,68 +219,3 @@ NOTES = {
     ),
 }
 """The shape of the JSON object of a batch, by format."""
-
-
-def check(value: object, shape: Shape, place: Place = ()) -> None:
-    """Make sure that a value has a shape.
-
-    :param place: where the value is; empty for the whole.
-    :raises ShapeError: if the value has another shape.
-    """
-    match shape:
-        case Number():
-            _check_numbers([value], shape, place)
-        case Members(required, optional):
-            members = _object(value, place)
-            for name, inner in required.items():
-                if name not in members:
-                    raise ShapeError(f"{_words((*place, name))} is missing")
-                check(members[name], inner, (*place, name))
-            for name, inner in optional.items():
-                if name in members:
-                    check(members[name], inner, (*place, name))
-        case Named(inner):
-            for name, item in _object(value, place).items():
-                if len(name) > LONGEST_NAME:
-                    raise ShapeError(f"a name in {_words(place)} is longer than {LONGEST_NAME} characters")
-                check(item, inner, (*place, name))
-        case Many(inner, least, most):
-            if not isinstance(value, list):
-                raise ShapeError(f"{_words(place)} is no array")
-            if not least <= len(value) <= most:
-                raise ShapeError(f"{_words(place)} has {len(value)} members, not {least} to {most}")
-            if isinstance(inner, Number):
-                _check_numbers(value, inner, place)
-                return
-            for number, item in enumerate(value):
-                check(item, inner, (*place, number))
-        case Text(longest):
-            if not isinstance(value, str):
-                raise ShapeError(f"{_words(place)} is no string")
-            if len(value) > longest:
-                raise ShapeError(f"{_words(place)} is longer than {longest} characters")
-        case Maybe(inner):
-            if value is not None:
-                check(value, inner, place)
-
-
-def _check_numbers(values: Sequence[object], shape: Number, place: Place) -> None:
-    """Check an array at once: a ledger has thousands of numbers in each batch."""
-    # isinstance takes true for an integer.
-    if not set(map(type, values)) <= {int}:
-        raise ShapeError(f"{_words(place)} is no integer")
-    numbers = cast(Sequence[int], values)
-    if numbers and not shape.low <= min(numbers) <= max(numbers) <= shape.high:
-        raise ShapeError(f"{_words(place)} is not between {shape.low} and {shape.high}")
-
-
-def _object(value: object, place: Place) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise ShapeError(f"{_words(place)} is no object")
-    return value
-
-
-def _words(place: Place) -> str:
-    """Put a place into words, such as "devices[0].ifindex"."""
-    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    return words.removeprefix(".") or "it"

@@ -5,8 +5,19 @@ from hypothesis import strategies as st
 
 from tests.conftest import event
 from toolkit.event import ALL_QUEUES
-from toolkit.stalls.marks import Marks, last_until, look_up, queue_table, spread, turns
-from toolkit.stalls.scan import Queue
+from toolkit.stalls.marks import (
+    Marks,
+    Queue,
+    first_of,
+    in_order,
+    joined,
+    last_of,
+    last_until,
+    look_up,
+    queue_table,
+    spread,
+    turns,
+)
 from toolkit.trace.schema import EVENT
 
 QUEUES = [
@@ -31,7 +42,8 @@ def test_events_are_looked_up_by_driver_device_and_number() -> None:
         [event("irq", 1, ifindex=ifindex, queue=queue, driver=driver) for driver, ifindex, queue in QUEUES]
     )
     columns = {name: events[name] for name in EVENT.names or ()}
-    assert look_up(columns, queue_table(QUEUES)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert look_up(columns, queue_table(QUEUES), np.array([0, 1, 2, 3, 4, 5])).tolist() == [0, 1, 2, 3, 4, 5]
+    assert look_up(columns, queue_table(QUEUES), np.array([5, 1])).tolist() == [5, 1]
 
 
 def test_an_event_of_the_whole_device_is_about_each_of_its_queues() -> None:
@@ -71,3 +83,21 @@ def test_the_last_mark_until_a_moment_is_of_the_same_queue(
         before = [index for index, mark in enumerate(marks) if mark[0] == queue and mark[1] <= moment]
         smaller = sum(mark[0] < queue for mark in marks)
         assert place == (before[-1] if before else smaller - 1)
+
+
+@given(MARKS, MARKS)
+def test_the_last_and_the_first_mark_of_a_queue_itself(
+    pairs: list[tuple[int, int]], asked: list[tuple[int, int]]
+) -> None:
+    marks, order = in_order(_marks(pairs))
+    assert [pairs[place] for place in order] == sorted(pairs)
+    last, first = last_of(marks, _marks(asked)).tolist(), first_of(marks, _marks(asked)).tolist()
+    for (queue, moment), before, after in zip(asked, last, first, strict=True):
+        own = [(index, mark[1]) for index, mark in enumerate(sorted(pairs)) if mark[0] == queue]
+        assert before == max((index for index, at in own if at <= moment), default=-1)
+        assert after == min((index for index, at in own if at >= moment), default=-1)
+
+
+def test_marks_of_no_parts_are_none() -> None:
+    assert len(joined([]).queue) == 0
+    assert joined([_marks([(1, 2)]), _marks([(0, 3)])]).moment.tolist() == [2, 3]

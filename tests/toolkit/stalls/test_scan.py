@@ -6,7 +6,8 @@ import numpy as np
 from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, refilled, window
 from toolkit import drivers
 from toolkit.event import NOT_KNOWN
-from toolkit.stalls.scan import BINS, GAP_BINS, SUMS, Queue, Scan, gap_edges, scan
+from toolkit.stalls.marks import Queue
+from toolkit.stalls.scan import BINS, GAP_BINS, SUMS, Scan, gap_edges, scan
 from toolkit.trace.reader import TraceReader
 
 

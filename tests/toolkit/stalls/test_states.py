@@ -21,13 +21,17 @@ def _found(path: Any) -> list[tuple[int, str, float, float, bool]]:
     """:return: queue, state, start and end [s] since the trace began, open."""
     reader = TraceReader(path)
     result = scan(reader, [DRIVER])
-    frame = intervals(reader, [DRIVER], result)
-    queues = [result.queues[index].queue for index in frame["queue"]]
-    seconds = ((frame[["start", "end"]] - BEGAN) / S).to_numpy().tolist()
+    found = intervals(reader, [DRIVER], result)
     return sorted(
-        (queue, str(state), start, end, bool(still))
-        for queue, state, (start, end), still in zip(
-            queues, frame["state"], seconds, frame["open"], strict=True
+        (
+            result.queues[queue].queue,
+            DRIVER.states[state].name,
+            (start - BEGAN) / S,
+            (end - BEGAN) / S,
+            still,
+        )
+        for queue, state, start, end, still in zip(
+            *(column.tolist() for column in found.values()), strict=True
         )
     )
 

@@ -21,8 +21,8 @@ def changed(value: Any, place: str, new: Any) -> Any:
 
 
 def test_description_and_note_as_they_are_written_have_their_shape() -> None:
-    shape.check(json.loads(json.dumps(META)), shape.META)
-    shape.check(json.loads(json.dumps(note(1))), shape.NOTES[1])
+    shape.META.check(json.loads(json.dumps(META)))
+    shape.NOTES[1].check(json.loads(json.dumps(note(1))))
 
 
 @pytest.mark.parametrize(
@@ -40,21 +40,19 @@ def test_description_and_note_as_they_are_written_have_their_shape() -> None:
 )
 def test_another_shape_is_named_with_its_place(place: str, new: Any, sentence: str) -> None:
     with pytest.raises(ShapeError, match=sentence):
-        shape.check(changed(META, place, new), shape.META)
+        shape.META.check(changed(META, place, new))
 
 
 def test_missing_member_is_named_and_an_unknown_one_ignored() -> None:
-    shape.check({**note(1), "later": [1]}, shape.NOTES[1])
+    shape.NOTES[1].check({**note(1), "later": [1]})
     with pytest.raises(ShapeError, match="now_ns is missing"):
-        shape.check({"ledger": {}}, shape.NOTES[1])
+        shape.NOTES[1].check({"ledger": {}})
 
 
 def test_ledger_of_format_2_has_changes_by_cpu() -> None:
     change = {"cpu": [1], "attempted": [-1], "delivered": [0], "dropped": [0]}
-    shape.check({"now_ns": 1, "before": "0123abcd", "ledger": {"poll": change}}, shape.NOTES[2])
+    shape.NOTES[2].check({"now_ns": 1, "before": "0123abcd", "ledger": {"poll": change}})
     with pytest.raises(ShapeError, match=r"ledger\.poll\.cpu is not between 0 and 8191"):
-        shape.check(
-            {"now_ns": 1, "before": "", "ledger": {"poll": {**change, "cpu": [8192]}}}, shape.NOTES[2]
-        )
+        shape.NOTES[2].check({"now_ns": 1, "before": "", "ledger": {"poll": {**change, "cpu": [8192]}}})
     with pytest.raises(ShapeError, match="before is missing"):
-        shape.check({"now_ns": 1}, shape.NOTES[2])
+        shape.NOTES[2].check({"now_ns": 1})
