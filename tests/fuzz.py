@@ -37,8 +37,8 @@ import toolkit
 from tests.conftest import BEGAN, META, S, event, failed, refilled, window, worker_stall
 from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, KIND
+from toolkit.report import drawing, perfetto, text, trace_page
 from toolkit.report import events as events_report
-from toolkit.report import perfetto, plots, text, trace_page
 from toolkit.stalls.selection import EVERYTHING, Selection
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
@@ -372,7 +372,7 @@ def _drive_terminal(found: Any) -> None:
 
 def _drive_page(found: Any, chance: random.Random) -> None:
     drawn = chance.randrange(DRAWN) == 0
-    with contextlib.nullcontext() if drawn else patch.object(plots, "svg", lambda _: "<svg></svg>"):
+    with contextlib.nullcontext() if drawn else patch.object(drawing, "svg", lambda _: "<svg></svg>"):
         html = trace_page.render(found)
     html.encode()
     if "<script" in html:

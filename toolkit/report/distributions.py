@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from toolkit.compare.comparison import Comparison
 from toolkit.compare.verdict import finding
 from toolkit.english import count
-from toolkit.report.plots import STYLE, write
+from toolkit.report.drawing import STYLE, write
 
 # Colour, line and mark tell the sets apart; where marks coincide, the candidate's lies inside the base's.
 _SETS: dict[str, dict[str, Any]] = {

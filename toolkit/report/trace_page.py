@@ -15,7 +15,8 @@ from toolkit import drivers
 from toolkit.english import count, cpus
 from toolkit.errors import already_there
 from toolkit.printable import printable
-from toolkit.report import page, plots, text
+from toolkit.report import drawing, page, text
+from toolkit.report.analyze import durations, poll_gaps, time_spent, timeline
 from toolkit.report.causes import general
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import STALL
@@ -50,10 +51,10 @@ def render(trace: Trace, file: Path | None = None, rows: int | None = text.LISTE
     """
     analysis = trace.analysis
     figures = {
-        "timeline": lambda: plots.timeline(analysis, trace.witness, trace.phases),
-        "time_spent": lambda: plots.time_spent(analysis),
-        "durations": lambda: plots.durations(analysis),
-        "poll_gaps": lambda: plots.poll_gaps(analysis),
+        "timeline": lambda: timeline.draw(analysis, trace.witness, trace.phases),
+        "time_spent": lambda: time_spent.draw(analysis),
+        "durations": lambda: durations.draw(analysis),
+        "poll_gaps": lambda: poll_gaps.draw(analysis),
     }
     stalls = analysis.stalls
     if stalls.empty:
@@ -65,7 +66,7 @@ def render(trace: Trace, file: Path | None = None, rows: int | None = text.LISTE
         headline=headline(analysis),
         verdict=trace.verdict,
         about=about(trace),
-        drawings={name: page.inline(plots.svg(draw)) for name, draw in figures.items()},
+        drawings={name: page.inline(drawing.svg(draw)) for name, draw in figures.items()},
         stalls=text.stall_table(analysis, rows),
         more=max(len(stalls) - rows, 0) if rows else 0,
         states=states(analysis),

@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import Trace, failed, refilled, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.report import files, plots
+from toolkit.report import drawing, files
+from toolkit.report.analyze import timeline
 from toolkit.stalls import analysis as stalls
 from toolkit.stalls.analysis import analyze
 from toolkit.stalls.selection import Selection, select
@@ -45,7 +46,7 @@ def test_summary_and_drawings_of_many_stalls_are_small(make_trace: Trace, tmp_pa
     assert len(pd.read_csv(tmp_path / "stalls.csv")) == 20_000
     for name in ("summary.json", "stalls.json"):
         assert (tmp_path / name).stat().st_size < 5_000_000
-    assert len(plots.svg(lambda: plots.timeline(analysis))) < 1_000_000
+    assert len(drawing.svg(lambda: timeline.draw(analysis))) < 1_000_000
 
 
 def test_witness_has_the_longest_of_many_gaps(make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:

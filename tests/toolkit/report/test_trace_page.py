@@ -8,14 +8,14 @@ import pytest
 import toolkit
 from tests.conftest import BEGAN, META, MS, S, Trace, event, note, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.report import plots, trace_page
+from toolkit.report import drawing, trace_page
 from toolkit.trace.writer import TraceWriter
 
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes long and is tested in test_plots."""
-    monkeypatch.setattr(plots, "svg", lambda _: '<?xml version="1.0"?>\n<svg><path/></svg>')
+    """Drawing takes long and is tested in test_drawing."""
+    monkeypatch.setattr(drawing, "svg", lambda _: '<?xml version="1.0"?>\n<svg><path/></svg>')
 
 
 def test_page_of_a_trace_begins_with_what_happened(make_trace: Trace) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import META, S, Trace, failed, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.report.plots import time_spent
+from toolkit.report.analyze import time_spent
 from toolkit.report.text import render
 from toolkit.report.trace_page import causes
 from toolkit.stalls import analysis
@@ -50,7 +50,7 @@ def test_what_a_missing_hook_would_have_told_is_not_known(make_trace: Trace) -> 
     assert (stall["waiting_ns"], stall["failed"], queue["packets"]) == (S, 1, 40)
     assert json.loads(json.dumps(summary(found)))["stalls"][0]["reclaim_ns"] is None
     assert causes(found.stalls).iloc[0]["in reclaim [s]"] == "-"
-    time_spent(found)
+    time_spent.draw(found)
     render(found, None, terminal=False)
 
 
