@@ -163,7 +163,7 @@ if len(requests):
 # ## The whole trace, and who else saw it
 
 # %%
-timeline.draw(trace.analysis, trace.witness, trace.phases)
+timeline.draw(trace)
 
 # %%
 print(trace.agreement["sentence"] if trace.agreement else "There is no witness.")

@@ -29,8 +29,9 @@ import pandas as pd
 
 import toolkit
 from toolkit.compare.comparison import compare
-from toolkit.report import distributions, drawing
+from toolkit.report import drawing
 from toolkit.report.analyze import time_spent, timeline
+from toolkit.report.compare import distributions
 from toolkit.report.comparison import metric_table
 
 # %matplotlib inline
@@ -61,7 +62,7 @@ runs[["set", "variant", "run", "stalls", "open", "failed", "refused", "witness_a
 # needed to tell.
 
 # %%
-distributions.distributions(found)
+distributions.draw(found)
 
 # %% [markdown]
 # How much of that is chance? The test is one of ranks, corrected for several metrics; the intervals are of
@@ -122,8 +123,8 @@ def typical(traces):
 
 
 middle = typical(base)
-timeline.draw(middle.analysis, middle.witness, middle.phases)
+timeline.draw(middle)
 
 # %%
 middle = typical(candidate)
-timeline.draw(middle.analysis, middle.witness, middle.phases)
+timeline.draw(middle)

@@ -171,4 +171,4 @@ causes.sort_values("stalled [s]", ascending=False).round(3)
 # %%
 worst = traces[int(runs["longest_ns"].argmax())]
 print(label[str(worst.path)], "-", worst.verdict)
-timeline.draw(worst.analysis, worst.witness, worst.phases)
+timeline.draw(worst)

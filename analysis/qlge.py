@@ -198,7 +198,7 @@ if trace.phases is not None and len(longest):
 # ## The whole trace, and who else saw it
 
 # %%
-timeline.draw(trace.analysis, trace.witness, trace.phases)
+timeline.draw(trace)
 
 # %%
 print(trace.agreement["sentence"] if trace.agreement else "There is no witness.")

@@ -179,7 +179,7 @@ states[["device", "name", "state", "start", "seconds", "open"]].head(20)
 # NIC refused. It is there if a `witness.json` lies beside the trace.
 
 # %%
-timeline.draw(trace.analysis, trace.witness, trace.phases)
+timeline.draw(trace)
 
 # %%
 print(trace.agreement["sentence"] if trace.agreement else "There is no witness.")

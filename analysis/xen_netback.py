@@ -141,7 +141,7 @@ for axis in (upper, lower):
 plt.show()
 
 # %%
-timeline.draw(trace.analysis, trace.witness, trace.phases)
+timeline.draw(trace)
 
 # %%
 print(trace.agreement["sentence"] if trace.agreement else "There is no witness.")

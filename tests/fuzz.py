@@ -34,13 +34,12 @@ import numpy as np
 import pyarrow as pa
 
 import toolkit
-from tests.conftest import BEGAN, META, S, event, failed, refilled, window, worker_stall
+from tests.conftest import BEGAN, META, S, Terminal, event, failed, refilled, window, worker_stall
+from toolkit import report
 from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, KIND
-from toolkit.report import drawing, perfetto, text, trace_page
-from toolkit.report import events as events_report
+from toolkit.report import drawing, text, trace_page
 from toolkit.stalls.selection import EVERYTHING, Selection
-from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
 
 LONGEST_S = 5
@@ -339,10 +338,10 @@ def drive(path: Path, folder: Path, chance: random.Random) -> str:
             case 2:
                 _drive_terminal(found)
             case 3:
-                kind = chance.choice(("csv", "jsonl", "parquet"))
-                events_report.export(TraceReader(path), kind, io.BytesIO())
+                name = chance.choice(("csv", "jsonl", "parquet"))
+                report.load("export", name).render(found, io.BytesIO())
             case 4:
-                perfetto.save(found, io.BytesIO())
+                report.load("export", "perfetto").render(found, io.BytesIO())
             case 5:
                 found.ledger.to_csv(io.StringIO())
                 found.states.to_csv(io.StringIO())
@@ -354,8 +353,8 @@ def drive(path: Path, folder: Path, chance: random.Random) -> str:
 
 
 def _drive_analysis(found: Any) -> None:
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        text.render(found.analysis, found.agreement, terminal=False)
+    shown = io.StringIO()
+    text.render(found, shown)
     if any(not letter.isprintable() for letter in shown.getvalue().replace("\n", "")):
         raise FuzzError("a control character in the text")
     if found.damage and found.verdict.startswith("No stall"):
@@ -364,8 +363,8 @@ def _drive_analysis(found: Any) -> None:
 
 
 def _drive_terminal(found: Any) -> None:
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        text.render(found.analysis, found.agreement, terminal=True)
+    shown = Terminal()
+    text.render(found, shown)
     if "\x1b]" in shown.getvalue() or "\x07" in shown.getvalue():
         raise FuzzError("a control character on the terminal")
 
@@ -373,9 +372,9 @@ def _drive_terminal(found: Any) -> None:
 def _drive_page(found: Any, chance: random.Random) -> None:
     drawn = chance.randrange(DRAWN) == 0
     with contextlib.nullcontext() if drawn else patch.object(drawing, "svg", lambda _: "<svg></svg>"):
-        html = trace_page.render(found)
-    html.encode()
-    if "<script" in html:
+        page = io.BytesIO()
+        trace_page.render(found, page)
+    if b"<script" in page.getvalue():
         raise FuzzError("a tag in the page")
 
 

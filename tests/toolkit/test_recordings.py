@@ -190,7 +190,7 @@ def test_a_refill_that_failed_before_a_stall_is_not_counted_in_it_and_is_said_to
 )
 def test_gaps_are_between_what_the_driver_calls_a_poll(recording: str, polls: str) -> None:
     trace = toolkit.read(DATA / recording / "trace.rxt")
-    assert poll_gaps.draw(trace.analysis).axes[0].get_title().startswith(f"Gaps between {polls}\n")
+    assert poll_gaps.draw(trace).axes[0].get_title().startswith(f"Gaps between {polls}\n")
     assert not text.queue_table(trace.analysis).columns.str.contains("NAPI").any()
 
 

@@ -5,8 +5,7 @@ import io
 import textwrap
 from collections.abc import Callable
 from itertools import cycle
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 import pandas as pd
@@ -18,7 +17,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from toolkit import drivers
 from toolkit.report.text import shown as shown_part
 from toolkit.stalls.analysis import Analysis
-from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
+from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 
 # The palette of Okabe and Ito, told apart with any kind of colour vision.
 STATES = {
@@ -54,13 +53,15 @@ ROWS = 16
 """As many queues are drawn in a timeline, and lines in a distribution; those with stalls come first."""
 
 
-def write(figure: Figure, folder: Path, name: str) -> None:
-    """Writes a figure as PNG and SVG, in an rc_context of STYLE."""
-    figure.draw_without_rendering()
-    # Laid out once is enough.
-    figure.set_layout_engine("none")
-    figure.savefig(folder / f"{name}.png", dpi=_DPI)
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, dpi=_DPI)
+def write(draw: Callable[[], Figure], png: BinaryIO, svg: BinaryIO) -> None:
+    """Write what `draw` makes as PNG and as SVG."""
+    with matplotlib.rc_context(STYLE):
+        figure = draw()
+        figure.draw_without_rendering()
+        # Laid out once is enough.
+        figure.set_layout_engine("none")
+        figure.savefig(png, format="png", dpi=_DPI)
+        figure.savefig(svg, format="svg", metadata={"Date": None}, dpi=_DPI)
 
 
 def svg(draw: Callable[[], Figure]) -> str:
@@ -99,7 +100,7 @@ def title(analysis: Analysis, what: str, shown: int | None = None) -> str:
 
 
 def empty(axis: Axes, text: str) -> None:
-    """Writes a text where there is nothing to draw."""
+    """Write a text where there is nothing to draw."""
     axis.text(
         0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=12, color="#888888"
     )
@@ -108,7 +109,7 @@ def empty(axis: Axes, text: str) -> None:
 
 
 def show_seconds(axis: Axis) -> None:
-    """Labels a logarithmic axis of seconds; a short one between the powers of ten, too."""
+    """Label a logarithmic axis of seconds; a short one between the powers of ten, too."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
     axis.set_major_formatter(EngFormatter("s"))

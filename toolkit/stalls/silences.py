@@ -11,10 +11,7 @@ from toolkit.drivers import Driver
 from toolkit.event import KIND
 from toolkit.stalls import spans
 from toolkit.stalls.scan import SLOW_NS, Scan
-
-SLOW_REFILL = "slow-refill"
-SLOW_POLL = "slow-poll"
-UNPOLLED = "unpolled"
+from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 
 MEANS = {
     SLOW_REFILL: "a refill inside a poll takes long, though it may succeed: nobody takes frames meanwhile",

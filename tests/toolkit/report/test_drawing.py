@@ -5,10 +5,10 @@ import warnings
 
 import pytest
 
+import toolkit
 from tests.conftest import Trace, window, worker_stall
 from toolkit.report import drawing
 from toolkit.report.analyze import durations, poll_gaps, time_spent, timeline
-from toolkit.stalls.analysis import analyze
 from toolkit.trace.schema import Events
 
 PLOTS = {"timeline": timeline, "durations": durations, "poll_gaps": poll_gaps, "time_spent": time_spent}
@@ -58,11 +58,11 @@ TEXTS: dict[str, dict[str, set[str]]] = {
 @pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_every_plot_says_what_it_shows(case: str, make_trace: Trace) -> None:
-    analysis = analyze(make_trace(CASES[case]))
+    trace = toolkit.read(make_trace(CASES[case]))
     for name in PLOTS:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            svg = drawing.svg(functools.partial(PLOTS[name].draw, analysis))
+            svg = drawing.svg(functools.partial(PLOTS[name].draw, trace))
         assert svg.rstrip().endswith("</svg>")
         # An SVG has each of its texts also as a comment.
         texts = set(re.findall("<!-- (.+) -->", svg))
@@ -70,9 +70,9 @@ def test_every_plot_says_what_it_shows(case: str, make_trace: Trace) -> None:
 
 
 def test_axes_have_units(make_trace: Trace) -> None:
-    analysis = analyze(make_trace(CASES["one stall"]))
+    trace = toolkit.read(make_trace(CASES["one stall"]))
     for draw in (each.draw for each in PLOTS.values()):
-        figure = draw(analysis)
+        figure = draw(trace)
         figure.draw_without_rendering()
         axis = figure.axes[-1]
         ticks = [each.get_text() for each in axis.get_xticklabels()]

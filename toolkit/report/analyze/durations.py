@@ -1,19 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How many stalls lasted how long."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from toolkit.report.drawing import INK, colours, empty, show_seconds, title
-from toolkit.stalls.analysis import Analysis
+from toolkit.report.drawing import INK, colours, empty, show_seconds, title, write
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
+
+FILES = ("durations.png", "durations.svg")
 
 _TICKS = 40
 """If there are no more stalls, each is also a mark on the axis."""
 
 
-def draw(analysis: Analysis) -> Figure:
+def render(trace: Trace, png: BinaryIO, svg: BinaryIO) -> None:
+    """Draw the picture as PNG and as SVG."""
+    write(lambda: draw(trace), png, svg)
+
+
+def draw(trace: Trace) -> Figure:
     """Draw how many stalls lasted how long, by state."""
+    analysis = trace.analysis
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
     stalls = analysis.stalls[analysis.stalls["duration_ns"] > 0]

@@ -1,18 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How long the gaps between polls of each queue were."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from toolkit.report.drawing import empty, show_seconds, title, word, worst_first
-from toolkit.stalls.analysis import Analysis
+from toolkit.report.drawing import empty, show_seconds, title, word, worst_first, write
 from toolkit.stalls.scan import gap_edges
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
+
+FILES = ("poll_gaps.png", "poll_gaps.svg")
 
 _QUEUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 
 
-def draw(analysis: Analysis) -> Figure:
+def render(trace: Trace, png: BinaryIO, svg: BinaryIO) -> None:
+    """Draw the picture as PNG and as SVG."""
+    write(lambda: draw(trace), png, svg)
+
+
+def draw(trace: Trace) -> Figure:
     """Draw, for each queue, the share of the gaps between polls that are longer than a time."""
+    analysis = trace.analysis
     figure = Figure(figsize=(7.5, 4.2))
     axis = figure.subplots()
     # Of a part of a trace these are not known.

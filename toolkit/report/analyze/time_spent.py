@@ -1,22 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the time of each stall went into, as bars."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from toolkit.report.drawing import empty, title
+from toolkit.report.drawing import empty, title, write
 from toolkit.report.text import seconds, wall_times
-from toolkit.stalls.analysis import Analysis
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
+
+FILES = ("time_spent.png", "time_spent.svg")
 
 SPENT = {"reclaim": "#009e73", "refill": "#56b4e9", "waiting": "#bbbbbb"}
 BARS = 40
 """As many stalls are drawn as bars, the longest."""
 
 
-def draw(analysis: Analysis) -> Figure:
+def render(trace: Trace, png: BinaryIO, svg: BinaryIO) -> None:
+    """Draw the picture as PNG and as SVG."""
+    write(lambda: draw(trace), png, svg)
+
+
+def draw(trace: Trace) -> Figure:
     """Draw, for each stall, the share of its time in reclaim, in the rest of refills, and waiting."""
+    analysis = trace.analysis
     stalls = analysis.stalls.nlargest(BARS, "duration_ns").sort_values("start_ns", ascending=False)
     figure = Figure(figsize=(9, 1.7 + 0.24 * max(len(stalls), 1)))
     axis = figure.subplots()

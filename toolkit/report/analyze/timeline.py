@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The posted buffers of each queue over time, with its stalls."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
 
 from toolkit.drivers import POSTED
 from toolkit.event import KIND, NOT_KNOWN
-from toolkit.report.drawing import INK, colours, empty, title, word, worst_first
+from toolkit.report.drawing import INK, colours, empty, title, word, worst_first, write
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.spans import union
 from toolkit.stalls.witness import Witness
 from toolkit.trace.clock import to_utc
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
+
+FILES = ("timeline.png", "timeline.svg")
 
 _STEPS = 500
 _MOST_SPANS = 4000
@@ -24,8 +34,14 @@ _LETTER = 0.007
 """Width of a letter of a phase's name, as a share of the timeline's."""
 
 
-def draw(analysis: Analysis, witness: Witness | None = None, phases: pd.DataFrame | None = None) -> Figure:
+def render(trace: Trace, png: BinaryIO, svg: BinaryIO) -> None:
+    """Draw the picture as PNG and as SVG."""
+    write(lambda: draw(trace), png, svg)
+
+
+def draw(trace: Trace) -> Figure:
     """Draw the posted buffers of each queue over time, its states shaded, failures marked."""
+    analysis, witness, phases = trace.analysis, trace.witness, trace.phases
     queues = worst_first(analysis)
     looked = [bool((analysis.scan.posted[int(str(index))] != NOT_KNOWN).any()) for index in queues.index]
     # Where nothing was seen there is nothing to draw, unless that is all.
@@ -62,7 +78,7 @@ def draw(analysis: Analysis, witness: Witness | None = None, phases: pd.DataFram
 
 
 def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *, short: bool) -> None:
-    """Draws one queue: states shaded, the fewest buffers posted in each step, failures as marks."""
+    """Draw one queue: states shaded, the fewest buffers posted in each step, failures as marks."""
     scan = analysis.scan
     renamed = {"start_ns": "start", "end_ns": "end"}
     states, stalls, silences = (
@@ -94,10 +110,10 @@ def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *,
     axis.plot(time, posted[known], drawstyle="steps-post", color=INK, linewidth=0.7)
     size = queue["size"]
     top = max(int(posted[known].max(initial=1)), 1 if pd.isna(size) else int(size))
-    rare = scan.rare[scan.rare["queue"] == index]
-    failed = rare[(rare["kind"] == KIND["refill"]) & ~rare["complete"].astype(bool)]
-    _mark(axis, failed["ts"], analysis, 1.08 * top, "x")
-    _mark(axis, rare.loc[rare["kind"] == KIND["alloc_fail"], "ts"], analysis, 1.24 * top, "v")
+    kind, mine = scan.rare["kind"], scan.rare["queue"] == index
+    failed = mine & (kind == KIND["refill"]) & ~scan.rare["complete"].astype(bool)
+    _mark(axis, scan.rare["ts"][failed], analysis, 1.08 * top, "x")
+    _mark(axis, scan.rare["ts"][mine & (kind == KIND["alloc_fail"])], analysis, 1.24 * top, "v")
     axis.set_ylim(-0.04 * top, 1.36 * top / (1 - _LANE * len(colours(analysis))))
     axis.set_yticks([0, top])
     label = f"{queue['device']} {queue['name']}"
@@ -117,17 +133,17 @@ def _spans(start: pd.Series, end: pd.Series, analysis: Analysis) -> list[tuple[f
     return [(first / 1e9, (last - first) / 1e9) for first, last in edges.tolist()]
 
 
-def _mark(axis: Axes, ts: pd.Series, analysis: Analysis, height: float, marker: str) -> None:
-    """Marks moments, no more than one in each step of the timeline."""
+def _mark(axis: Axes, ts: ArrayLike, analysis: Analysis, height: float, marker: str) -> None:
+    """Mark moments, no more than one in each step of the timeline."""
     scan = analysis.scan
-    steps = np.unique((ts.to_numpy(np.int64) - scan.began) >> max(scan.shift - 1, 0))
+    steps = np.unique((np.asarray(ts, np.int64) - scan.began) >> max(scan.shift - 1, 0))
     time = steps * (1 << max(scan.shift - 1, 0)) / 1e9
     many = len(time) > _STEPS
     axis.plot(time, np.full(len(time), height), marker, color=INK, ms=3.5, mew=0.8, rasterized=many)
 
 
 def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int, length: float) -> None:
-    """Draws the phases of the scenario as labelled boxes.
+    """Draw the phases of the scenario as labelled boxes.
 
     :param length: of the axis [s].
     """
@@ -156,7 +172,7 @@ def _draw_phases(axis: Axes, phases: pd.DataFrame, began: int, length: float) ->
 
 
 def _draw_witness(axis: Axes, witness: Witness, began: int, ended: int) -> None:
-    """Draws which share of each short step of time was in gaps: a frame is refused now and then anyway."""
+    """Draw which share of each short step of time was in gaps: a frame is refused now and then anyway."""
     edges = np.linspace(began, max(ended, began + 1), _STEPS + 1)
     gaps = witness.gaps
     # Of gaps that overlap, as those of several rings do, each counts from where the last ended.
@@ -172,7 +188,7 @@ def _draw_witness(axis: Axes, witness: Witness, began: int, ended: int) -> None:
 
 
 def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
-    """Hatches the intervals in which events were dropped."""
+    """Hatch the intervals in which events were dropped."""
     losses = pd.DataFrame(analysis.scan.losses, columns=["start", "end"], dtype=np.int64)
     for start, length in _spans(losses["start"], losses["end"], analysis):
         axis.axvspan(
