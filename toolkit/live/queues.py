@@ -142,17 +142,19 @@ class Live:
     def _listen(self, columns: Columns) -> None:
         """Count the silences that events tell of; the stalls that they begin or end are known already."""
         at = slow.rows(columns)
+        at = at[columns["queue"][at] != ALL_QUEUES]
         if not len(at):
             return
         states, ends = slow.states(columns, at), columns["ts"][at].astype(np.int64)
         times = np.column_stack([ends - columns["dur"][at].astype(np.int64), ends])
         codes = columns["ifindex"][at].astype(np.int64) << 16 | columns["queue"][at]
-        for code in np.unique(codes[columns["queue"][at] != ALL_QUEUES]).tolist():
-            ifindex, number = code >> 16, code & 0xFFFF
-            for state, name in enumerate(slow.STATES):
-                rows = (codes == code) & (states == state)
-                for begin, end in self.queues[ifindex, number].be_silent(state, times[rows]).tolist():
-                    self.changes.append(Change(end, ifindex, number, name, end - begin))
+        order = np.lexsort((states, codes))
+        changes = np.flatnonzero(np.diff(codes[order] * len(slow.STATES) + states[order])) + 1
+        for rows in np.split(order, changes):
+            ifindex, number = int(codes[rows[0]]) >> 16, int(codes[rows[0]]) & 0xFFFF
+            state = int(states[rows[0]])
+            for begin, end in self.queues[ifindex, number].be_silent(state, times[rows]).tolist():
+                self.changes.append(Change(end, ifindex, number, slow.STATES[state], end - begin))
 
     def _count(self, driver: Driver, columns: Columns) -> None:
         """Add up packets and failed refills, and keep what was last seen posted."""
