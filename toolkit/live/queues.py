@@ -63,14 +63,14 @@ class Queue:
         return self._ended_ns + (max(now - self.began, 0) if self.states else 0)
 
     def begin(self, state: str, at: int) -> None:
-        """A state begins at a moment [ns]; and a stall, if it was in none."""
+        """Begin a state at a moment [ns]; and a stall, if the queue was in no state."""
         if not self.states:
             self.stalls += 1
             self.began = at
         self.states.setdefault(state, at)
 
     def end(self, state: str, at: int) -> None:
-        """A state that began before ends; and the stall, if that was the last."""
+        """End a state, if it began before a moment [ns]; and the stall, if it was the last state."""
         if self.states.get(state, at) < at:
             del self.states[state]
             if not self.states:
@@ -175,7 +175,7 @@ class Live:
                 queue.posted, queue.most = int(posted), max(queue.most, int(posted))
 
     def _move(self, key: tuple[int, int], at: int, begins: bool, state: str) -> None:
-        """A state of a queue begins or ends, and perhaps a stall with it."""
+        """Begin or end a state of a queue; note the change if a stall begins or ends with it."""
         queue = self.queues[key]
         deaf = bool(queue.states)
         (queue.begin if begins else queue.end)(state, at)
@@ -208,7 +208,7 @@ class Live:
 def _turns(
     columns: Columns, rows: NDArray[np.intp], moments: NDArray[np.int64], begun: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """Leave out begins between begins, and ends between ends: thousands a second may say the same.
+    """Select the first and last of each row of begins, and of ends: thousands a second may say the same.
 
     :return: places in `rows`.
     """

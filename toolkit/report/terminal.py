@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sentences and tables on a terminal, as wide as it is; elsewhere as plain text."""
+"""Write sentences and tables: as wide as the terminal, or as plain text where there is none."""
 
 from __future__ import annotations
 

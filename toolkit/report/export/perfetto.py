@@ -136,7 +136,7 @@ class _Writer:
             self._event(track, ts, proto.TrackEvent.TYPE_INSTANT, what, {})
 
     def counter(self, name: str, values: Sequence[tuple[int, int]], parent: int, unit: str) -> None:
-        """Write what a counter is from a moment [ns] on."""
+        """Write a track of a counter: its value from each moment [ns] on."""
         track = self.track(name, parent, unit=unit) if values else 0
         for ts, value in values:
             event = self._packet(track, ts, proto.TrackEvent.TYPE_COUNTER)
@@ -174,7 +174,7 @@ def _write_scenario(writer: _Writer, trace: Trace) -> None:
 
 
 def _write_witness(writer: _Writer, parent: int, witness: Witness, of: Iterable[str]) -> None:
-    """Write when the sender of the frames saw them refused; gaps that overlap are one."""
+    """Write the gaps of a witness as slices; gaps that overlap are one slice."""
     what = drivers.word("refused", of)
     gaps = witness.gaps
     apart = gaps["start"] > gaps["end"].cummax().shift(fill_value=-1)
