@@ -28,7 +28,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all notebooks man bench clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all notebooks pictures man bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ test-all: setup-test check ## also the trials that take long
 
 notebooks: .venv/stamp ## execute the notebooks of analysis/ into docs/notebooks
 	$(PYTHON) -c 'import pathlib, toolkit.report.notebook as n; n.refresh(pathlib.Path("docs/notebooks"))'
+
+pictures: setup-test ## draw the pictures of docs/images again (timeline.png: after `make demo`)
+	$(PYTHON) -m tests.pictures
 
 man: .venv/stamp ## make the manual pages in docs/man from the commands
 	mkdir -p docs/man

@@ -29,11 +29,13 @@ import pandas as pd
 
 import toolkit
 from toolkit.compare.comparison import compare
-from toolkit.report import distributions, plots
+from toolkit.report import drawing
+from toolkit.report.analyze import time_spent, timeline
+from toolkit.report.compare import distributions
 from toolkit.report.comparison import metric_table
 
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
+plt.rcParams.update(drawing.STYLE | {"figure.dpi": 80})
 pd.set_option("display.max_colwidth", 100)
 
 base, candidate = toolkit.read_set(BASE), toolkit.read_set(CANDIDATE)
@@ -60,7 +62,7 @@ runs[["set", "variant", "run", "stalls", "open", "failed", "refused", "witness_a
 # needed to tell.
 
 # %%
-distributions.distributions(found)
+distributions.draw(found)
 
 # %% [markdown]
 # How much of that is chance? The test is one of ranks, corrected for several metrics; the intervals are of
@@ -85,7 +87,7 @@ for axis, side, traces in zip(axes, (found.base, found.candidate), (base, candid
         / 1e9
     )
     left = 0
-    for part, colour in zip(parts, plots.SPENT.values(), strict=True):
+    for part, colour in zip(parts, time_spent.SPENT.values(), strict=True):
         axis.bar(range(len(sums)), sums[part], bottom=left, color=colour, label=part.removesuffix("_ns"))
         left = left + sums[part].to_numpy()
     axis.set_title(side.name)
@@ -121,8 +123,8 @@ def typical(traces):
 
 
 middle = typical(base)
-plots.timeline(middle.analysis, middle.witness, middle.phases)
+timeline.draw(middle)
 
 # %%
 middle = typical(candidate)
-plots.timeline(middle.analysis, middle.witness, middle.phases)
+timeline.draw(middle)

@@ -30,11 +30,12 @@ import pandas as pd
 
 import toolkit
 from toolkit.errors import UserError
-from toolkit.report import plots
+from toolkit.report import drawing
+from toolkit.report.analyze import timeline
 from toolkit.runs import TraceSet
 
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
+plt.rcParams.update(drawing.STYLE | {"figure.dpi": 80})
 pd.set_option("display.max_colwidth", 80)
 
 # %% [markdown]
@@ -109,7 +110,7 @@ place = stalls["trace"].map({trace: order[index] for index, trace in runs["trace
 since = (stalls["start_ns"] - stalls["trace"].map(clock)) / 1e9
 
 figure, axis = plt.subplots(figsize=(10, 0.9 + 0.28 * len(traces)))
-for state, colour in plots.STATES.items():
+for state, colour in drawing.STATES.items():
     mine = stalls["state"] == state
     if not mine.any():
         continue
@@ -170,4 +171,4 @@ causes.sort_values("stalled [s]", ascending=False).round(3)
 # %%
 worst = traces[int(runs["longest_ns"].argmax())]
 print(label[str(worst.path)], "-", worst.verdict)
-plots.timeline(worst.analysis, worst.witness, worst.phases)
+timeline.draw(worst)

@@ -33,10 +33,11 @@ import pandas as pd
 
 import toolkit
 from toolkit.event import NOT_KNOWN, POSTED_KINDS
-from toolkit.report import plots
+from toolkit.report import drawing
+from toolkit.report.analyze import timeline
 
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
+plt.rcParams.update(drawing.STYLE | {"figure.dpi": 80})
 pd.set_option("display.max_colwidth", 80)
 
 trace = toolkit.read(TRACE)
@@ -197,7 +198,7 @@ if trace.phases is not None and len(longest):
 # ## The whole trace, and who else saw it
 
 # %%
-plots.timeline(trace.analysis, trace.witness, trace.phases)
+timeline.draw(trace)
 
 # %%
 print(trace.agreement["sentence"] if trace.agreement else "There is no witness.")

@@ -35,10 +35,11 @@ import pandas as pd
 
 import toolkit
 from toolkit.event import NOT_KNOWN, POSTED_KINDS
-from toolkit.report import plots
+from toolkit.report import drawing
+from toolkit.report.analyze import timeline
 
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
+plt.rcParams.update(drawing.STYLE | {"figure.dpi": 80})
 pd.set_option("display.max_colwidth", 80)
 
 trace = toolkit.read(TRACE)
@@ -178,7 +179,7 @@ states[["device", "name", "state", "start", "seconds", "open"]].head(20)
 # NIC refused. It is there if a `witness.json` lies beside the trace.
 
 # %%
-plots.timeline(trace.analysis, trace.witness, trace.phases)
+timeline.draw(trace)
 
 # %%
 print(trace.agreement["sentence"] if trace.agreement else "There is no witness.")

@@ -35,10 +35,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import toolkit
-from toolkit.report import plots
+from toolkit.report import drawing
+from toolkit.report.analyze import timeline
 
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE | {"figure.dpi": 80})
+plt.rcParams.update(drawing.STYLE | {"figure.dpi": 80})
 pd.set_option("display.max_colwidth", 80)
 
 trace = toolkit.read(TRACE)
@@ -140,7 +141,7 @@ for axis in (upper, lower):
 plt.show()
 
 # %%
-plots.timeline(trace.analysis, trace.witness, trace.phases)
+timeline.draw(trace)
 
 # %%
 print(trace.agreement["sentence"] if trace.agreement else "There is no witness.")

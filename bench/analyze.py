@@ -113,14 +113,13 @@ def work(path):
 """
 PLOT = """
 import tempfile, pathlib
-from toolkit.report import plots, files
-from toolkit.stalls.analysis import analyze
+import toolkit
+from toolkit import report
 def work(path):
     with tempfile.TemporaryDirectory() as folder:
-        found = analyze(path)
-        files.save(files.summary(found, None, None), found.stalls, pathlib.Path(folder))
-        plots.save(found, pathlib.Path(folder))
-        return len(found.stalls)
+        trace = toolkit.read(path)
+        report.save("analyze", trace, pathlib.Path(folder))
+        return len(trace.stalls)
 """
 MEASURE = """
 import resource, sys

@@ -24,7 +24,7 @@ from toolkit.compare.comparison import set_aside
 from toolkit.compare.metrics import METRICS
 from toolkit.compare.statistics import ALPHA, measure
 from toolkit.compare.verdict import IMPROVED, WORSE, decide
-from toolkit.errors import UserError
+from toolkit.errors import UserError, one_sentence
 from toolkit.runs import read_runs
 
 SEED = 0
@@ -34,22 +34,21 @@ SEEN = 0.8
 LEAST = 10
 
 
-def main() -> None:
+@one_sentence("bench.calibration")
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("dir", type=Path)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="comparisons for each number")
     options = parser.parse_args()
-    try:
-        runs = trusted(read_runs(options.dir))
-    except UserError as error:
-        sys.exit(f"bench.calibration: error: {error}")
+    runs = trusted(read_runs(options.dir))
     chance = np.random.default_rng(SEED)
     build = runs.iloc[0]
     print(f"{len(runs)} runs of {build['driver']}, {build['variant']}, {options.rounds} rounds each")
     held = say_false(runs, chance, options.rounds)
     say_power(runs, chance, options.rounds)
     if not held:
-        sys.exit("the claim does not hold here")
+        print("the claim does not hold here", file=sys.stderr)
+    return 0 if held else 1
 
 
 def trusted(runs: pd.DataFrame) -> pd.DataFrame:
@@ -124,4 +123,4 @@ def say_power(runs: pd.DataFrame, chance: np.random.Generator, rounds: int) -> N
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

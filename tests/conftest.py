@@ -2,6 +2,8 @@
 """Small tables of events, made by hand: they imitate no machine and are no recordings."""
 
 import functools
+import io
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -72,6 +74,17 @@ Run: TypeAlias = Callable[..., tuple[int, str, str]]
 
 _KINDS = KIND | {own.name: own.number for name in drivers.names() for own in drivers.load(name).events}
 _FLAGS = FLAG | {own.name: own.number for name in drivers.names() for own in drivers.load(name).flags}
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def text(self) -> str:
+        """Return what is seen, without colours."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.getvalue())
 
 
 def event(kind: str, at: float, **members: Any) -> Events:

@@ -35,13 +35,12 @@ import numpy as np
 import pyarrow as pa
 
 import toolkit
-from tests.conftest import BEGAN, META, S, event, failed, refilled, window, worker_stall
+from tests.conftest import BEGAN, META, S, Terminal, event, failed, refilled, window, worker_stall
+from toolkit import report
 from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, KIND
-from toolkit.report import events as events_report
-from toolkit.report import perfetto, plots, text, trace_page
+from toolkit.report import drawing, text, trace_page
 from toolkit.stalls.selection import EVERYTHING, Selection
-from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
 
 LONGEST_S = 5
@@ -344,10 +343,10 @@ def drive(path: Path, folder: Path, chance: random.Random) -> str:
             case 1:
                 _drive_terminal(found)
             case 2:
-                kind = chance.choice(("csv", "jsonl", "parquet"))
-                events_report.export(TraceReader(path), kind, io.BytesIO())
+                name = chance.choice(("csv", "jsonl", "parquet"))
+                report.load("export", name).render(found, io.BytesIO())
             case 3:
-                perfetto.save(found, io.BytesIO())
+                report.load("export", "perfetto").render(found, io.BytesIO())
             case 4:
                 found.ledger.to_csv(io.StringIO())
                 found.states.to_csv(io.StringIO())
@@ -367,25 +366,25 @@ def _drive_analysis(found: Any) -> None:
 
 
 def _drive_text(found: Any) -> None:
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        text.render(found.analysis, found.agreement, terminal=False)
+    shown = io.StringIO()
+    text.render(found, shown)
     if any(not letter.isprintable() for letter in shown.getvalue().replace("\n", "")):
         raise FuzzError("a control character in the text")
 
 
 def _drive_terminal(found: Any) -> None:
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        text.render(found.analysis, found.agreement, terminal=True)
+    shown = Terminal()
+    text.render(found, shown)
     if "\x1b]" in shown.getvalue() or "\x07" in shown.getvalue():
         raise FuzzError("a control character on the terminal")
 
 
 def _drive_page(found: Any, chance: random.Random) -> None:
     drawn = chance.randrange(DRAWN) == 0
-    with contextlib.nullcontext() if drawn else patch.object(plots, "svg", lambda _: "<svg></svg>"):
-        html = trace_page.render(found)
-    html.encode()
-    if "<script" in html:
+    with contextlib.nullcontext() if drawn else patch.object(drawing, "svg", lambda _: "<svg></svg>"):
+        page = io.BytesIO()
+        trace_page.render(found, page)
+    if b"<script" in page.getvalue():
         raise FuzzError("a tag in the page")
 
 

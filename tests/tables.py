@@ -9,7 +9,6 @@ A change that is to alter no number leaves both the same.
 """
 
 import argparse
-import contextlib
 import json
 from pathlib import Path
 
@@ -39,8 +38,8 @@ def write(out: Path) -> list[Path]:
             table.to_csv(folder / f"{name}.csv", index=False)
         summary = {name: value for name, value in trace.summary.items() if name != "toolkit"}
         (folder / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
-        with (folder / "text").open("w") as file, contextlib.redirect_stdout(file):
-            text.render(trace.analysis, trace.agreement, terminal=False)
+        with (folder / "text").open("w") as file:
+            text.render(trace, file)
     return recordings
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+import toolkit
 from tests.conftest import DATA
-from toolkit.report.events import export
-from toolkit.trace.reader import TraceReader
+from toolkit.report.export import parquet
 
 PAGE = Path(__file__).parent.parent / "docs" / "trace-file.md"
 BLOCKS = re.findall(r"```python\n(.+?)```", PAGE.read_text(), re.DOTALL)
@@ -33,7 +33,7 @@ def test_lines_of_the_page_work(block: str, tmp_path: Path, monkeypatch: pytest.
             pytest.importorskip(name)
     (tmp_path / "before.rxt").symlink_to(TRACE)
     with (tmp_path / "before.parquet").open("wb") as file:
-        export(TraceReader(TRACE), "parquet", file)
+        parquet.render(toolkit.read(TRACE), file)
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     exec(block, found)

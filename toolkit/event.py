@@ -33,7 +33,7 @@ class Header(NamedTuple):
 
 
 def read_header(text: str) -> Header:
-    """Reads the C header of the record.
+    """Read the C header of the record.
 
     :param text: the header; inside `enum` and `struct`, one enumerator or member a line.
     :return: its constants and enumerators without RXT_, its members in order, and the kinds that count

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Make manual pages from the commands: `python -m toolkit.manual DIR`."""
+"""Make manual pages from the commands: `python -m toolkit.manual DIR`.
+
+Not with click-man: its pages have no options, since typer brings a click of its own, and no exit status.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence

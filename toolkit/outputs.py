@@ -2,8 +2,10 @@
 """Checks of outputs: none replaces a file that it was made from, even with --force."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from toolkit.errors import UserError, already_there
 
@@ -40,6 +42,35 @@ def _resolved(file: Path) -> Path:
     except (OSError, RuntimeError):
         # A loop of links: the path cannot be written either.
         return file.absolute()
+
+
+def refuse_existing(outputs: Iterable[Path]) -> None:
+    """Make sure that no file of a directory will be overwritten.
+
+    :raises UserError: if one of the outputs exists.
+    """
+    for file in outputs:
+        if file.exists():
+            raise UserError(f"{file} exists; give another directory, or --force to replace it.")
+
+
+@contextmanager
+def create(path: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """Open an output for writing; a new file that was not written to its end is removed.
+
+    :raises UserError: if the file exists and not `force`.
+    """
+    try:
+        file = path.open("wb" if force else "xb")
+    except FileExistsError:
+        raise already_there(path) from None
+    with file:
+        try:
+            yield file
+        except BaseException:
+            if not force:
+                path.unlink()
+            raise
 
 
 def check_new(path: Path, *, force: bool) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """One trace as pandas frames, each made when it is first asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.selection import EVERYTHING, Selection, select
 from toolkit.stalls.witness import Witness, compare, read_phases, read_witness
 from toolkit.trace.ledger import COUNTS, widened
-from toolkit.trace.reader import TraceReader
+from toolkit.trace.reader import Batch, TraceReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,12 @@ class Trace:
         from toolkit.report.events import everything
 
         return everything(TraceReader(self.path))
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the events in the order of the file, in bounded memory; `damage` then needs no analysis."""
+        reader = TraceReader(self.path)
+        yield from reader
+        vars(self)["damage"] = reader.damage
 
     @cached_property
     def stalls(self) -> pd.DataFrame:
@@ -95,7 +101,7 @@ class Trace:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The JSON object of summary.json (docs/stalls.md)."""
-        from toolkit.report.files import summary
+        from toolkit.report.summary import summary
 
         return summary(self.analysis, self.agreement, self.phases)
 
@@ -111,7 +117,7 @@ class Trace:
 
     @property
     def analysis(self) -> Analysis:
-        """The analysis that the tables are made of; the plots of toolkit.report.plots take it."""
+        """The analysis that the tables are made of; and the outputs of toolkit.report."""
         return self._selected
 
     @property

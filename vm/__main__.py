@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, one_sentence
 from vm import experiment as experiments
 from vm import guest as guests
 from vm import machines, results, variants
@@ -214,15 +214,13 @@ def _facts(guest: guests.Guest) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Run the command line; a mistake is one sentence, and a machine of the command's own is stopped."""
+@one_sentence("vm")
+def main() -> int:
+    """Run the command line; a machine of the command's own is stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        app(prog_name="python -m vm")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    app(prog_name="python -m vm")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def demo(out: Path, accel: str | None, say: Any) -> dict[str, Any]:
-    """Runs the demo into a directory, which is made anew.
+    """Run the demo into a directory, which is made anew.
 
     :return: summary.json.
     """

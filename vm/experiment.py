@@ -21,10 +21,10 @@ from typing import Any
 import pandas as pd
 
 import toolkit
+from toolkit import report
 from toolkit.compare import comparison
 from toolkit.english import count
 from toolkit.errors import UserError
-from toolkit.report import comparison as report
 from toolkit.runs import read_runs
 from vm import drivers, guest, machines, trial, variants
 from vm.cmd import cmd
@@ -114,7 +114,7 @@ def run(
     accel: str | None = None,
     say: Callable[[str], object] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> dict[str, Any]:
-    """Does what is missing of an experiment, and compares.
+    """Do the runs that an experiment still lacks, and compare its sets.
 
     :param runs: of each variant.
     :param out: the experiment's directory.
@@ -133,7 +133,7 @@ def run(
 
 
 def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]:
-    """Compares every pair of variants of an experiment.
+    """Compare every pair of variants of an experiment.
 
     Writes verdict.json, and a directory with tables, plots and a page for each pair.
 
@@ -147,7 +147,7 @@ def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]
         compared = comparison.compare(sets[base], sets[candidate])
         folder = out / f"{base}-{candidate}"
         folder.mkdir(exist_ok=True)
-        report.save(compared, folder)
+        report.save("compare", compared, folder)
         found.append(comparison.summary(compared))
         say(f"{base} -> {candidate}: {compared.sentence}")
     verdict = {
@@ -162,7 +162,7 @@ def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]
 
 
 def _open(plan: Plan, out: Path, say: Callable[[str], object]) -> None:
-    """Begins an experiment, or makes sure that it is this one that goes on."""
+    """Begin an experiment, or make sure that the directory holds this one."""
     manifest = out / "manifest.json"
     if manifest.exists():
         asked, old = json.loads(json.dumps(asdict(plan))), json.loads(manifest.read_text())["plan"]
@@ -191,7 +191,7 @@ def _open(plan: Plan, out: Path, say: Callable[[str], object]) -> None:
 def _until_usable(
     plan: Plan, variant: str, number: int, out: Path, accel: str | None, say: Callable[[str], object]
 ) -> None:
-    """Does one run, again if its machine died or if no verdict may rest on it; the last of them stays."""
+    """Do one run, and again if its machine died or no verdict may rest on it; keep the last one."""
     for attempt in range(1, REPEATS + 2):
         work = out / f".{variant}-{number}"
         shutil.rmtree(work, ignore_errors=True)
@@ -233,7 +233,7 @@ def _once(plan: Plan, variant: str, work: Path, accel: str | None, say: Callable
 
 
 def _note(manifest: Path, **facts: str) -> None:
-    """Adds what is only known once a machine runs."""
+    """Add facts that are only known once a machine runs."""
     found = json.loads(manifest.read_text())
     if not facts.items() <= found.items():
         _write(manifest, found | facts)

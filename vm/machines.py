@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads ``machines.yaml``: what each testbed machine is made of."""
+"""Read ``machines.yaml``: what each testbed machine is made of."""
 
 import re
 from dataclasses import dataclass, field

@@ -21,7 +21,7 @@ from vm import drivers
 
 
 def write(driver: str, experiments: Sequence[Path], folder: Path) -> Path:
-    """Writes DRIVER.md and the pictures beside it, in DRIVER/.
+    """Write DRIVER.md and the pictures beside it, in DRIVER/.
 
     :param driver: one with variants; its results/ has claim.md, and SCENARIO.md for the findings.
     :param experiments: finished ones (vm.experiment), in the order of the page.

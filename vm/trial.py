@@ -240,7 +240,7 @@ def wire(guest: Guest, traffic: Traffic, witness: Path) -> Iterator[None]:
 
 
 def _with_nic(account: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
-    """Adds what a NIC of our own dropped for want of a buffer: its wire never refuses a frame.
+    """Add what a NIC of our own dropped for want of a buffer: its wire never refuses a frame.
 
     :param account: the sender's.
     :param stats: the NIC's counts (vm/models/qlge_nic), which stay in the account as `nic`.

@@ -9,8 +9,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 import toolkit
+from toolkit import report
 from toolkit.compare.comparison import compare
-from toolkit.report import comparison as comparison_report
 from toolkit.report import trace_page
 
 DATA = Path(__file__).parent.parent / "data"
@@ -49,10 +49,12 @@ return [shade(body.backgroundColor), shade(body.color), drawing.filter];
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The report of a trace with one queue, of one with two rings a queue, and that of a comparison."""
     folder = tmp_path_factory.mktemp("pages")
-    trace_page.save(toolkit.read(STALLED), folder / "trace.html")
-    trace_page.save(toolkit.read(DATA / "qlge" / "stock" / "trace.rxt"), folder / "rings.html")
+    traces = {"trace.html": STALLED, "rings.html": DATA / "qlge" / "stock" / "trace.rxt"}
+    for name, path in traces.items():
+        with (folder / name).open("wb") as file:
+            trace_page.render(toolkit.read(path), file)
     sets = (toolkit.read_set(DATA / "virtio_net_variants" / name).runs for name in ("stock", "paced"))
-    comparison_report.save(compare(*sets), folder)
+    report.save("compare", compare(*sets), folder)
     names = {"trace": "trace.html", "rings": "rings.html", "comparison": "report.html"}
     return {name: folder / file for name, file in names.items()}
 

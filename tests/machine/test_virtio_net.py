@@ -13,7 +13,7 @@ import toolkit
 from tests.machine.harness.lab import Lab, failed, result
 from toolkit.event import NOT_KNOWN, POSTED_KINDS
 from toolkit.stalls.analysis import analyze
-from toolkit.stalls.silences import UNPOLLED
+from toolkit.stalls.slow import UNPOLLED
 from vm import guest, trial
 from vm.demo import AGREE_NS, judge
 from vm.wire import steer

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Run, Trace, window
 from toolkit.errors import UserError
-from toolkit.outputs import refuse_inputs
+from toolkit.outputs import create, refuse_existing, refuse_inputs
 
 
 def _hard(link: Path, file: Path) -> None:
@@ -90,3 +90,30 @@ def test_no_command_replaces_what_it_reads(
     assert (code, out) == (1, "")
     assert "give another name" in err and err.count("\n") == 1
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_existing_files_are_refused_others_are_not(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    files = [tmp_path / "stalls.csv", tmp_path / "timeline.svg"]
+    refuse_existing(files)
+    (tmp_path / "timeline.svg").write_text("mine")
+    with pytest.raises(UserError, match=r"timeline.svg exists; .*--force"):
+        refuse_existing(files)
+
+
+def test_an_output_that_exists_is_kept_without_force(tmp_path: Path) -> None:
+    file = tmp_path / "a.html"
+    file.write_text("precious")
+    with pytest.raises(UserError, match="--force"), create(file, force=False):
+        pass
+    assert file.read_text() == "precious"
+    with create(file, force=True) as opened:
+        opened.write(b"new")
+    assert file.read_text() == "new"
+
+
+def test_an_output_that_fails_half_way_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(UserError), create(tmp_path / "a.csv", force=False) as opened:
+        opened.write(b"half")
+        raise UserError("the other half cannot be read")
+    assert list(tmp_path.iterdir()) == []

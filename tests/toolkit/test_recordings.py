@@ -12,7 +12,8 @@ import toolkit
 from tests.conftest import DATA, Run
 from toolkit.compare import comparison
 from toolkit.compare.verdict import IMPROVED
-from toolkit.report import plots, text
+from toolkit.report import text
+from toolkit.report.analyze import poll_gaps
 from toolkit.report.causes import sentence
 from toolkit.runs import read_runs
 from toolkit.stalls.analysis import summary
@@ -189,7 +190,7 @@ def test_a_refill_that_failed_before_a_stall_is_not_counted_in_it_and_is_said_to
 )
 def test_gaps_are_between_what_the_driver_calls_a_poll(recording: str, polls: str) -> None:
     trace = toolkit.read(DATA / recording / "trace.rxt")
-    assert plots.poll_gaps(trace.analysis).axes[0].get_title().startswith(f"Gaps between {polls}\n")
+    assert poll_gaps.draw(trace).axes[0].get_title().startswith(f"Gaps between {polls}\n")
     assert not text.queue_table(trace.analysis).columns.str.contains("NAPI").any()
 
 

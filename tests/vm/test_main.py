@@ -82,7 +82,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """Return the exit status of `python -m vm` with these words."""
     monkeypatch.setattr(sys, "argv", ["python -m vm", *words])
     with pytest.raises(SystemExit) as stopped:
-        command.main()
+        sys.exit(command.main())
     return int(stopped.value.code or 0)
 
 
@@ -126,7 +126,7 @@ def test_mistake_is_one_sentence(
 ) -> None:
     assert _run(monkeypatch, *words) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {sentence}") and error.count("\n") == 1
+    assert error.startswith(f"vm: error: {sentence}") and error.count("\n") == 1
     assert told == []
 
 

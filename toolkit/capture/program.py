@@ -237,7 +237,7 @@ def _attach_one(bpf: Any, hook: Hook) -> Attached:
 
 
 def detach(bpf: Any) -> None:
-    """Takes every probe off; the maps stay."""
+    """Take every probe off; the maps stay."""
     for name in list(bpf.kprobe_fds):
         bpf.detach_kprobe_event(name)
     for name in list(bpf.raw_tracepoint_fds):
@@ -288,7 +288,7 @@ _BY_OWN_PROBES, _BY_POLLS = 1, 2
 
 
 def set_filters(bpf: Any, devices: Collection[Chosen], queues: Collection[int]) -> None:
-    """Tells the program which devices and queues to send events of; empty means all."""
+    """Tell the program which devices and queues to send events of; empty means all."""
     table = bpf["only_devices"]
     for device in devices:
         by = _BY_POLLS if device.of_any else _BY_OWN_PROBES
@@ -299,7 +299,7 @@ def set_filters(bpf: Any, devices: Collection[Chosen], queues: Collection[int]) 
 
 
 def device_name(bpf: Any, number: int) -> tuple[int, str] | None:
-    """Asks the program what it knows of a device.
+    """Ask the program what it knows of a device.
 
     :param number: what events call it.
     :return: its network namespace (inode number) and its name there; None if no queue of it was ever seen.

@@ -154,7 +154,7 @@ def _meta(
 
 
 def _survive() -> None:
-    """Keeps this process going when memory is short: its pages stay, and it is not the one to be killed."""
+    """Keep this process going when memory is short: its pages stay, and it is not the one to be killed."""
     gc.collect()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.malloc_trim(0)  # the compiler's leavings are not to be locked
@@ -190,7 +190,7 @@ def _wait(
     show: Callable[[Progress], None],
     child: subprocess.Popen[bytes] | None = None,
 ) -> None:
-    """Returns when the trace is to end; `progress.reason` says why."""
+    """Wait until the trace is to end; `progress.reason` says why."""
     end = None if options.duration is None else time.monotonic() + options.duration
     shown = looked = 0.0
     while True:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -18,7 +19,7 @@ import typer
 from toolkit import completion
 from toolkit.errors import UserError, already_there
 from toolkit.extras import need
-from toolkit.outputs import refuse_inputs
+from toolkit.outputs import create, refuse_existing, refuse_inputs
 from toolkit.printable import printable
 
 _LONGEST = 1e9
@@ -93,7 +94,7 @@ def analyze(
     Example: toolkit analyze before.rxt -d eth1 --from 10 --to 20 -o before --html before.html
     """
     import toolkit
-    from toolkit.report import files
+    from toolkit import report
     from toolkit.report.text import LISTED
     from toolkit.runs import TraceSet, find_traces
     from toolkit.stalls.selection import EVERYTHING, Selection
@@ -109,16 +110,15 @@ def analyze(
         raise UserError("--witness, --phases and --html go with one trace.")
     folders = _folders(traces, output)
     opened = TraceSet([toolkit.read(trace, witness, phases, selection) for trace in traces])
-    refuse_inputs(
-        [html, notebook, *files.outputs(output, folders)], [file for trace in opened for file in trace.files]
-    )
+    tables = _files(output, folders)
+    refuse_inputs([html, notebook, *tables], [file for trace in opened for file in trace.files])
     for file in (html, notebook):
         if file and file.exists() and not force:
             raise already_there(file)
     if notebook:
         need("notebook", "jupytext", "nbclient", "ipykernel")
     if output and not force:
-        files.refuse_existing(output, folders)
+        refuse_existing(tables)
     for trace, folder in zip(opened, folders, strict=True):
         if len(opened) > 1 and not as_json:
             print(printable(f"{trace.path}:"))
@@ -128,11 +128,12 @@ def analyze(
         several = [{"path": str(trace.path), **trace.summary} for trace in opened]
         print(json.dumps(several if len(opened) > 1 else opened[0].summary, indent=1))
     if output and len(opened) > 1:
-        files.save_stalls(opened.stalls, output)
+        report.save("several", opened, output)
     if html:
         from toolkit.report import trace_page
 
-        trace_page.save(opened[0], html, force=force, rows=rows)
+        with create(html, force=force) as page:
+            trace_page.render(opened[0], page, rows=rows)
     sys.stdout.flush()
     if notebook:
         _run_notebook(opened, notebook, force=force)
@@ -185,6 +186,19 @@ def _folders(traces: list[Path], output: Path | None) -> list[Path | None]:
     return [output / name for name in names]
 
 
+def _files(output: Path | None, folders: Sequence[Path | None]) -> list[Path]:
+    """Return the files that are written below the directory asked for.
+
+    :param folders: the directory of each trace.
+    """
+    from toolkit import report
+
+    if output is None:
+        return []
+    several = report.files("several", output) if len(folders) > 1 else []
+    return several + [file for folder in folders if folder for file in report.files("analyze", folder)]
+
+
 def _moment(text: str | None) -> float | datetime | None:
     """Return a time of the command line: seconds, or a wall-clock time, in UTC if it names no zone.
 
@@ -207,27 +221,23 @@ def _moment(text: str | None) -> float | datetime | None:
 
 def _analyze(trace: Trace, folder: Path | None, *, as_json: bool, rows: int | None) -> None:
     """Print and write the results of one trace."""
-    from toolkit.report import files, text
+    from toolkit import report
+    from toolkit.report import text
 
-    summary = trace.summary
+    # Before the directory is made: the analysis finds out whether it is a trace.
+    _ = trace.summary
     if folder:
-        from toolkit.report import plots
-
         folder.mkdir(parents=True, exist_ok=True)
-        files.save(summary, trace.stalls, folder)
-        plots.save(trace.analysis, folder, trace.witness, trace.phases)
+        report.save("analyze", trace, folder)
     if not as_json:
-        text.render(trace.analysis, trace.agreement, terminal=sys.stdout.isatty(), rows=rows)
+        text.render(trace, sys.stdout, rows=rows)
 
 
 def _run_notebook(traces: Sequence[Trace], file: Path, *, force: bool) -> None:
-    """Run the notebook of a trace's driver, or the notebook for several traces."""
+    """Run the notebook of the traces and write it; a notebook that fails replaces no file."""
     from toolkit.report import notebook
 
-    first, *more = traces
-    if more:
-        ran = notebook.run(notebook.FLEET, Path.cwd(), {"TRACES": [str(trace.path) for trace in traces]})
-    else:
-        name = notebook.of_driver(first.meta["drivers"][0]["name"])
-        ran = notebook.run(name, Path.cwd(), {"TRACE": str(first.path)})
-    notebook.save(ran, file, force=force)
+    executed = io.BytesIO()
+    notebook.render(traces, executed)
+    with create(file, force=force) as opened:
+        opened.write(executed.getvalue())

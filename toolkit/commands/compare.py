@@ -46,28 +46,27 @@ def compare(
     Example: toolkit compare runs/unfixed runs/patched -o out --fail-on worse
     """
     import toolkit
+    from toolkit import report
     from toolkit.compare import comparison
     from toolkit.compare.verdict import CANNOT_SAY
-    from toolkit.outputs import refuse_inputs
-    from toolkit.report import comparison as report
-    from toolkit.report.files import outputs, refuse_existing
+    from toolkit.outputs import refuse_existing, refuse_inputs
+    from toolkit.report import comparison as text
 
     sets = [toolkit.read_set(path, say=_say) for path in (base, candidate)]
-    refuse_inputs(
-        outputs(output, names=report.NAMES), [file for each in sets for trace in each for file in trace.files]
-    )
-    if output and not force:
-        refuse_existing(output, names=report.NAMES)
+    files = report.files("compare", output) if output else []
+    refuse_inputs(files, [file for each in sets for trace in each for file in trace.files])
+    if not force:
+        refuse_existing(files)
     found = comparison.compare(*(each.runs for each in sets))
     if sys.stderr.isatty():
         _say("")
     if output:
         output.mkdir(parents=True, exist_ok=True)
-        report.save(found, output)
+        report.save("compare", found, output)
     if as_json:
         print(json.dumps(comparison.summary(found), indent=1, allow_nan=False))
     else:
-        report.render(found, terminal=sys.stdout.isatty())
+        text.render(found, sys.stdout)
     if found.verdict == CANNOT_SAY:
         raise typer.Exit(3)
     if fail_on and found.verdict == fail_on.value:

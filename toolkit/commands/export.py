@@ -2,33 +2,45 @@
 """`toolkit export`: the events of a trace for other tools."""
 
 import sys
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, cast
 
 import typer
 
-from toolkit.errors import UserError, already_there
-from toolkit.outputs import refuse_inputs
+from toolkit import report
+from toolkit.errors import UserError
+from toolkit.outputs import create, refuse_inputs
 
 BESIDE = ("witness.json", "phases.json")
 """Files beside a trace that may belong to it."""
 
 
-class Format(StrEnum):
-    """Formats that other tools read."""
+FORMATS = report.names("export")
 
-    CSV = "csv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
+
+def _beginning(incomplete: str) -> list[str]:
+    """Return the formats that begin so, for the shell."""
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def _known(kind: str | None) -> str | None:
+    """Make sure that a format is one of FORMATS."""
+    if kind is not None and kind not in FORMATS:
+        raise typer.BadParameter(f"{kind!r} is not one of {', '.join(map(repr, FORMATS))}.")
+    return kind
 
 
 def export(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file of `toolkit trace`.")],
     kind: Annotated[
-        Format | None,
-        typer.Option("--format", metavar="csv|jsonl|parquet", help="Format to write [default: csv]"),
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(FORMATS),
+            help="Format to write [default: csv]",
+            callback=_known,
+            autocompletion=_beginning,
+        ),
     ] = None,
     perfetto: Annotated[
         bool, typer.Option("--perfetto", help="Write stalls, queues and threads for the Perfetto UI.")
@@ -53,54 +65,23 @@ def export(
     """
     if perfetto and kind:
         raise UserError("--perfetto is a format of its own: leave --format out.")
-    if witness and not perfetto:
+    name = "perfetto" if perfetto else kind or "csv"
+    if witness and name != "perfetto":
         raise UserError("--witness goes with --perfetto: the other formats have only the events.")
-    if output is None and (perfetto or kind is Format.PARQUET):
-        raise UserError(f"a {'Perfetto' if perfetto else 'Parquet'} file needs a name: give -o FILE.")
+    format_ = cast(report.Format, report.load("export", name))
+    if output is None and not format_.IS_TEXT:
+        raise UserError(f"a {name.capitalize()} file needs a name: give -o FILE.")
     beside = filter(Path.is_file, (trace.parent / name for name in BESIDE))
     refuse_inputs([output], [trace, witness, *beside])
-    write = _perfetto(trace, witness) if perfetto else _events(trace, kind or Format.CSV)
-    if output is None:
-        damage = write(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    else:
-        try:
-            with output.open("wb" if force else "xb") as file:
-                damage = write(file)
-        except FileExistsError:
-            raise already_there(output) from None
-    if damage:
-        raise UserError(damage, exit_code=3)
-
-
-def _events(trace: Path, kind: Format) -> Callable[[BinaryIO], str | None]:
-    """Return a function that writes the events to a file and returns the damage of the trace."""
-    from toolkit.report import events
-    from toolkit.trace.reader import TraceReader
-
-    reader = TraceReader(trace)
-
-    def write(file: BinaryIO) -> str | None:
-        events.export(reader, kind.value, file)
-        return reader.damage
-
-    return write
-
-
-def _perfetto(trace: Path, witness: Path | None) -> Callable[[BinaryIO], str | None]:
-    """Return a function that writes the trace for the Perfetto UI and returns the damage of the trace."""
-    from toolkit.extras import need
-
-    need("perfetto", "perfetto")
 
     import toolkit
-    from toolkit.report import perfetto
 
     opened = toolkit.read(trace, witness)
-    damage = opened.damage
-
-    def write(file: BinaryIO) -> str | None:
-        perfetto.save(opened, file)
-        return damage
-
-    return write
+    if output is None:
+        format_.render(opened, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:
+        with create(output, force=force) as file:
+            format_.render(opened, file)
+    if opened.damage:
+        raise UserError(opened.damage, exit_code=3)

@@ -158,7 +158,7 @@ def trace(
     if sys.stderr.isatty() and not command:
         print("\r\x1b[K", end="", file=sys.stderr)
     _say(
-        f"{path}: {progress.events:,} events, {live.stalls} stalls begun, "
+        f"{path}: {progress.events:,} events, {live.stalls} stalls begun, {live.silences} silences, "
         f"{progress.dropped} dropped; ended by {progress.reason}. "
         f"Next: toolkit analyze {' '.join(map(str, written))}"
     )
@@ -202,6 +202,7 @@ def _counted(path: Path, progress: Progress, live: Live) -> dict[str, object]:
                 "driver": queue.driver,
                 "stalls": queue.stalls,
                 "stalled_ns": queue.stalled_ns(now),
+                "silent_ns": int(queue.silent.sum()) if live.has_napi(queue.driver) else None,
                 "failed": queue.failed,
                 "packets": queue.packets,
             }
@@ -260,7 +261,7 @@ def _show(live: Live, metrics: Path | None, progress: Progress, *, quiet: bool) 
     rate = progress.events / seconds if seconds > 0 else 0.0
     print(
         f"\r\x1b[K{seconds:6.0f} s  {progress.events:,} events ({rate:,.0f}/s)  "
-        f"{live.stalls} stalls  {progress.dropped} dropped",
+        f"{live.stalls} stalls  {live.silences} silences  {progress.dropped} dropped",
         end="",
         file=sys.stderr,
         flush=True,

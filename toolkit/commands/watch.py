@@ -34,7 +34,7 @@ def watch(
 ) -> None:
     """Show the queues and their stalls, as they happen.
 
-    Posted buffers, packets and failed refills of each, and what happened when. Needs root, the
+    Posted buffers, packets, failed refills and silences of each, and what happened when. Needs root, the
     distribution's bcc, and a terminal. Keys: f shows only what contains a text, space pauses
     the screen, s saves the last minute as a trace in the current directory, q quits. A stall that began
     before that minute is not in what is saved.
@@ -108,4 +108,7 @@ def _watch(options: Options) -> None:
     if errors:
         raise errors[0]
     for progress, live in running:
-        print(f"{progress.events:,} events, {live.stalls} stalls, {progress.dropped} dropped.")
+        print(
+            f"{progress.events:,} events, {live.stalls} stalls, {live.silences} silences, "
+            f"{progress.dropped} dropped."
+        )

@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry, start_http_server, write_to_tex
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from toolkit.stalls import slow
+
 if TYPE_CHECKING:
     from toolkit.capture.drain import Progress
     from toolkit.live.queues import Live
@@ -35,15 +37,38 @@ class _Queues(Collector):
         failed = CounterMetricFamily(
             "rx_stall_refills_failed", "Refills that were not complete.", labels=_LABELS
         )
+        labels_of_silences = (*_LABELS, "state")
+        silences = CounterMetricFamily(
+            "rx_stall_silences",
+            "Times outside of stalls in which no frame was taken, of 10 ms or longer.",
+            labels=labels_of_silences,
+        )
+        silent = CounterMetricFamily(
+            "rx_stall_silent_seconds", "Time in silences outside of stalls.", labels=labels_of_silences
+        )
+        told = self._told()
         for (ifindex, number), queue in list(self._live.queues.items()):
             labels = (names.get(ifindex, f"if{ifindex}"), str(number), queue.driver)
             stalls.add_metric(labels, queue.stalls)
             seconds.add_metric(labels, queue.stalled_ns(now) / 1e9)
             failed.add_metric(labels, queue.failed)
-        yield from (stalls, seconds, failed)
+            for state in told if self._live.has_napi(queue.driver) else ():
+                name = slow.STATES[state]
+                silences.add_metric((*labels, name), int(queue.silences[state]))
+                silent.add_metric((*labels, name), queue.silent[state] / 1e9)
+        yield from (stalls, seconds, failed, silences, silent)
         yield CounterMetricFamily(
             "rx_stall_events_dropped", "Events that the trace lacks.", self._progress.dropped
         )
+
+    def _told(self) -> list[int]:
+        """Return the places in STATES that are counted: what a missing hook would have told is not known."""
+        missing = {entry.hook.program for entry in self._progress.missing}
+        return [
+            place
+            for place, name in enumerate(slow.STATES)
+            if name != slow.UNPOLLED or "rxt_schedule" not in missing
+        ]
 
 
 def write(progress: Progress, live: Live, file: Path) -> None:

@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
-from toolkit.stalls import rules
+from toolkit.stalls import rules, slow, spans
 from toolkit.trace.reader import Columns
 from toolkit.trace.schema import EVENT, Events
 
+_KEPT = 1000
+"""So many stalls and silences of a queue are kept, to tell what a later silence is outside of."""
+
 
 class Change(NamedTuple):
-    """A stall began, in a state; or it ended.
+    """A stall began, in a state; or it ended; or a silence outside of stalls did.
 
-    Attributes: `at` [ns], when; `ifindex` and `queue`, whose; `state` that began it or ended last; `lasted`
-    [ns], None where it begins.
+    Attributes: `at` [ns], when; `ifindex` and `queue`, whose; `state` that began the stall or ended last, or
+    that of the silence (slow.STATES); `lasted` [ns], None where a stall begins.
     """
 
     at: int
@@ -38,7 +41,8 @@ class Queue:
 
     Attributes: `driver`, its name; `stalls` that began; `failed` refills; `packets`; `posted` [buffers],
     None before somebody looked, and the `most` that were; `states` that it is in now, and since when
-    [ns]; `began` [ns], when its last stall did.
+    [ns]; `began` [ns], when its last stall did; `silences` outside of stalls, and `silent` [ns], how long
+    they were in all: by state of slow.STATES.
     """
 
     driver: str
@@ -49,24 +53,45 @@ class Queue:
     most: int = 0
     states: dict[str, int] = field(default_factory=dict)
     began: int = 0
+    silences: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(slow.STATES), np.int64))
+    silent: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(slow.STATES), np.int64))
     _ended_ns: int = 0
+    _past: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def stalled_ns(self, now: int) -> int:
         """Return the time in stalls [ns], until `now` (CLOCK_MONOTONIC) if one has not ended."""
         return self._ended_ns + (max(now - self.began, 0) if self.states else 0)
 
     def begin(self, state: str, at: int) -> None:
-        """A state begins at a moment [ns]; and a stall, if it was in none."""
+        """Begin a state at a moment [ns]; and a stall, if the queue was in no state."""
         if not self.states:
             self.stalls += 1
             self.began = at
         self.states.setdefault(state, at)
 
     def end(self, state: str, at: int) -> None:
-        """A state that began before ends; and the stall, if that was the last."""
+        """End a state, if it began before a moment [ns]; and the stall, if it was the last state."""
         if self.states.get(state, at) < at:
             del self.states[state]
-            self._ended_ns += 0 if self.states else at - self.began
+            if not self.states:
+                self._ended_ns += at - self.began
+                self._past.append((self.began, at))
+
+    def be_silent(self, state: int, times: spans.Spans) -> spans.Spans:
+        """Count slow refills, slow polls or waits, as far as they are outside of stalls and other silences.
+
+        :param state: place in slow.STATES.
+        :return: what was counted; each part is SLOW_NS long at least.
+        """
+        still = [(self.began, np.iinfo(np.int64).max)] if self.states else []
+        taken = np.array([*self._past, *still], np.int64).reshape(-1, 2)
+        parts = spans.without(spans.union(*times.T), spans.union(*taken.T))
+        lengths = parts[:, 1] - parts[:, 0]
+        parts, lengths = parts[lengths >= slow.SLOW_NS], lengths[lengths >= slow.SLOW_NS]
+        self.silences[state] += len(parts)
+        self.silent[state] += lengths.sum()
+        self._past.extend((begin, end) for begin, end in parts.tolist())
+        return parts
 
 
 class Live:
@@ -74,7 +99,7 @@ class Live:
 
     For the display and for metrics: events are sorted only among those that are drained together. What a
     trace shows exactly, `toolkit analyze` says. `changes` are the last stalls that began or ended, for
-    somebody who takes them out.
+    somebody who takes them out. A silence is known when it ends.
     """
 
     def __init__(self, drivers: Sequence[Driver], devices: Sequence[Mapping[str, Any]]) -> None:
@@ -91,8 +116,17 @@ class Live:
         """Return how many stalls began, of all queues."""
         return sum(queue.stalls for queue in list(self.queues.values()))
 
+    @property
+    def silences(self) -> int:
+        """Return how many silences there were outside of stalls, of all queues."""
+        return sum(int(queue.silences.sum()) for queue in list(self.queues.values()))
+
+    def has_napi(self, driver: str) -> bool:
+        """Tell whether a driver has polls of NAPI, and so silences outside of stalls."""
+        return any(known.name == driver and known.poll for known in self._drivers)
+
     def take(self, events: Events) -> None:
-        """Counts some more events."""
+        """Count some more events."""
         for number, driver in enumerate(self._drivers):
             own = events[events["driver"] == number]
             if not len(own):
@@ -102,9 +136,28 @@ class Live:
             for at, begins, state, row in sorted(self._moves(driver, columns)):
                 for key in self._about(int(own["ifindex"][row]), int(own["queue"][row])):
                     self._move(key, at, begins, state)
+            if driver.poll:
+                self._listen(columns)
+
+    def _listen(self, columns: Columns) -> None:
+        """Count the silences that events tell of; the stalls that they begin or end are known already."""
+        at = slow.rows(columns)
+        at = at[columns["queue"][at] != ALL_QUEUES]
+        if not len(at):
+            return
+        states, ends = slow.states(columns, at), columns["ts"][at].astype(np.int64)
+        times = np.column_stack([ends - columns["dur"][at].astype(np.int64), ends])
+        codes = columns["ifindex"][at].astype(np.int64) << 16 | columns["queue"][at]
+        order = np.lexsort((states, codes))
+        changes = np.flatnonzero(np.diff(codes[order] * len(slow.STATES) + states[order])) + 1
+        for rows in np.split(order, changes):
+            ifindex, number = int(codes[rows[0]]) >> 16, int(codes[rows[0]]) & 0xFFFF
+            state = int(states[rows[0]])
+            for begin, end in self.queues[ifindex, number].be_silent(state, times[rows]).tolist():
+                self.changes.append(Change(end, ifindex, number, slow.STATES[state], end - begin))
 
     def _count(self, driver: Driver, columns: Columns) -> None:
-        """Adds up packets and failed refills, and keeps what was last seen posted."""
+        """Add up packets and failed refills, and keep what was last seen posted."""
         codes, place = np.unique(
             columns["ifindex"].astype(np.int64) << 16 | columns["queue"], return_inverse=True
         )
@@ -122,7 +175,7 @@ class Live:
                 queue.posted, queue.most = int(posted), max(queue.most, int(posted))
 
     def _move(self, key: tuple[int, int], at: int, begins: bool, state: str) -> None:
-        """A state of a queue begins or ends, and perhaps a stall with it."""
+        """Begin or end a state of a queue; note the change if a stall begins or ends with it."""
         queue = self.queues[key]
         deaf = bool(queue.states)
         (queue.begin if begins else queue.end)(state, at)
@@ -155,7 +208,7 @@ class Live:
 def _turns(
     columns: Columns, rows: NDArray[np.intp], moments: NDArray[np.int64], begun: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """Leaves out begins between begins, and ends between ends: thousands a second may say the same.
+    """Select the first and last of each row of begins, and of ends: thousands a second may say the same.
 
     :return: places in `rows`.
     """

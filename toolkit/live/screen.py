@@ -19,6 +19,7 @@ from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND, NOT_KNOWN
 from toolkit.live.queues import Live, Queue
+from toolkit.stalls import slow
 from toolkit.trace import gfp
 from toolkit.trace.schema import Events
 
@@ -28,9 +29,15 @@ REFRESH = 0.5
 _OVER = 4
 """Rates are averaged over this many refreshes."""
 
+_FAILURE, _SILENCE = "yellow", "magenta"
+"""Colours of lines that may come by the thousand."""
+
 _BAR = 20
-_WITHOUT_BAR = 80
+_WITHOUT_BAR = 89
 _LINES = 20
+_SILENT = "silent\n[s]"
+"""A column that a narrow terminal has no room for; the lines below the table say the same."""
+
 _COLUMNS = (
     "queue",
     "posted\n[buffers]",
@@ -38,6 +45,7 @@ _COLUMNS = (
     "refills\nfailed",
     "stalls",
     "stalled\n[s]",
+    _SILENT,
     "now",
 )
 """The column of varying width comes last, so a narrow terminal truncates only that one."""
@@ -111,8 +119,6 @@ class Screen(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        columns = (Text(each, justify="right" if each in _COLUMNS[2:6] else "left") for each in _COLUMNS)
-        self.query_one(DataTable).add_columns(*columns)
         self.query_one(RichLog).can_focus = False
         self.set_focus(None)
         self.look()
@@ -140,8 +146,8 @@ class Screen(App[None]):
         first, last = self._looks[0], self._looks[-1]
         rate = (last.events - first.events) / max(last.at - first.at, REFRESH)
         words = f"{', '.join(self._drivers)}   {last.at - progress.started:.0f} s   "
-        stalls = self._live.stalls
-        words += f"{count(stalls, 'stall')}   {rate:,.0f} events/s, "
+        words += f"{count(self._live.stalls, 'stall')}   {count(self._live.silences, 'silence')}   "
+        words += f"{rate:,.0f} events/s, "
         head = Text(words).append(f"{progress.dropped} dropped", "bold red" if progress.dropped else "")
         head.append("   PAUSED (the trace goes on)" * self._paused, "reverse")
         head.append(f"   only: {self._only}" if self._only else "", "bold")
@@ -151,7 +157,12 @@ class Screen(App[None]):
         self, queues: dict[tuple[int, int], Queue], names: dict[tuple[int, int], str], now: int
     ) -> None:
         table = self.query_one(DataTable)
-        table.clear()
+        wide = self.size.width >= _WITHOUT_BAR
+        shown = [name for name in _COLUMNS if wide or name != _SILENT]
+        table.clear(columns=True)
+        table.add_columns(
+            *(Text(each, justify="right" if each in _COLUMNS[2:7] else "left") for each in shown)
+        )
         sizes = {
             (device["ifindex"], queue["queue"]): queue["size"]
             for device in self._progress.devices
@@ -163,7 +174,9 @@ class Screen(App[None]):
             if self._only not in names[key]:
                 continue
             rate = (queue.packets - first.packets.get(key, 0)) / max(last.at - first.at, REFRESH)
-            counts = f"{rate:,.0f}", f"{queue.failed:,}", f"{queue.stalls:,}", _seconds(queue, now)
+            silent = f"{queue.silent.sum() / 1e9:.3f}" if self._live.has_napi(queue.driver) else "-"
+            counts = [f"{rate:,.0f}", f"{queue.failed:,}", f"{queue.stalls:,}", _seconds(queue, now)]
+            counts += [silent] if wide else []
             table.add_row(
                 names[key],
                 bar(queue, sizes.get(key), width),
@@ -172,22 +185,24 @@ class Screen(App[None]):
             )
 
     def _show_lines(self, names: dict[tuple[int, int], str]) -> None:
-        """List the failures, the queues that went deaf, and the queues that receive again."""
-        happened = [(line.at, (line.ifindex, line.queue), line.what, "yellow") for line in self._told()]
+        """List the failures, the queues that went deaf, the queues that receive again, and silences."""
+        happened = [(line.at, (line.ifindex, line.queue), line.what, _FAILURE) for line in self._told()]
         changes = self._live.changes
         for at, ifindex, number, state, lasted in [changes.popleft() for _ in range(len(changes))]:
             driver = self._drivers[self._live.queues[ifindex, number].driver]
             what, style = f"is {driver.deaf}: {state}", "bold red"
-            if lasted is not None:
+            if lasted is not None and state in slow.STATES:
+                what, style = f"took no frame for {lasted / 1e9:.3f} s: {state}", _SILENCE
+            elif lasted is not None:
                 what, style = f"{driver.does} again after {lasted / 1e9:.3f} s", "bold green"
             happened.append((at, (ifindex, number), what, style))
         # A failure comes before the stall that it began at the same time.
         happened.sort(key=itemgetter(0))
         lines = [(at, names.get(key, f"if{key[0]}"), what, style) for at, key, what, style in happened]
         shown = [line for line in lines if self._only in f"{line[1]} {line[2]}"]
-        # Of many lines, the oldest failures are left out, but never a change of a queue.
-        failed = [row for row, line in enumerate(shown) if line[-1] == "yellow"]
-        left_out = set(failed[: max(len(shown) - _LINES, 0)])
+        # Of many lines, the oldest failures and silences are left out, but never a stall's begin or end.
+        many = [row for row, line in enumerate(shown) if line[-1] in (_FAILURE, _SILENCE)]
+        left_out = set(many[: max(len(shown) - _LINES, 0)])
         log = self.query_one(RichLog)
         for row, (at, name, what, style) in enumerate(shown):
             if row not in left_out:

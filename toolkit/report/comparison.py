@@ -1,50 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A comparison as text and as files."""
+"""A comparison as text."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 
-from toolkit.compare.comparison import Comparison, summary
+from toolkit.compare.comparison import Comparison
 from toolkit.compare.metrics import heading, number
 from toolkit.compare.verdict import finding
 from toolkit.english import count
 from toolkit.printable import printable
-from toolkit.report import distributions, page
 from toolkit.report.terminal import say, show
 
-NAMES = ("comparison.json", "runs.csv", "report.html", "distributions.png", "distributions.svg")
-"""The files that `compare -o` writes."""
 
-
-def save(found: Comparison, folder: Path) -> None:
-    """Write the files NAMES.
-
-    :param folder: an existing directory.
-    """
-    (folder / "comparison.json").write_text(json.dumps(summary(found), indent=1, allow_nan=False) + "\n")
-    found.runs.to_csv(folder / "runs.csv", index=False)
-    distributions.save(found, folder)
-    drawing = (folder / "distributions.svg").read_text()
-    (folder / "report.html").write_text(page.render(found, metric_table(found), drawing))
-
-
-def render(found: Comparison, *, terminal: bool) -> None:
-    """Print the verdict, the metrics, the runs set aside, and remarks.
-
-    :param terminal: whether stdout is a terminal: then the table is drawn, else it is plain.
-    """
+def render(found: Comparison, out: TextIO) -> None:
+    """Write the verdict, the metrics, the runs set aside, and remarks; on a terminal, the table is drawn."""
     for line in [f"{found.verdict}: {found.sentence}", *found.caveats]:
-        say(printable(line), terminal=terminal)
-    show("Metrics, medians of the runs", metric_table(found), terminal=terminal)
+        say(printable(line), out)
+    show("Metrics, medians of the runs", metric_table(found), out)
     aside = found.runs[found.runs["set_aside"].notna()]
     for trace, reason in zip(aside["trace"], aside["set_aside"], strict=True):
-        say(printable(f"Set aside: {trace}: {reason}."), terminal=terminal)
+        say(printable(f"Set aside: {trace}: {reason}."), out)
     for line in [*found.remarks, about(found)]:
-        say(printable(line), terminal=terminal)
+        say(printable(line), out)
 
 
 def about(found: Comparison) -> str:

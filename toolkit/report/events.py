@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Write events with names instead of numbers, batch by batch."""
+"""Events with names instead of numbers."""
 
-import json
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from toolkit.drivers import known
 from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
 from toolkit.trace import gfp
 from toolkit.trace.reader import Columns, TraceReader
-from toolkit.trace.schema import EVENT, META_KEY, SCHEMA
+from toolkit.trace.schema import EVENT, SCHEMA
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
 
 _NULL = {
     "queue": ("RXT_ALL_QUEUES", ALL_QUEUES),
@@ -29,31 +32,16 @@ _SIGNED = {pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int
 _WORDS = ("device", "kind", "driver", "gfp_names")
 
 
-def export(reader: TraceReader, kind: str, file: BinaryIO) -> None:
-    """Write the events of a trace, with the columns of `exported`.
+def tables(trace: Trace) -> tuple[pa.Table, Iterator[pa.Table]]:
+    """Return the events of a trace as `exported` has them: an empty table, and a table for each batch."""
 
-    :param reader: the trace; its `damage` is known afterwards.
-    :param kind: csv, jsonl or parquet; the last has the trace's JSON object as `rxt` in its metadata.
-    :param file: where to write.
-    """
-    meta = reader.meta
-    devices: Sequence[Mapping[str, Any]] = meta.get("devices", [])
-    empty = exported(_no_events(), meta, devices)
-    schema = empty.schema.with_metadata({META_KEY: json.dumps(meta)})
-    parquet = pq.ParquetWriter(file, schema, compression="zstd") if kind == "parquet" else None
-    if kind == "csv":
-        empty.to_pandas().to_csv(file, index=False)
-    for columns, note in reader:
-        devices = note.get("devices", devices)
-        table = exported(columns, meta, devices)
-        if parquet:
-            parquet.write_table(table.cast(schema))
-        elif kind == "csv":
-            table.to_pandas(types_mapper=pd.ArrowDtype).to_csv(file, index=False, header=False)
-        elif len(table):
-            table.to_pandas(types_mapper=pd.ArrowDtype).to_json(file, orient="records", lines=True)
-    if parquet:
-        parquet.close()
+    def batches() -> Iterator[pa.Table]:
+        devices: Sequence[Mapping[str, Any]] = trace.meta.get("devices", [])
+        for columns, note in trace.batches():
+            devices = note.get("devices", devices)
+            yield exported(columns, trace.meta, devices)
+
+    return exported(_no_events(), trace.meta, []), batches()
 
 
 def exported(columns: Columns, meta: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Run the notebooks of analysis/, which are kept as text."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, BinaryIO
 
 import jupytext
 import nbformat
@@ -13,8 +16,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from toolkit.errors import UserError, already_there
+from toolkit.errors import UserError
 from toolkit.paths import PROBES
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
 
 #: Where the notebooks are: inside the package when installed, beside it in a checkout.
 NOTEBOOKS = PROBES.parent / "analysis"
@@ -40,6 +46,20 @@ def of_driver(driver: str) -> str:
     if driver not in names():
         raise UserError(f"there is no notebook for {driver}, but for: {', '.join(names())}.")
     return driver
+
+
+def render(traces: Sequence[Trace], out: BinaryIO) -> None:
+    """Write the notebook of a trace's driver, or the notebook for several traces, executed on them.
+
+    :raises UserError: if the driver has no notebook, or a cell fails.
+    """
+    first, *more = traces
+    if more:
+        found = run(FLEET, Path.cwd(), {"TRACES": [str(trace.path) for trace in traces]})
+    else:
+        name = of_driver(first.meta["drivers"][0]["name"])
+        found = run(name, Path.cwd(), {"TRACE": str(first.path)})
+    out.write(_encoded(found))
 
 
 def run(name: str, folder: Path, parameters: Mapping[str, str | Sequence[str]] | None = None) -> NotebookNode:
@@ -76,22 +96,16 @@ def run(name: str, folder: Path, parameters: Mapping[str, str | Sequence[str]] |
     return found
 
 
-def save(found: NotebookNode, file: Path, *, force: bool = False) -> None:
-    """Write an executed notebook (.ipynb).
-
-    :raises UserError: if the file exists and not `force`.
-    """
-    try:
-        with file.open("w" if force else "x") as opened:
-            nbformat.write(found, opened)  # type: ignore[no-untyped-call]
-    except FileExistsError:
-        raise already_there(file) from None
-
-
 def refresh(folder: Path) -> None:
     """Write an executed copy of each notebook, of the traces that it names.
 
     :param folder: an existing directory; notebooks there are replaced.
     """
     for name in names():
-        save(run(name, NOTEBOOKS), folder / f"{name}.ipynb", force=True)
+        (folder / f"{name}.ipynb").write_bytes(_encoded(run(name, NOTEBOOKS)))
+
+
+def _encoded(found: NotebookNode) -> bytes:
+    """Return a notebook as its file has it."""
+    text: str = nbformat.writes(found)  # type: ignore[no-untyped-call]
+    return f"{text.rstrip()}\n".encode()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sentences and tables on a terminal, as wide as it is; elsewhere as plain text."""
+"""Write sentences and tables: as wide as the terminal, or as plain text where there is none."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import pandas as pd
 
@@ -37,25 +37,25 @@ _LESS = (
 _CAUSE = 24
 
 
-def say(sentence: str, *, terminal: bool) -> None:
-    """Prints a sentence; on a terminal, in lines that break between words."""
-    if not terminal:
-        print(sentence)
+def say(sentence: str, out: TextIO) -> None:
+    """Write a sentence; on a terminal, in lines that break between words."""
+    if not out.isatty():
+        print(sentence, file=out)
         return
     from rich.console import Console
     from rich.text import Text
 
-    Console().print(Text(sentence))
+    Console(file=out).print(Text(sentence))
 
 
-def show(title: str, table: pd.DataFrame, *, terminal: bool) -> None:
-    """Prints a table under its title; on a terminal, as many columns as there is room for."""
-    if not terminal:
-        print(f"\n{title}\n{table.to_string(index=False)}\n")
+def show(title: str, table: pd.DataFrame, out: TextIO) -> None:
+    """Write a table under its title; on a terminal, as many columns as there is room for."""
+    if not out.isatty():
+        print(f"\n{title}\n{table.to_string(index=False)}\n", file=out)
         return
     from rich.console import Console
 
-    console, left_out = Console(), []
+    console, left_out = Console(file=out), []
     for name in _LESS:
         # Two blanks between columns, and one at each end.
         if sum(_widths(table)) + 2 * len(table.columns) + 2 <= console.width:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,12 @@ from toolkit.report.terminal import say, show
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
 from toolkit.stalls.scan import SLOW_NS
-from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
+from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
+
+if TYPE_CHECKING:
+    from toolkit.traces import Trace
 
 LISTED = 20
 """As many stalls are listed; the files have all."""
@@ -260,24 +263,21 @@ def queue_table(analysis: Analysis) -> pd.DataFrame:
     return table.astype("string").fillna("-")
 
 
-def render(
-    analysis: Analysis, witness: Mapping[str, Any] | None, *, terminal: bool, rows: int | None = LISTED
-) -> None:
-    """Prints the verdict, the stalls, the queues, and what limits their worth.
+def render(trace: Trace, out: TextIO, *, rows: int | None = LISTED) -> None:
+    """Write the verdict, the stalls, the queues, and what limits their worth; draw tables on a terminal.
 
-    :param witness: the `witness` object of the summary.
     :param rows: so many stalls at most; None for all.
-    :param terminal: whether stdout is one: tables are drawn, else plain.
     """
-    say(verdict(analysis), terminal=terminal)
+    analysis = trace.analysis
+    say(verdict(analysis), out)
     if len(analysis.stalls):
         listed = stall_table(analysis, rows)
         more = len(analysis.stalls) - len(listed)
         title = f"The {len(listed)} longest stalls of {len(analysis.stalls):,}" if more > 0 else "Stalls"
-        show(title, listed, terminal=terminal)
-    show(queues_title(analysis), queue_table(analysis), terminal=terminal)
-    for line in remarks(analysis, witness):
-        say(line, terminal=terminal)
+        show(title, listed, out)
+    show(queues_title(analysis), queue_table(analysis), out)
+    for line in remarks(analysis, trace.agreement):
+        say(line, out)
 
 
 def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:

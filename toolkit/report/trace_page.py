@@ -6,16 +6,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
 from toolkit import drivers
 from toolkit.english import count, cpus
-from toolkit.errors import already_there
 from toolkit.printable import printable
-from toolkit.report import page, plots, text
+from toolkit.report import drawing, page, text
+from toolkit.report.analyze import durations, poll_gaps, time_spent, timeline
 from toolkit.report.causes import general
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import STALL
@@ -29,43 +28,30 @@ CAUSES = 50
 """As many causes are listed, the costliest."""
 
 
-def save(trace: Trace, file: Path, *, force: bool = False, rows: int | None = text.LISTED) -> None:
-    """Writes the page; `rows` as in render.
+def render(trace: Trace, out: BinaryIO, *, rows: int | None = text.LISTED) -> None:
+    """Write the page of a trace.
 
-    :raises UserError: if the file exists and not `force`.
-    """
-    rendered = render(trace, file, rows)
-    try:
-        with file.open("w" if force else "x") as opened:
-            opened.write(rendered)
-    except FileExistsError:
-        raise already_there(file) from None
-
-
-def render(trace: Trace, file: Path | None = None, rows: int | None = text.LISTED) -> str:
-    """Return the page of a trace.
-
-    :param file: its name in the command that makes the page again.
+    :param out: an open file; its name is in the command that makes the page again.
     :param rows: at most so many stalls are listed; None for all.
     """
     analysis = trace.analysis
     figures = {
-        "timeline": lambda: plots.timeline(analysis, trace.witness, trace.phases),
-        "time_spent": lambda: plots.time_spent(analysis),
-        "durations": lambda: plots.durations(analysis),
-        "poll_gaps": lambda: plots.poll_gaps(analysis),
+        "timeline": lambda: timeline.draw(trace),
+        "time_spent": lambda: time_spent.draw(trace),
+        "durations": lambda: durations.draw(trace),
+        "poll_gaps": lambda: poll_gaps.draw(trace),
     }
     stalls = analysis.stalls
     if stalls.empty:
         del figures["time_spent"], figures["durations"]
     why = causes(stalls)
-    return page.fill(
+    filled = page.fill(
         "trace.html",
         name=printable(trace.path.name),
         headline=headline(analysis),
         verdict=trace.verdict,
         about=about(trace),
-        drawings={name: page.inline(plots.svg(draw)) for name, draw in figures.items()},
+        drawings={name: page.inline(drawing.svg(draw)) for name, draw in figures.items()},
         stalls=text.stall_table(analysis, rows),
         more=max(len(stalls) - rows, 0) if rows else 0,
         states=states(analysis),
@@ -76,8 +62,9 @@ def render(trace: Trace, file: Path | None = None, rows: int | None = text.LISTE
         queues_title=text.queues_title(analysis),
         certainty=certainty(trace),
         recorded=recorded(trace.meta),
-        command=_command(trace, file, rows),
+        command=_command(trace, str(getattr(out, "name", "report.html")), rows),
     )
+    out.write(filled.encode())
 
 
 def headline(analysis: Analysis) -> str:
@@ -203,12 +190,12 @@ def recorded(meta: Mapping[str, Any]) -> str:
     return "sudo " + shlex.join(words)
 
 
-def _command(trace: Trace, file: Path | None, rows: int | None) -> str:
+def _command(trace: Trace, file: str, rows: int | None) -> str:
     words = ["toolkit", "analyze", str(trace.path), *_options(trace.analysis)]
     words += [] if rows else ["--all"]
     for option, path in (("--witness", trace.witness_path), ("--phases", trace.phases_path)):
         words += [option, str(path)] if path else []
-    return printable(shlex.join([*words, "--html", str(file or "report.html")]))
+    return printable(shlex.join([*words, "--html", file]))
 
 
 def _options(analysis: Analysis) -> list[str]:

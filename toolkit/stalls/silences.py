@@ -10,11 +10,8 @@ from toolkit.drivers import Driver
 from toolkit.event import KIND
 from toolkit.stalls import spans
 from toolkit.stalls.scan import SLOW_NS, Scan
+from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 from toolkit.trace.reader import Columns
-
-SLOW_REFILL = "slow-refill"
-SLOW_POLL = "slow-poll"
-UNPOLLED = "unpolled"
 
 MEANS = {
     SLOW_REFILL: "a refill inside a poll takes long, though it may succeed: nobody takes frames meanwhile",

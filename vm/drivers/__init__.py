@@ -71,13 +71,16 @@ def variants(driver: str) -> dict[str, str]:
 
 
 def split(variant: str) -> tuple[str, list[str]]:
-    """:return: of NAME:PARAMETER=VALUE:... the name of the build, and what its module is loaded with."""
+    """Split NAME:PARAMETER=VALUE:... into the name of the build and the parameters of its module."""
     name, *parameters = variant.split(":")
     return name, parameters
 
 
 def check(driver: str, variant: str) -> None:
-    """:raises UserError: if there is no such build of the driver."""
+    """Make sure that a driver has such a build.
+
+    :raises UserError: if it has not.
+    """
     name, parameters = split(variant)
     if name not in (known := variants(driver)):
         raise UserError(f"{driver} has no variant {name}; it has {', '.join(known)}.")
@@ -86,7 +89,7 @@ def check(driver: str, variant: str) -> None:
 
 
 def file_name(driver: str, variant: str) -> str:
-    """:return: a name for a built module that changes with all that it is built from, but for the kernel."""
+    """Return the name of a built module's file; it changes with all that the module is built from."""
     name, _ = split(variant)
     parts = [HERE / driver / "Kbuild", HERE / driver / f"{name}.patch", HERE / "build.py"]
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in parts if path.exists())).hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Starts and stops machines, and reaches into a running one."""
+"""Start and stop machines, and reach into a running one."""
 
 from vm.guest.boot import command_line, machine, up
 from vm.guest.guest import PYTHON, Clock, Guest, join

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Starts machines, and waits until they answer."""
+"""Start machines, and wait until they answer."""
 
 import contextlib
 import json

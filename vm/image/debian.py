@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 def once(directory: Path, make: Callable[[Path], None], *, what: str, force: bool, say: Say) -> None:
-    """Makes a directory of the cache, unless it is there; of several who ask at a time one makes it.
+    """Build a directory of the cache unless it exists. Concurrent callers wait for the first.
 
     :param make: is given an empty directory to fill, which then takes the directory's place.
     :param what: it is, in words.
@@ -46,7 +46,7 @@ def once(directory: Path, make: Callable[[Path], None], *, what: str, force: boo
 
 
 def archives() -> dict[str, str]:
-    """:return: the URI of each archive of this system's apt sources by its label; none on another system."""
+    """Return the URI of each archive of this system's apt sources, by its label; none without apt."""
     words = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"]
     uris: dict[str, str] = {}
     if shutil.which(words[0]):
@@ -59,14 +59,14 @@ def archives() -> dict[str, str]:
 
 
 def laid_over(release: str, suite: str) -> str:
-    """:return: a setup hook of mmdebstrap, after which apt knows another suite of a release's archive."""
+    """Return a setup hook of mmdebstrap that tells apt of another suite of a release's archive."""
     # The line that says where it is is made from the one that is there.
     lines = f"sed -n 's/ {release} main/ {suite} main/p' \"$1\"/etc/apt/sources.list"
     return f'--setup-hook={lines} >"$1"/etc/apt/sources.list.d/backports.list'
 
 
 def mmdebstrap(words: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:
-    """Runs mmdebstrap, as root or in a user namespace.
+    """Run mmdebstrap, as root or in a user namespace.
 
     :param say: is told of progress.
     :raises UserError: if it fails, with what it said last.
@@ -76,7 +76,7 @@ def mmdebstrap(words: Sequence[str], say: Say, *, cwd: Path | None = None) -> No
 
 
 def run(argv: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:
-    """Runs a program that speaks as mmdebstrap does, and passes its words on."""
+    """Run a program that speaks as mmdebstrap does, and pass its lines on."""
     last: deque[str] = deque(maxlen=5)
     try:
         process = subprocess.Popen(
@@ -101,7 +101,7 @@ def run(argv: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:
 
 
 def stderr(line: str) -> None:
-    """Tells a person who waits."""
+    """Tell a person what takes so long."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Builds the machines' disk image from Debian packages, as root or as a normal user.
+"""Build the machines' disk image from Debian packages, as root or as a normal user.
 
 The image is cached under a key made of everything that goes into it: a changed recipe is a new image, and an
 unchanged one is never built twice.

@@ -42,7 +42,7 @@ def options(description: str) -> argparse.ArgumentParser:
 
 
 def pressure_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what a scenario takes that receives while :func:`pressure` lasts."""
+    """Add the options of a scenario that receives while :func:`pressure` lasts."""
     parser.add_argument("--duration", type=float, default=40.0, help="seconds of pressure")
     parser.add_argument("--dirty", type=int, default=750, help="MiB that are written over and over")
     parser.add_argument("--min-free", type=int, default=4096, help="vm.min_free_kbytes meanwhile")
@@ -51,7 +51,7 @@ def pressure_options(parser: argparse.ArgumentParser) -> None:
 
 
 def receiver_options(parser: argparse.ArgumentParser) -> None:
-    """Adds where a scenario receives."""
+    """Add the options that say where a scenario receives."""
     parser.add_argument("--device", default="eth1", help="the device that receives")
     parser.add_argument("--address", default="192.0.2.1/24", help="its address meanwhile")
     parser.add_argument("--ports", type=_ports, default="9000-9047", help="ports to receive on")
@@ -64,13 +64,16 @@ def _ports(text: str) -> range:
 
 
 def only_here(what: str) -> None:
-    """:raises UserError: if this is no testbed machine, whose `what` may be touched."""
+    """Make sure that this is a testbed machine, whose `what` may be touched.
+
+    :raises UserError: if it is not.
+    """
     if not MARKER.exists():
         raise UserError(f"this is no testbed machine ({MARKER} is missing): its {what} are left alone.")
 
 
 def begin(scenario: str, arguments: argparse.Namespace) -> Phases:
-    """Makes sure that this is a machine made to be starved, and that a signal still puts everything back.
+    """Make sure that this is a machine made to be starved, and that a signal still puts everything back.
 
     :param arguments: of the scenario: they stay in the log, for who compares runs.
     :return: an empty log of phases.
@@ -114,7 +117,7 @@ class Phases:
             self.done.append({"name": name, "start_ns": start, "end_ns": end, "shortage": shortage})
 
     def write(self, output: Path | None) -> None:
-        """Writes {scenario, parameters: {option: value}, phases: [{name, start_ns, end_ns, shortage}]}.
+        """Write {scenario, parameters: {option: value}, phases: [{name, start_ns, end_ns, shortage}]}.
 
         :param output: a file; None: standard output.
         """
@@ -128,7 +131,7 @@ class Phases:
 
 @contextmanager
 def sysctl(name: str, value: str) -> Iterator[None]:
-    """Sets a kernel parameter and puts the old value back."""
+    """Set a kernel parameter for the length of the block, then put the old value back."""
     path = Path("/proc/sys", name.replace(".", "/"))
     old = path.read_bytes()
     # Opened before: the way back must not need memory that may not be there then.
@@ -143,7 +146,7 @@ def sysctl(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def without_zone_dma() -> Iterator[None]:
-    """Keeps ZONE_DMA for those who ask for it: its 15 MiB are enough for a ring that only turns over.
+    """Keep ZONE_DMA for those who ask for it: its 15 MiB are enough for a ring that only turns over.
 
     A zone's pages are kept from requests for higher zones by their size over this ratio
     (setup_per_zone_lowmem_reserve in mm/page_alloc.c).
@@ -166,7 +169,7 @@ def pressure(dirty: int, min_free: int) -> Iterator[None]:
 
 
 def _dirty(size: int) -> None:
-    """Writes to random pages of `size` bytes, for ever."""
+    """Write to random pages of `size` bytes, for ever."""
     memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pages = size // mmap.PAGESIZE
     while True:
@@ -175,7 +178,7 @@ def _dirty(size: int) -> None:
 
 @contextmanager
 def address(device: str, network: str) -> Iterator[None]:
-    """Gives a device an address for the time of the scenario."""
+    """Give a device an address for the time of the scenario."""
     subprocess.run(["ip", "address", "replace", network, "dev", device], check=True)
     try:
         yield
@@ -229,7 +232,7 @@ def missed(sentence: str) -> NoReturn:
 
 @contextmanager
 def child(run: Callable[[], None]) -> Iterator[int]:
-    """Runs a function in a child process, which may be swapped out, until the end.
+    """Run a function in a child process, which may be swapped out, until the end.
 
     :return: its process id.
     :raises SystemExit: if it did not live as long as the block.
@@ -253,7 +256,7 @@ def child(run: Callable[[], None]) -> Iterator[int]:
 
 
 def stay() -> None:
-    """Keeps this process in memory: one that has to read its own code from the disk cannot end a shortage."""
+    """Keep this process in memory: one that has to read its own code from the disk cannot end a shortage."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
         raise OSError(ctypes.get_errno(), "mlockall")

@@ -29,7 +29,7 @@ def this_machine() -> Tree:
 
 
 def load(driver: str, variant: str) -> None:
-    """Puts a variant in the place of the module that is loaded, in a testbed machine, as root.
+    """Put a variant in the place of the module that is loaded, in a testbed machine, as root.
 
     Its devices are back and up when this returns.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Asks a running NIC of our own: a line in, a line of JSON out."""
+"""Ask a running NIC of our own: a line in, a line of JSON out."""
 
 import json
 import socket

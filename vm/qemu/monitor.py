@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tells a running QEMU something, in its machine protocol (QMP)."""
+"""Tell a running QEMU something, in its machine protocol (QMP)."""
 
 import json
 import socket

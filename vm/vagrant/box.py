@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes a Vagrant box for libvirt from the image that ``python -m vm`` boots.
+"""Make a Vagrant box for libvirt from the image that ``python -m vm`` boots.
 
 The image is a file system without partitions or boot loader. The box is that image with GRUB around it: its
 first sector lies in the 1024 bytes that ext4 leaves free, and the rest behind the end of the file system.

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, one_sentence
 from vm import guest
 from vm.qemu.command import mac
 from vm.wire import frames, sender
@@ -89,13 +89,11 @@ def _show(account: sender.Account) -> None:
     print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    try:
-        app()
-    except UserError as error:
-        print(f"vm.wire: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+@one_sentence("vm.wire")
+def main() -> int:
+    app()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

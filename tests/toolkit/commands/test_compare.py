@@ -7,19 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import META, Run, window, worker_stall, write_trace
-from toolkit.report import comparison as report
-from toolkit.report import distributions
+from toolkit import report
+from toolkit.report.compare import distributions
 
 
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots are empty files: drawing takes long and is tested in test_distributions."""
-
-    def touch(_: object, folder: Path) -> None:
-        (folder / "distributions.png").touch()
-        (folder / "distributions.svg").write_text("<svg></svg>")
-
-    monkeypatch.setattr(distributions, "save", touch)
+    """Plots are empty: drawing takes long and is tested in test_distributions."""
+    monkeypatch.setattr(distributions, "render", lambda _found, _png, svg: svg.write(b"<svg></svg>"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +64,7 @@ def test_swapped_sets_are_worse(run: Run, sets: tuple[Path, Path]) -> None:
 def test_compare_writes_every_file(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = run("compare", *sets, "-o", tmp_path / "out", "--json")
     assert code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(report.NAMES)
+    assert sorted((tmp_path / "out").iterdir()) == sorted(report.files("compare", tmp_path / "out"))
     assert (tmp_path / "out" / "comparison.json").read_text() == out
 
 

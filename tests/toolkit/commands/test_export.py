@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.conftest import BEGAN, Run, S, Trace, window
 from toolkit import extras
+from toolkit.paths import PROBES
 
 
 def test_events_go_to_standard_output(run: Run, make_trace: Trace) -> None:
@@ -69,6 +71,7 @@ def test_export_for_perfetto_is_a_perfetto_trace(run: Run, make_trace: Trace, tm
 
 def test_a_missing_extra_is_named(run: Run, make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    monkeypatch.delitem(sys.modules, "toolkit.report.export.perfetto", raising=False)
     code, _, err = run("export", make_trace(), "--perfetto", "-o", "/dev/null")
     assert code == 1
     assert "pip install '.[perfetto]'" in err
@@ -87,3 +90,35 @@ def test_witness_goes_with_perfetto_and_is_not_written_over(
     assert code == 1 and "is read" in err
     assert run("export", trace, "--perfetto", "--witness", file, "-o", target) == (0, "", "")
     assert b"3 refused frames" in target.read_bytes()
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(run: Run, make_trace: Trace) -> None:
+    code, _, err = run("export", make_trace(), "--format", "xml")
+    assert code == 2
+    assert "'xml' is not one of 'csv', 'jsonl', 'parquet', 'perfetto'." in err
+
+
+def test_perfetto_is_a_format_as_well(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([window(1)])
+    for name, options in (("a", ("--perfetto",)), ("b", ("--format", "perfetto"))):
+        assert run("export", trace, *options, "-o", tmp_path / name) == (0, "", "")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_file_in_the_place_of_formats_is_a_format(make_trace: Trace, tmp_path: Path) -> None:
+    """In a copy of the package: the formats are those that lie there when it is loaded."""
+    copy = tmp_path / "copy"
+    shutil.copytree(PROBES.parent / "toolkit", copy / "toolkit", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("probes", "analysis"):
+        (copy / name).symlink_to(PROBES.parent / name)
+    (copy / "toolkit" / "report" / "export" / "kinds.py").write_text(
+        "FILES = ('kinds',)\nIS_TEXT = True\n\n"
+        "def render(trace, out):\n    out.write(' '.join(trace.events['kind']).encode())\n"
+    )
+    command = [sys.executable, "-m", "toolkit", "export"]
+    environment = {"PYTHONPATH": str(copy), "COLUMNS": "100"}
+    done = subprocess.run([*command, "--help"], env=environment, cwd=copy, capture_output=True, text=True)
+    assert "csv|jsonl|kinds|parquet|perfetto" in done.stdout
+    written = [*command, str(make_trace([window(1)])), "--format", "kinds"]
+    done = subprocess.run(written, env=environment, cwd=copy, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("window", "")

@@ -51,7 +51,7 @@ def test_json_of_a_trace_is_what_was_counted(run: Run) -> None:
 def test_the_last_metrics_are_of_the_end(run: Run, tmp_path: Path) -> None:
     code, _, err = run("trace", "virtio_net", "-o", "a.rxt", "--metrics", tmp_path / "rx.prom")
     assert code == 0
-    assert "a.rxt: 6 events, 1 stalls begun, 0 dropped; ended by duration." in err
+    assert "a.rxt: 6 events, 1 stalls begun, 0 silences, 0 dropped; ended by duration." in err
     assert (
         'rx_stall_stalled_seconds_total{device="eth1",driver="virtio_net",queue="0"} 4.0'
         in (tmp_path / "rx.prom").read_text()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import META, Run, worker_stall
+from tests.conftest import META, Run, S, window, worker_stall
 from toolkit.capture.drain import Progress
-from toolkit.drivers import load
+from toolkit.capture.program import Attached
+from toolkit.drivers import core, load
 from toolkit.live import prometheus
 from toolkit.live.queues import Live
 
@@ -17,14 +18,17 @@ from toolkit.live.queues import Live
 def counted() -> tuple[Progress, Live]:
     """A trace that runs: one stall that ended, one that did not."""
     live = Live([load("virtio_net")], META["devices"])
-    live.take(np.concatenate([*worker_stall(2, 6), *worker_stall(8, 9, queue=1)[:-1]]))
+    slow = window(1.5, dur=S, polls=1)
+    live.take(np.concatenate([slow, *worker_stall(2, 6), *worker_stall(8, 9, queue=1)[:-1]]))
     return Progress(dropped=7, devices=META["devices"]), live
 
 
 def _samples(file: Path) -> dict[tuple[str, str], float]:
-    """:return: (name, queue) -> value; as Prometheus reads it."""
+    """Return (name, queue and state) -> value, as Prometheus reads the file."""
     return {
-        (sample.name, sample.labels.get("queue", "")): sample.value
+        (sample.name, " ".join(sample.labels[key] for key in ("queue", "state") if key in sample.labels)): (
+            sample.value
+        )
         for family in text_string_to_metric_families(file.read_text())
         for sample in family.samples
     }
@@ -43,8 +47,39 @@ def test_metrics_file_is_what_prometheus_reads(
         ("rx_stall_refills_failed_total", "0"): 1,
         ("rx_stall_refills_failed_total", "1"): 1,
         ("rx_stall_events_dropped_total", ""): 7,
+        ("rx_stall_silences_total", "0 slow-refill"): 0,
+        ("rx_stall_silences_total", "0 slow-poll"): 1,
+        ("rx_stall_silences_total", "0 unpolled"): 0,
+        ("rx_stall_silences_total", "1 slow-refill"): 0,
+        ("rx_stall_silences_total", "1 slow-poll"): 0,
+        ("rx_stall_silences_total", "1 unpolled"): 0,
+        ("rx_stall_silent_seconds_total", "0 slow-refill"): 0,
+        ("rx_stall_silent_seconds_total", "0 slow-poll"): 1,
+        ("rx_stall_silent_seconds_total", "0 unpolled"): 0,
+        ("rx_stall_silent_seconds_total", "1 slow-refill"): 0,
+        ("rx_stall_silent_seconds_total", "1 slow-poll"): 0,
+        ("rx_stall_silent_seconds_total", "1 unpolled"): 0,
     }
     assert 'device="eth1",driver="virtio_net",queue="0"' in (tmp_path / "rx.prom").read_text()
+
+
+def test_what_a_missing_hook_would_have_told_is_not_counted(
+    counted: tuple[Progress, Live], tmp_path: Path
+) -> None:
+    progress, live = counted
+    (hook,) = (hook for hook in core()[0] if hook.program == "rxt_schedule")
+    progress.missing = [Attached(hook, None, "not in this kernel")]
+    prometheus.write(progress, live, tmp_path / "rx.prom")
+    states = {labels.partition(" ")[2] for name, labels in _samples(tmp_path / "rx.prom") if "silen" in name}
+    assert states == {"slow-refill", "slow-poll"}
+
+
+def test_a_driver_without_napi_has_no_counters_of_silences(tmp_path: Path) -> None:
+    devices = [META["devices"][0] | {"driver": "xen_netback"}]
+    prometheus.write(Progress(), Live([load("xen_netback")], devices), tmp_path / "rx.prom")
+    found = {name for name, _ in _samples(tmp_path / "rx.prom")}
+    assert "rx_stall_stalls_total" in found
+    assert not any("silen" in name for name in found)
 
 
 def test_a_reader_sees_the_old_file_or_the_new(counted: tuple[Progress, Live], tmp_path: Path) -> None:

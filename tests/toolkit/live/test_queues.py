@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import toolkit
-from tests.conftest import BEGAN, DATA, META, S, event, failed, window, worker_stall
+from tests.conftest import BEGAN, DATA, META, S, event, failed, refilled, window, worker_stall
 from toolkit.drivers import load
 from toolkit.event import ALL_QUEUES
 from toolkit.live.queues import Change, Live
+from toolkit.stalls import slow
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import EVENT, Events
 
@@ -51,6 +52,44 @@ def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
     stalled = [queue.stalled_ns(trace.analysis.scan.ended) for queue in found]
     assert stalled == trace.queues["stalled_ns"].tolist()
     assert live.stalls == len(trace.stalls)
+    for key, queue in live.queues.items():
+        silences = trace.silences[trace.silences["queue"] == key[1]]
+        mine = {name: silences.loc[silences["state"] == name, "duration_ns"] for name in slow.STATES}
+        assert queue.silences.tolist() == [len(lengths) for lengths in mine.values()]
+        assert queue.silent.tolist() == [lengths.sum() for lengths in mine.values()]
+    assert live.silences == len(trace.silences)
+
+
+def test_recordings_have_silences_to_agree_on() -> None:
+    found = {path: len(toolkit.read(DATA / path).silences) for path in RECORDED}
+    assert sum(count > 0 for count in found.values()) >= 3
+
+
+def test_a_silence_is_told_when_it_ends_without_what_is_in_a_stall() -> None:
+    live = _live()
+    live.take(_together(failed(2), window(4, dur=3 * S, polls=1), refilled(5)))
+    assert list(live.changes) == [
+        Change(BEGAN + 2 * S, 3, 0, "starved"),
+        Change(BEGAN + 5 * S, 3, 0, "starved", 3 * S),
+        Change(BEGAN + 2 * S, 3, 0, slow.SLOW_POLL, S),
+    ]
+    assert (live.stalls, live.silences) == (1, 1)
+
+
+def test_a_slow_refill_and_the_poll_around_it_are_told_once_also_in_two_batches() -> None:
+    live = _live()
+    live.take(window(4, dur=2 * S, polls=0, packets=0, refills=1))
+    live.take(window(4.5, dur=3 * S, polls=1))
+    queue = live.queues[3, 0]
+    assert queue.silences.tolist() == [1, 2, 0]
+    assert queue.silent.tolist() == [2 * S, S, 0]
+
+
+def test_a_driver_without_napi_has_no_silence() -> None:
+    live = Live([load("xen_netback")], META["devices"])
+    live.take(window(4, dur=2 * S, polls=1))
+    assert live.silences == 0
+    assert not live.has_napi("xen_netback")
 
 
 def test_a_stall_grows_until_it_ends() -> None:

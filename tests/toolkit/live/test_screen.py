@@ -108,6 +108,30 @@ def test_screen_fits_a_narrow_terminal(shown: Shown) -> None:
     shown.run(script, columns=80)
 
 
+def test_silences_are_a_column_and_a_line(shown: Shown) -> None:
+    shown.live.take(np.concatenate([window(8.5, dur=S // 4, polls=0, refills=1), window(9, dur=S, polls=1)]))
+
+    async def script(pilot: Pilot[None]) -> None:
+        text = await shown.until(pilot, "took no frame for 0.250 s: slow-refill", r"silent\b")
+        # The poll was slow before its refill, and after it.
+        assert text.count("slow-poll") == 2
+        assert " 0 stalls   3 silences " in text
+        assert re.search(r"eth1 rx-0 .* 0 +0\.000 +1\.000 ", text)
+
+    shown.run(script)
+
+
+def test_a_driver_without_napi_has_no_sum_of_silences(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, name="xen_netback")
+    shown.live.queues.clear()
+    shown.live.take(window(1))
+
+    async def script(pilot: Pilot[None]) -> None:
+        await shown.until(pilot, r"eth1 rx-0 .* 0 +0\.000 +- ")
+
+    shown.run(script)
+
+
 def test_a_stall_as_it_comes_and_goes(shown: Shown) -> None:
     *begin, end = worker_stall(11, 13)
     shown.lines = failures(np.concatenate(begin), META["gfp_flags"])

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import io
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.conftest import META, Trace, event, failed, note, window, worker_stall
+import toolkit
+from tests.conftest import BEGAN, META, S, Terminal, Trace, event, failed, note, window, worker_stall
 from toolkit.report import text
 from toolkit.stalls.analysis import analyze, summary
 from toolkit.stalls.selection import Selection, select
@@ -158,18 +162,29 @@ def test_only_the_longest_stalls_are_listed(make_trace: Trace) -> None:
     assert table["start [s]"].tolist() == [f"{each}.000" for each in range(11, 31)]
 
 
+def _write_witness(folder: Path) -> None:
+    """Write a witness beside a trace that agrees with a stall from 2 s to 6 s."""
+    gap = {"start_ns": 2 * S, "duration_ns": 4 * S, "refused": 8}
+    clock = {"offset_ns": BEGAN, "error_ns": 0}
+    (folder / "witness.json").write_text(json.dumps({"device": "eth1", "gaps": [gap], "clock": clock}))
+
+
+def _rendered(trace: toolkit.traces.Trace, **options: Any) -> str:
+    shown = io.StringIO()
+    text.render(trace, shown, **options)
+    return shown.getvalue()
+
+
 @pytest.mark.parametrize("terminal", [False, True])
-def test_rendered_analysis_ends_with_the_witness(
-    make_trace: Trace, terminal: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text.render(
-        analyze(make_trace(worker_stall(2, 6))), {"sentence": "The witness agrees."}, terminal=terminal
-    )
-    out = capsys.readouterr().out
+def test_rendered_analysis_ends_with_the_witness(make_trace: Trace, tmp_path: Path, terminal: bool) -> None:
+    _write_witness(tmp_path)
+    shown = Terminal() if terminal else io.StringIO()
+    text.render(toolkit.read(make_trace(worker_stall(2, 6))), shown)
+    out = shown.text() if isinstance(shown, Terminal) else shown.getvalue()
     assert out.startswith("eth1 went deaf once")
     assert "Not attached: b; this trace lacks receive interrupts." in out
     assert "6 attempted, 6 delivered, 0 dropped" in out
-    assert out.rstrip().endswith("The witness agrees.")
+    assert "The witness agrees" in out[out.index("0 dropped") :]
     assert ("─" in out) == terminal
 
 
@@ -177,11 +192,10 @@ CLOCK = META | {"clock": META["clock"] | {"realtime_ns": 1_769_860_790_000_000_0
 """Began at 11:59:50 on 31 January 2026."""
 
 
-def test_stalls_have_the_time_of_a_log(make_trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
-    analysis = analyze(make_trace(worker_stall(2, 6), meta=CLOCK))
-    assert text.stall_table(analysis)["start [UTC]"].tolist() == ["11:59:52"]
-    text.render(analysis, None, terminal=False)
-    assert "\nRecorded from 2026-01-31 11:59:50 UTC on, for 10.0 s.\n" in capsys.readouterr().out
+def test_stalls_have_the_time_of_a_log(make_trace: Trace) -> None:
+    trace = toolkit.read(make_trace(worker_stall(2, 6), meta=CLOCK))
+    assert text.stall_table(trace.analysis)["start [UTC]"].tolist() == ["11:59:52"]
+    assert "\nRecorded from 2026-01-31 11:59:50 UTC on, for 10.0 s.\n" in _rendered(trace)
     days = analyze(make_trace(worker_stall(2, 6), worker_stall(90_000, 90_001), meta=CLOCK, end=100_000))
     assert text.stall_table(days)["start [UTC]"].tolist() == [
         "2026-01-31 11:59:52",
@@ -231,21 +245,19 @@ def test_part_of_a_trace_that_breaks_off_proves_no_absence(make_trace: Trace) ->
     )
 
 
-def test_all_stalls_are_listed_if_wanted(make_trace: Trace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_stalls_are_listed_if_wanted(make_trace: Trace) -> None:
     batches = [worker_stall(each, each + 0.01 * each) for each in range(1, 31)]
-    analysis = analyze(make_trace(*batches, end=40))
-    assert len(text.stall_table(analysis, None)) == 30
+    trace = toolkit.read(make_trace(*batches, end=40))
+    assert len(text.stall_table(trace.analysis, None)) == 30
     for rows, title in ((text.LISTED, "\nThe 20 longest stalls of 30\n"), (None, "\nStalls\n")):
-        text.render(analysis, {"sentence": "The witness agrees."}, terminal=False, rows=rows)
-        assert title in capsys.readouterr().out
+        assert title in _rendered(trace, rows=rows)
 
 
-def test_witness_of_a_part_is_of_the_whole_trace(
-    make_trace: Trace, capsys: pytest.CaptureFixture[str]
-) -> None:
-    part = select(analyze(make_trace(worker_stall(2, 6))), Selection(since=1))
-    text.render(part, {"sentence": "The witness agrees."}, terminal=False)
-    assert capsys.readouterr().out.endswith("\nOf the whole trace: The witness agrees.\n")
+def test_witness_of_a_part_is_of_the_whole_trace(make_trace: Trace, tmp_path: Path) -> None:
+    _write_witness(tmp_path)
+    part = toolkit.read(make_trace(worker_stall(2, 6)), selection=Selection(since=1))
+    *_, last = _rendered(part).splitlines()
+    assert last.startswith("Of the whole trace: The witness agrees")
 
 
 def test_probes_that_the_kernel_skipped_are_told(tmp_path: Path) -> None:

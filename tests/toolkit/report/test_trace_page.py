@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import toolkit
 from tests.conftest import BEGAN, META, MS, S, Trace, event, note, window, worker_stall
-from toolkit.errors import UserError
-from toolkit.report import plots, trace_page
+from toolkit.report import drawing, trace_page
 from toolkit.trace.writer import TraceWriter
 
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes long and is tested in test_plots."""
-    monkeypatch.setattr(plots, "svg", lambda _: '<?xml version="1.0"?>\n<svg><path/></svg>')
+    """Drawing takes long and is tested in test_drawing."""
+    monkeypatch.setattr(drawing, "svg", lambda _: '<?xml version="1.0"?>\n<svg><path/></svg>')
+
+
+def _page(trace: toolkit.traces.Trace, **options: Any) -> str:
+    page = io.BytesIO()
+    trace_page.render(trace, page, **options)
+    return page.getvalue().decode()
 
 
 def test_page_of_a_trace_begins_with_what_happened(make_trace: Trace) -> None:
     path = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8)])
-    body = trace_page.render(toolkit.read(path)).split("<body>")[1].strip()
+    body = _page(toolkit.read(path)).split("<body>")[1].strip()
     assert body.startswith('<h1>2 stalls, up to 4.000 s</h1>\n<p class="sentence">eth1 went deaf 2 times')
     assert body.count("<svg><path/></svg>") == 4
     assert "<?xml" not in body
@@ -31,7 +38,7 @@ def test_page_of_a_trace_has_stalls_causes_and_queues(make_trace: Trace) -> None
     trace = toolkit.read(make_trace([window(1), *events]))
     (cause,) = trace_page.causes(trace.stalls).to_dict("records")
     assert (cause["stalls"], cause["longest [s]"], cause["in all [s]"]) == ("3", "4.000", "6.000")
-    text = trace_page.render(trace)
+    text = _page(trace)
     assert [part.count("<tr>") for part in text.split("<h2>")[1:]] == [0, 1 + 3, 1 + 1, 4, 1 + 2, 0]
     assert "<b>napi-off</b>: the refill worker" in text
     assert "<b>blocked</b>" not in text
@@ -40,14 +47,14 @@ def test_page_of_a_trace_has_stalls_causes_and_queues(make_trace: Trace) -> None
 def test_page_says_what_it_does_not_list(make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_page, "CAUSES", 1)
     events = [*worker_stall(2, 6), event("napi_off", 7, queue=1, ifindex=9, flags="in_worker")]
-    page = trace_page.render(toolkit.read(make_trace(events)), rows=1)
+    page = _page(toolkit.read(make_trace(events)), rows=1)
     assert "<h2>Stalls: the 1 longest, 1 more are not listed</h2>" in page
     assert "<code>toolkit analyze TRACE -o DIR</code> writes them to stalls.csv and stalls.parquet." in page
     assert "1 more causes took less time." in page
 
 
 def test_no_stall_is_said_without_empty_tables(make_trace: Trace) -> None:
-    text = trace_page.render(toolkit.read(make_trace([window(1)])))
+    text = _page(toolkit.read(make_trace([window(1)])))
     assert "<h1>No stall</h1>" in text
     assert "<h2>Stalls" not in text and "<h2>Why" not in text
 
@@ -115,23 +122,15 @@ def test_a_witness_of_refusals_elsewhere_is_no_good_mark(make_trace: Trace, tmp_
 def test_page_of_a_trace_says_how_to_make_it_again(make_trace: Trace, tmp_path: Path) -> None:
     options = {"detail": "full", "devices": ["eth1"], "queues": [0]}
     trace = toolkit.read(make_trace(meta=META | {"options": options}))
-    text = trace_page.render(trace, tmp_path / "my report.html")
+    with (tmp_path / "my report.html").open("wb") as page:
+        trace_page.render(trace, page)
+    text = (tmp_path / "my report.html").read_text()
     assert "<code>sudo toolkit trace virtio_net -d eth1 -q 0 --detail full</code>" in text
     assert f"toolkit analyze {trace.path} --html &#39;{tmp_path}/my report.html&#39;" in text
 
 
 def test_page_of_a_trace_needs_no_other_file_and_shows_markup_as_text(make_trace: Trace) -> None:
     odd = META | {"drivers": [META["drivers"][0] | {"variant": "<b>bold</b>"}]}
-    text = trace_page.render(toolkit.read(make_trace(meta=odd)))
+    text = _page(toolkit.read(make_trace(meta=odd)))
     assert not re.search(r"(src|href)=|url\(|@import|<script", text)
     assert "&lt;b&gt;bold" in text
-
-
-def test_an_existing_file_is_kept(make_trace: Trace, tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text("precious")
-    trace = toolkit.read(make_trace())
-    with pytest.raises(UserError, match="--force"):
-        trace_page.save(trace, tmp_path / "a.html")
-    assert (tmp_path / "a.html").read_text() == "precious"
-    trace_page.save(trace, tmp_path / "a.html", force=True)
-    assert "<h1>" in (tmp_path / "a.html").read_text()

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import io
 import json
 
 import pandas as pd
 import pytest
 
+import toolkit
 from tests.conftest import META, S, Trace, failed, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.report.plots import time_spent
+from toolkit.report.analyze import time_spent
 from toolkit.report.text import render
 from toolkit.report.trace_page import causes
 from toolkit.stalls import analysis
@@ -43,15 +45,16 @@ def test_queues_count_their_stalls_by_class(make_trace: Trace) -> None:
 def test_what_a_missing_hook_would_have_told_is_not_known(make_trace: Trace) -> None:
     missing = ("virtnet_recv_irq", "rxt_alloc_failed", "rxt_reclaim_in")
     driver = META["drivers"][0] | {"hooks": [{"program": each, "attached": None} for each in missing]}
-    found = analyze(make_trace([window(1), *worker_stall(2, 4)], meta=META | {"drivers": [driver]}))
+    trace = toolkit.read(make_trace([window(1), *worker_stall(2, 4)], meta=META | {"drivers": [driver]}))
+    found = trace.analysis
     (stall,), (queue, _) = records(found.stalls), records(found.queues)
     assert [stall[name] for name in ("reclaim_ns", "refill_ns", "fallbacks", "irqs")] == [None] * 4
     assert [queue[name] for name in ("alloc_failures", "fallbacks", "irqs")] == [None] * 3
     assert (stall["waiting_ns"], stall["failed"], queue["packets"]) == (S, 1, 40)
     assert json.loads(json.dumps(summary(found)))["stalls"][0]["reclaim_ns"] is None
     assert causes(found.stalls).iloc[0]["in reclaim [s]"] == "-"
-    time_spent(found)
-    render(found, None, terminal=False)
+    time_spent.draw(trace)
+    render(trace, io.StringIO())
 
 
 def test_summary_is_json_with_all_there_is(make_trace: Trace) -> None:

@@ -10,7 +10,7 @@ from tests.conftest import BEGAN, DATA, META, MS, S, Trace, event, failed, refil
 from toolkit.report import text
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.selection import Selection, select
-from toolkit.stalls.silences import SLOW_POLL, SLOW_REFILL, UNPOLLED
+from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 
 
 def refill(end: float, took: int, **members: Any) -> Any:

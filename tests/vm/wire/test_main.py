@@ -34,7 +34,7 @@ def signals() -> Iterator[None]:
 def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     monkeypatch.setattr(sys, "argv", ["vm.wire", *map(str, words)])
     with pytest.raises(SystemExit) as stopped:
-        command.main()
+        sys.exit(command.main())
     return int(stopped.value.code or 0)
 
 

@@ -38,7 +38,7 @@ EXPERIMENTAL = bytes.fromhex("88b5")
 
 
 def start() -> None:
-    """Starts the target, loads the driver and waits for the disk.
+    """Start the target, load the driver, and wait for the disk.
 
     :raises UserError: if it does not come.
     """
@@ -94,7 +94,7 @@ def _clean_up() -> None:
 
 
 def poke() -> None:
-    """Reads 4 KiB: a request that arrives makes the driver look at those that wait, too.
+    """Read 4 KiB: a request that arrives makes the driver look at those that wait, too.
 
     It may find all skbs held by the NIC, which frees none before it sends: so somebody else sends, and
     another request is made.
@@ -139,7 +139,7 @@ def state() -> State:
 
 
 def read_state(text: str) -> State:
-    """Reads what debugfs says of a disk with one target."""
+    """Read what debugfs says of a disk with one target."""
     pool = re.search(r"nskbpool: (\d+)", text)
     kicked = re.search(r"kicked: (\d+)", text)
     window = re.search(r"^[0-9a-f:]{12,17}:(\d+):(\d+):\d+$", text, re.MULTILINE)

@@ -33,7 +33,7 @@ class Looks:
 
 @contextmanager
 def witness(output: Path | None) -> Iterator[dict[str, Any]]:
-    """Looks at the disk for the length of the block; then the account, as witness.json beside the phases.
+    """Look at the disk for the length of the block; then write witness.json beside the phases.
 
     :param output: of the scenario.
     :return: what more is to be in the account.
@@ -74,7 +74,7 @@ def account(looks: Looks) -> dict[str, Any]:
 
 
 def gaps(times: list[int], ended: list[int], waiting: list[int]) -> list[dict[str, Any]]:
-    """Finds when requests waited and none ended.
+    """Find when requests waited and none ended.
 
     :param times: [ns] of each look.
     :param ended: requests that had ended until then.

@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def send(connection: socket.socket, seconds: float) -> None:
-    """Sends zeros for so long, as fast as the receiver takes them."""
+    """Send zeros for so long, as fast as the receiver takes them."""
     zeros = bytes(CHUNK)
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:

@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def _all(*commands: list[str]) -> bool:
-    """Runs every command, also after one that failed."""
+    """Run every command, also after one that failed."""
     failed = [subprocess.run(each, capture_output=True).returncode for each in commands]
     return not any(failed)
 
 
 def _xdp(bpf: Any, device: str, function: Any) -> bool:
-    """Puts a program on a device and takes it off."""
+    """Put a program on a device and take it off again."""
     try:
         bpf.attach_xdp(device, function, 0)
     except Exception:  # bcc has none of its own

@@ -102,7 +102,7 @@ def _spare() -> int:
 
 
 def _wait_for(free: int) -> None:
-    """Returns when no more than `free` MiB are spare."""
+    """Return when no more than `free` MiB are spare."""
     deadline = time.monotonic() + FILL_SECONDS
     while _spare() > free * MIB:
         if time.monotonic() > deadline:
@@ -111,7 +111,7 @@ def _wait_for(free: int) -> None:
 
 
 def _fill(free: int) -> None:
-    """Takes anonymous memory, which swap may have, until at most `free` bytes are spare, and keeps it."""
+    """Take and keep anonymous memory, which may be swapped out, until at most `free` bytes are spare."""
     taken = []
     while True:
         spare = _spare() - free

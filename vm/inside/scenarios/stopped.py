@@ -67,7 +67,7 @@ def _listen(port: int, size: int) -> socket.socket:
 
 
 def _read(listeners: list[socket.socket]) -> None:
-    """Reads all that comes, and throws it away."""
+    """Read all that comes, and throw it away."""
     with selectors.DefaultSelector() as loop:
         for listener in listeners:
             loop.register(listener, selectors.EVENT_READ, listener)
@@ -89,7 +89,7 @@ def _more(connection: int) -> bool:
 
 
 def _send(address: str, ports: range) -> None:
-    """Sends on a connection to each port as fast as the receiver takes it; one that ends is made anew."""
+    """Send on a connection to each port as fast as the receiver takes it; one that ends is made anew."""
     zeros = bytes(CHUNK)
     with selectors.DefaultSelector() as loop:
         missing = set(ports)

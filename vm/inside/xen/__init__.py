@@ -53,7 +53,7 @@ class Guest:
 
 
 def start(guest: Guest, memory_mb: int) -> None:
-    """Starts a guest, and waits until it answers.
+    """Start a guest, and wait until it answers.
 
     :raises UserError: if it does not, with the last lines of its console.
     """
@@ -82,7 +82,7 @@ on_crash = "destroy"
 
 
 def stop(guest: Guest) -> None:
-    """Ends a guest at once."""
+    """End a guest at once."""
     xl("destroy", guest)
     deadline = time.monotonic() + START_SECONDS
     while Path("/sys/class/net", guest.device).exists():
@@ -151,7 +151,7 @@ def ring(device: str) -> Ring:
 
 
 def read_ring(text: str) -> Ring:
-    """Reads io_ring_q0 (xenvif_read_io_ring in drivers/net/xen-netback/xenbus.c)."""
+    """Read io_ring_q0 (xenvif_read_io_ring in drivers/net/xen-netback/xenbus.c)."""
     _, _, rx = text.partition("RX: ")
     slots = re.search(r"req prod (\d+) \(-?\d+\) cons (\d+) ", rx)
     queue = re.search(r"Rx internal queue: len \d+ max \d+ pkts (\d+) (stopped|running)", rx)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sends ICMP echo requests to a guest and notes when it answers: what the guest itself received, and when.
+"""Send ICMP echo requests to a guest, and note when it answers: what the guest itself received, and when.
 
 The account is that of a frame sender (docs/stalls.md), on the clock of dom0. Ends with SIGINT.
 
@@ -103,7 +103,7 @@ def witness(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def gaps(sent: NDArray[np.int64], answered: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Finds when no answer arrived.
+    """Find when no answer arrived.
 
     :param sent: [ns] when each request was sent, ascending.
     :param answered: [ns] when its answer arrived; 0: it never did.

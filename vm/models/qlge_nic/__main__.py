@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, one_sentence
 from vm.models.client import ask
 from vm.models.qlge_nic.control import Control
 from vm.models.qlge_nic.nic import Nic
@@ -187,13 +187,11 @@ def _nowhere(_: bytearray) -> None:
     """Drop a frame: there is no wire."""
 
 
-def main() -> None:
-    try:
-        app(prog_name="python -m vm.qlge_nic")
-    except UserError as error:
-        print(f"vm.qlge_nic: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+@one_sentence("vm.qlge_nic")
+def main() -> int:
+    app(prog_name="python -m vm.qlge_nic")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

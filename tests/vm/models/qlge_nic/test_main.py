@@ -74,7 +74,7 @@ def test_mistakes_of_the_nics_options_are_named(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["qlge_nic", "serve", str(tmp_path / "nic"), *options])
     with pytest.raises(SystemExit) as stopped:
-        main.main()
+        sys.exit(main.main())
     assert stopped.value.code == 1 and said in capsys.readouterr().err
     assert not (tmp_path / "nic").exists()
 
@@ -88,5 +88,5 @@ def test_paths_in_use_are_refused(
         for name, said in (("file", "no socket"), ("live", "in use")):
             monkeypatch.setattr(sys, "argv", ["qlge_nic", "serve", str(tmp_path / name)])
             with pytest.raises(SystemExit):
-                main.main()
+                sys.exit(main.main())
             assert said in capsys.readouterr().err

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import io
 import itertools
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,23 +9,25 @@ from matplotlib.image import imread
 
 from tests.conftest import S, runs_of
 from toolkit.compare.comparison import compare
-from toolkit.report import distributions
+from toolkit.report.compare import distributions
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 
 
-def test_distributions_are_saved_as_png_and_svg(tmp_path: Path) -> None:
+def test_distributions_are_a_png_and_an_svg() -> None:
+    png, svg = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        distributions.save(compare(runs_of(HIGH), runs_of(LOW, "patched")), tmp_path)
-    image = imread(tmp_path / "distributions.png")
+        distributions.render(compare(runs_of(HIGH), runs_of(LOW, "patched")), png, svg)
+    png.seek(0)
+    image = imread(png)
     assert 0.005 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.5
-    drawing = (tmp_path / "distributions.svg").read_text()
+    drawing = svg.getvalue().decode()
     assert "<!-- stalled time of a run [s] -->" in drawing and drawing.rstrip().endswith("</svg>")
 
 
 def test_every_run_is_a_mark_in_every_panel() -> None:
-    figure = distributions.distributions(compare(runs_of(HIGH), runs_of(LOW, "patched", spin_ns=S)))
+    figure = distributions.draw(compare(runs_of(HIGH), runs_of(LOW, "patched", spin_ns=S)))
     panels = [axis for axis in figure.axes if axis.get_xlabel()]
     assert [axis.get_xlabel() for axis in panels] == [
         "stalled time of a run [s]",
@@ -45,7 +47,7 @@ def test_every_run_is_a_mark_in_every_panel() -> None:
 def test_numbers_of_five_digits_stand_apart() -> None:
     """The labels of the axis do not run into each other."""
     many = runs_of(LOW, "paced", failed=[4750, 8300, 9190, 12000, 14856])
-    figure = distributions.distributions(compare(runs_of(HIGH, failed=6), many))
+    figure = distributions.draw(compare(runs_of(HIGH, failed=6), many))
     figure.draw_without_rendering()
     (axis,) = (axis for axis in figure.axes if axis.get_xlabel() == "failed refills of a run")
     boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
@@ -55,9 +57,7 @@ def test_numbers_of_five_digits_stand_apart() -> None:
 
 
 def test_a_set_aside_run_is_no_mark() -> None:
-    figure = distributions.distributions(
-        compare(runs_of(HIGH), runs_of([*LOW, 99], "b", dropped=[0] * 5 + [1]))
-    )
+    figure = distributions.draw(compare(runs_of(HIGH), runs_of([*LOW, 99], "b", dropped=[0] * 5 + [1])))
     assert figure.axes[0].get_xlim()[1] < 20
 
 
@@ -69,6 +69,6 @@ def test_sets_that_show_little_can_be_drawn(
     base: list[float], candidate: list[float], dropped: tuple[int, int]
 ) -> None:
     found = compare(runs_of(base, dropped=dropped[0]), runs_of(candidate, "patched", dropped=dropped[1]))
-    figure = distributions.distributions(found)
+    figure = distributions.draw(found)
     figure.draw_without_rendering()
     assert found.verdict in figure.get_suptitle()

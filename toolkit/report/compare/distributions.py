@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Draw the metrics of two sets of runs: every run is a mark."""
 
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +12,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from toolkit.compare.comparison import Comparison
 from toolkit.compare.verdict import finding
 from toolkit.english import count
-from toolkit.report.plots import STYLE, write
+from toolkit.report.drawing import write
+
+FILES = ("distributions.png", "distributions.svg")
 
 # Colour, line and mark tell the sets apart; where marks coincide, the candidate's lies inside the base's.
 _SETS: dict[str, dict[str, Any]] = {
@@ -32,16 +32,12 @@ _SCALES = {"ns": 1e-9, "share": 100.0}
 _LABELS = {"ns": "{} of a run [s]", "share": "{} of a run [%]"}
 
 
-def save(found: Comparison, folder: Path) -> None:
-    """Draw distributions.png and distributions.svg.
-
-    :param folder: an existing directory.
-    """
-    with matplotlib.rc_context(STYLE):
-        write(distributions(found), folder, "distributions")
+def render(found: Comparison, png: BinaryIO, svg: BinaryIO) -> None:
+    """Draw the picture as PNG and as SVG."""
+    write(lambda: draw(found), png, svg)
 
 
-def distributions(found: Comparison) -> Figure:
+def draw(found: Comparison) -> Figure:
     """Return a drawing of each metric that varies: the share of each set's runs up to a value."""
     metrics = found.metrics[found.metrics["varies"]]
     rows = max(-(-len(metrics) // _COLUMNS), 1)

@@ -15,7 +15,7 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
 import toolkit
 from tests.conftest import BEGAN, DATA, META, MS, S, Trace, event, failed, refilled, window, worker_stall
 from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS
-from toolkit.report import perfetto
+from toolkit.report.export import perfetto
 
 RECORDED = [
     "virtio_net_pressure/trace.rxt",
@@ -47,7 +47,7 @@ def _recorded(path: str) -> Found:
 def _read(path: Path) -> Found:
     """:return: the Perfetto trace of a trace, as its UI understands it."""
     file = io.BytesIO()
-    perfetto.save(toolkit.read(path), file)
+    perfetto.render(toolkit.read(path), file)
     packets = list(proto.Trace.FromString(file.getvalue()).packet)
     described = [packet.track_descriptor for packet in packets if packet.HasField("track_descriptor")]
     tracks = {each.uuid: each for each in described}

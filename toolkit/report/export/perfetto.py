@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
-from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
 
 from toolkit import drivers
 from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
+from toolkit.extras import need
 from toolkit.report.causes import sentences
 from toolkit.stalls.witness import Witness
 
+need("perfetto", "perfetto")
+
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto  # noqa: E402
+from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder  # noqa: E402
+
 if TYPE_CHECKING:
     from toolkit.traces import Trace
+
+FILES = ("trace.pftrace",)
+IS_TEXT = False
 
 _SEQUENCE = 1
 _CLOCKS = {
@@ -54,11 +61,14 @@ class Slice:
     about: Mapping[str, str | int]
 
 
-def save(trace: Trace, file: BinaryIO) -> None:
-    """Writes stalls and states as slices, posted buffers and what was counted in each 10 ms as counters,
-    failures and single interrupts as instants, the refill worker, its refills and reclaim in their threads,
-    and the gaps of a witness as slices; times are CLOCK_MONOTONIC."""
-    writer = _Writer(file, trace.meta["clock"])
+def render(trace: Trace, out: BinaryIO) -> None:
+    """Write the trace for the Perfetto UI; times are CLOCK_MONOTONIC.
+
+    Slices are stalls, states, and the gaps of a witness; in threads, the refill worker, its refills and
+    reclaim. Counters are posted buffers, and what was counted in each 10 ms. Instants are failures and single
+    interrupts.
+    """
+    writer = _Writer(out, trace.meta["clock"])
     events = trace.events
     events = events.assign(start=events["ts"].astype(np.int64) - events["dur"].astype(np.int64))
     _write_scenario(writer, trace)
@@ -106,7 +116,7 @@ class _Writer:
         return self._tracks
 
     def slices(self, name: str, slices: Iterable[Slice], parent: int = 0, *, tid: int = 0) -> None:
-        """Writes a track of intervals that may lie in one another, but do not cross."""
+        """Write a track of intervals that may lie in one another, but do not cross."""
         edges: list[tuple[tuple[int, int, int], Slice]] = []
         for each in slices:
             length = (each.end if each.end is not None else np.iinfo(np.int64).max) - each.start
@@ -120,13 +130,13 @@ class _Writer:
             self._event(track, ts, kind, each.name if phase == 1 else "", each.about if phase == 1 else {})
 
     def instants(self, name: str, moments: Sequence[tuple[int, str]], parent: int) -> None:
-        """Writes a track of named moments [ns]."""
+        """Write a track of named moments [ns]."""
         track = self.track(name, parent) if moments else 0
         for ts, what in moments:
             self._event(track, ts, proto.TrackEvent.TYPE_INSTANT, what, {})
 
     def counter(self, name: str, values: Sequence[tuple[int, int]], parent: int, unit: str) -> None:
-        """Writes what a counter is from a moment [ns] on."""
+        """Write a track of a counter: its value from each moment [ns] on."""
         track = self.track(name, parent, unit=unit) if values else 0
         for ts, value in values:
             event = self._packet(track, ts, proto.TrackEvent.TYPE_COUNTER)
@@ -154,7 +164,7 @@ class _Writer:
 
 
 def _write_scenario(writer: _Writer, trace: Trace) -> None:
-    """Writes the phases of the scenario, and the intervals in which events were dropped."""
+    """Write the phases of the scenario, and the intervals in which events were dropped."""
     if trace.phases is not None:
         phases = zip(trace.phases["start"], trace.phases["end"], trace.phases["name"], strict=True)
         name = f"scenario {trace.phases.attrs['scenario']}".strip()
@@ -164,7 +174,7 @@ def _write_scenario(writer: _Writer, trace: Trace) -> None:
 
 
 def _write_witness(writer: _Writer, parent: int, witness: Witness, of: Iterable[str]) -> None:
-    """Writes when the sender of the frames saw them refused; gaps that overlap are one."""
+    """Write the gaps of a witness as slices; gaps that overlap are one slice."""
     what = drivers.word("refused", of)
     gaps = witness.gaps
     apart = gaps["start"] > gaps["end"].cummax().shift(fill_value=-1)
@@ -246,7 +256,7 @@ def _counts(events: pd.DataFrame, column: str, began: int) -> list[tuple[int, in
 
 
 def _write_threads(writer: _Writer, events: pd.DataFrame) -> None:
-    """Writes the refill worker, refills in process context and direct reclaim, as slices of their threads."""
+    """Write the refill worker, refills in process context and direct reclaim, as slices of their threads."""
     flags = events["flags"].str.contains
     process = flags("process").astype(bool)
     own = events[(process & ~events["kind"].isin(["alloc_fail", "look"])) | (events["kind"] == "reclaim")]
