@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.capture import vmlinux
 from toolkit.errors import UserError
 from vm import drivers, machines
 from vm.cmd import cmd
-from vm.image import debian, vmlinux
+from vm.image import debian
 from vm.machines import Machine
 from vm.paths import CHECKOUT, cache
 
@@ -182,7 +183,7 @@ def prune(keep: set[str]) -> list[str]:
 def _build(machine: Machine, work: Path, say: Callable[[str], None]) -> None:
     command = _command(machine, work, _wheels(machine.release, say))
     debian.mmdebstrap([*command, *_sources(machine.release)], say, cwd=BOX.parent)
-    (work / "vmlinux").write_bytes(vmlinux.extract(work / "vmlinuz"))
+    (work / "vmlinux").write_bytes(vmlinux.extract((work / "vmlinuz").read_bytes(), "vmlinuz"))
     (work / "vmlinuz").unlink()
 
 
