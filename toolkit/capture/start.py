@@ -84,10 +84,11 @@ def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Drive
 def begin(options: Options) -> Start:
     """Look at what is there, and start the compiler in a thread of its own.
 
-    :raises UserError: if the user may not trace, a module is not loaded, or a device, a queue or the command
-        is not there.
+    :raises UserError: if the user may not trace this kernel, a module is not loaded, or a device, a queue or
+        the command is not there.
     """
     kernel.require_root()
+    kernel.require_open()
     command.require(options.command)
     chosen_drivers = options.drivers
     facts = [kernel.module_facts(driver.module) for driver in chosen_drivers]

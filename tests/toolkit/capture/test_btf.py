@@ -2,6 +2,7 @@
 """Members are looked up in types that are laid out here as the kernel's are (include/uapi/linux/btf.h)."""
 
 import ctypes
+import struct
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from toolkit.capture import btf
 from toolkit.capture.btf import Btf, _Type
 from toolkit.errors import UserError
 
-INT, STRUCT, UNION, TYPEDEF, CONST = 1, 4, 5, 8, 10
+INT, STRUCT, UNION, ENUM, TYPEDEF, CONST = 1, 4, 5, 6, 8, 10
 Members = list[tuple[str, int, int]]
 
 
@@ -90,6 +91,45 @@ def test_offset_in_a_struct_with_bit_fields_leaves_their_width_out() -> None:
     """The upper 8 bits of an offset are the width of the field then."""
     lib: Any = Types((INT, "int", 4, []), (STRUCT, "s", 8, [("flag", 1, 3 << 24 | 40)]), bit_fields=True)
     assert Btf(lib, 1).resolve("s.flag") == 5
+
+
+def test_tracepoint_is_a_typedef_of_its_handler() -> None:
+    lib: Any = Types((INT, "int", 4, []), (TYPEDEF, "btf_trace_napi_poll", 1, []))
+    assert Btf(lib, 1).has_tracepoint("napi_poll")
+    assert not Btf(lib, 1).has_tracepoint("napi")
+
+
+# The smallest BTF that libbpf takes: struct btf_header, then the types int and enum colour {RED, BLUE = 7}.
+STRINGS = b"\0int\0colour\0RED\0BLUE\0"
+SOME_TYPES = struct.pack("<IIII", 1, INT << 24, 4, 1 << 24 | 32) + struct.pack(
+    "<IIIIiIi", 5, ENUM << 24 | 2, 4, 12, 0, 16, 7
+)
+SMALL = (
+    struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(SOME_TYPES), len(SOME_TYPES), len(STRINGS))
+    + SOME_TYPES
+    + STRINGS
+)
+
+
+@pytest.fixture
+def libbpf() -> None:
+    try:
+        ctypes.CDLL("libbpf.so.1")
+    except OSError:
+        pytest.skip("libbpf1 is not installed")
+
+
+@pytest.mark.usefixtures("libbpf")
+def test_types_of_a_file_are_read_from_memory() -> None:
+    with btf.parse(SMALL) as types:
+        assert types.enumerators("colour") == {"RED", "BLUE"}
+        assert types.enumerators("shape") == set()
+
+
+@pytest.mark.usefixtures("libbpf")
+def test_bytes_that_are_no_types_are_one_sentence() -> None:
+    with pytest.raises(UserError, match="the BTF cannot be read"), btf.parse(b"no types"):
+        pass
 
 
 def _library(base: int, handle: int) -> Types:

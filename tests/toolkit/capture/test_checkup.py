@@ -7,19 +7,22 @@ import pytest
 from toolkit import drivers
 from toolkit.capture import checkup, kernel, program
 from toolkit.capture.checkup import Finding
+from toolkit.capture.packages import PackedKernel
 from toolkit.capture.program import Attached, Macros
 from toolkit.drivers import Hook
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")
 REQUIRED = Hook("poll", ("kprobe:a", "kprobe:b"), True, "")
-OPTIONAL = Hook("irq", ("kprobe:c",), False, "receive interrupts")
+OPTIONAL = Hook("irq", ("kprobe:c",), False, "receive interrupts", ("irqs",))
 
 
 class Program:
     """A loaded one is a container, and as empty as this one it is false."""
 
     def __init__(self) -> None:
+        self.kprobe_fds: dict[str, object] = {}
+        self.raw_tracepoint_fds: dict[str, object] = {}
         self.unloaded = False
 
     def __len__(self) -> int:
@@ -39,6 +42,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Program:
             kernel,
             {
                 "require_root": lambda: None,
+                "require_no_lockdown": lambda: "integrity",
+                "require_addresses": lambda: None,
+                "require_tracefs": lambda: "/sys/kernel/tracing",
                 "module_facts": lambda _: {"variant": "stock"},
                 "devices": lambda _: [device, {"name": "eth2", "queues": []}],
             },
@@ -71,6 +77,9 @@ def _fail(sentence: str) -> Any:
 def test_findings_come_in_the_order_of_a_trace(loaded: Program) -> None:
     assert checkup.check(VIRTIO_NET) == [
         Finding("ok", "user", "root"),
+        Finding("ok", "lockdown", "integrity"),
+        Finding("ok", "addresses", "in /proc/kallsyms"),
+        Finding("ok", "tracefs", "/sys/kernel/tracing"),
         Finding("ok", "bcc", "version 0.30.0"),
         Finding("ok", "module", "virtio_net, variant stock"),
         Finding("ok", "struct members", "2 offsets from BTF"),
@@ -115,7 +124,7 @@ def test_hooks_that_are_missing_say_what_a_trace_lacks(
         Finding(
             "fail", "hook poll", "none of kprobe:a, kprobe:b (no such function)", "trace on another kernel"
         ),
-        Finding("warn", "hook irq", "not here, so a trace lacks receive interrupts (refused)"),
+        Finding("warn", "hook irq", "not here, so a trace lacks receive interrupts (refused)", "", ("irqs",)),
         Finding("warn", "devices", "none is bound to this driver", "bring one up to see events"),
     ]
     assert loaded.unloaded
@@ -126,3 +135,48 @@ def test_probes_come_off_when_attaching_fails(loaded: Program, monkeypatch: pyte
     with pytest.raises(UserError):
         checkup.check(VIRTIO_NET)
     assert loaded.unloaded
+
+
+@pytest.mark.parametrize(
+    ("check", "what"),
+    [("require_no_lockdown", "lockdown"), ("require_addresses", "addresses"), ("require_tracefs", "tracefs")],
+)
+def test_kernel_that_refuses_probes_is_found_before_they_are_compiled(
+    loaded: Program, monkeypatch: pytest.MonkeyPatch, check: str, what: str
+) -> None:
+    monkeypatch.setattr(kernel, check, _fail("it refuses; mend it."))
+    findings = checkup.check(VIRTIO_NET)
+    assert Finding("fail", what, "it refuses", "mend it.") in findings
+    assert findings[-1].what == "module"
+    assert not loaded.unloaded
+
+
+@pytest.mark.parametrize(
+    ("levels", "verdict"),
+    [
+        ([], "no such driver"),
+        (["ok"], "fully observable"),
+        (["ok", "warn"], "partly observable"),
+        (["warn", "fail", "ok"], "cannot be traced"),
+    ],
+)
+def test_worst_finding_is_the_verdict(levels: list[Any], verdict: str) -> None:
+    assert checkup.verdict([Finding(level, "a", "b") for level in levels]) == verdict
+
+
+def test_driver_that_a_packed_kernel_lacks_has_no_findings() -> None:
+    assert checkup.check_packed(VIRTIO_NET, PackedKernel("6.1", "amd64", has_modules=True)) == []
+
+
+def test_packed_kernel_without_types_is_one_sentence() -> None:
+    kernel_of_5_2 = PackedKernel("5.2", "arm64", frozenset(), built_in=frozenset({"virtio_net"}))
+    (finding,) = checkup.check_packed(VIRTIO_NET, kernel_of_5_2)
+    assert finding == Finding(
+        "fail", "module", "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)", "use a kernel that has."
+    )
+
+
+def test_what_is_read_of_a_packed_kernel_is_what_the_probes_need() -> None:
+    modules, functions = checkup.packed_names([VIRTIO_NET])
+    assert modules == {"virtio_net", "virtio_ring"}
+    assert {"try_fill_recv", "warn_alloc", "napi_poll"} <= functions
