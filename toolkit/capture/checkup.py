@@ -133,7 +133,7 @@ def check_packed(driver: Driver, packed: PackedKernel) -> list[Finding]:
             )
 
         built = "built in" if driver.module in packed.built_in else "a module"
-        by_module = look("module", types, lambda _: f"{driver.module}, {built}, with BTF")
+        by_module = look("types", types, lambda _: f"{driver.module}, {built}, with BTF")
         if by_module is None:
             return findings
         look("struct members", members, _members)

@@ -29,17 +29,25 @@ def build(**sections: bytes) -> bytes:
     return bytes(head) + body + b"".join(headers)
 
 
-def module(*functions: str, variables: tuple[str, ...] = (), needs: tuple[str, ...] = ()) -> bytes:
-    """Make an ELF file with a table of symbols; `needs` are functions of others."""
-    strings, symbols = b"\0", b""
+def symbols(
+    *functions: str, variables: tuple[str, ...] = (), needs: tuple[str, ...] = ()
+) -> tuple[bytes, bytes]:
+    """Make a table of symbols and its strings; `needs` are functions of others."""
+    strings, table = b"\0", b""
     for name, kind, defined in [
         *((name, FUNCTION, 1) for name in functions),
         *((name, OBJECT, 1) for name in variables),
         *((name, FUNCTION, 0) for name in needs),
     ]:
-        symbols += struct.pack("<IBBHQQ", len(strings), kind, 0, defined, 0, 0)
+        table += struct.pack("<IBBHQQ", len(strings), kind, 0, defined, 0, 0)
         strings += name.encode() + b"\0"
-    return build(symtab=symbols, strtab=strings)
+    return table, strings
+
+
+def module(*functions: str) -> bytes:
+    """Make an ELF file with functions."""
+    table, strings = symbols(*functions)
+    return build(symtab=table, strtab=strings)
 
 
 def test_section_is_found_by_its_name() -> None:
@@ -49,7 +57,8 @@ def test_section_is_found_by_its_name() -> None:
 
 
 def test_functions_are_those_that_the_file_defines() -> None:
-    found = elf.functions(module("poll", "refill.isra.0", variables=("debug",), needs=("printk",)))
+    table, strings = symbols("poll", "refill.isra.0", variables=("debug",), needs=("printk",))
+    found = elf.functions(build(symtab=table, strtab=strings))
     assert found == {"poll", "refill.isra.0"}
 
 
