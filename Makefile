@@ -28,7 +28,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all notebooks pictures man bench clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test: setup-test check ## everything, with machines: a quarter of an hour withou
 test-all: setup-test check ## also the trials that take long
 	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m 'machine or browser or notebook or long'
 	$(PYTHON) -m tests.times out/tests.xml
+
+matrix: .venv/stamp ## check all drivers against Debian's kernel packages, into docs/kernels.md
+	$(PYTHON) -m vm matrix -o docs/kernels.md
 
 notebooks: .venv/stamp ## execute the notebooks of analysis/ into docs/notebooks
 	$(PYTHON) -c 'import pathlib, toolkit.report.notebook as n; n.refresh(pathlib.Path("docs/notebooks"))'

@@ -17,6 +17,7 @@ from toolkit.errors import UserError, one_sentence
 from vm import experiment as experiments
 from vm import guest as guests
 from vm import machines, results, variants
+from vm import matrix as matrices
 from vm.image import image
 from vm.vagrant import box as boxes
 
@@ -172,6 +173,15 @@ def results_(
 ) -> None:
     """Write a driver's page of results: the claim of its patch, and what experiments found."""
     print(results.write(driver, experiments_, output))
+
+
+@app.command()
+def matrix(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")],
+) -> None:
+    """Write the page of kernels: each driver against the packages of each kernel that is promised."""
+    matrices.write(output, lambda line: print(line, file=sys.stderr, flush=True))
+    print(output)
 
 
 @app.command()

@@ -60,6 +60,24 @@ class Xen:
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """A kernel of Debian that is promised: the newest of a suite.
+
+    :param kernel: the suite that it is of, if that is not the release.
+    :param architectures: as Debian calls them.
+    """
+
+    release: str
+    architectures: tuple[str, ...]
+    kernel: str | None = None
+
+    @property
+    def suite(self) -> str:
+        """The suite that it is of."""
+        return self.kernel or self.release
+
+
+@dataclass(frozen=True)
 class Machine:
     """One entry of ``machines.yaml`` over the defaults.
 
@@ -95,12 +113,7 @@ def load(path: Path = FILE) -> dict[str, Machine]:
     :return: machines by name.
     :raises UserError: if a key is unknown, missing or of the wrong type.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("machines"), dict):
-        raise UserError(f"{path.name} has no `machines`.")
+    document = _document(path)
     defaults = document.get("defaults") or {}
     entries = document["machines"]
     machines = {}
@@ -118,6 +131,20 @@ def load(path: Path = FILE) -> dict[str, Machine]:
     return machines
 
 
+def kernels(path: Path = FILE) -> tuple[Kernel, ...]:
+    """Read the kernels that are promised.
+
+    :param path: as in `load`.
+    :raises UserError: as `load`.
+    """
+    entries = _document(path).get("kernels")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path.name} has no list of `kernels`.")
+    return tuple(
+        _build(Kernel, entry, f"{path.name}: kernels[{number}]") for number, entry in enumerate(entries)
+    )
+
+
 def first() -> str:
     """Return the name of the machine that a command takes if none is named."""
     return next(iter(load()))
@@ -132,6 +159,17 @@ def find(name: str) -> Machine:
     if name not in machines:
         raise UserError(f"No machine is called {name}; there are {', '.join(machines)}.")
     return machines[name]
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Return what a file in the format of ``machines.yaml`` says."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("machines"), dict):
+        raise UserError(f"{path.name} has no `machines`.")
+    return document
 
 
 def _laid_over(name: str, entries: dict[str, Any], where: str) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from toolkit.capture import elf
 from vm import drivers
 from vm.drivers.build import BUILT, Tree
 from vm.drivers.build import build as build_module
 from vm.guest import Guest
-from vm.image import image, vmlinux
+from vm.image import image
 from vm.machines import Machine
 from vm.paths import cache
 
@@ -72,7 +73,7 @@ def _tree(built: image.Image) -> Iterator[Tree]:
         for name in ("dev", "tmp"):
             (root / name).mkdir()
         btf = root / "btf"
-        btf.write_bytes(vmlinux.section(built.kernel.read_bytes(), ".BTF"))
+        btf.write_bytes(elf.section(built.kernel.read_bytes(), ".BTF"))
         (release,) = (path.name for path in (root / "usr/lib/modules").iterdir())
         unshare = ["unshare", "--mount", "--propagation", "unchanged"]
         if os.geteuid():

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Polls in which an allocation failed, of a queue whose refills nobody knows. If no poll takes a frame for RXT_WINDOW_NS
- * after such a poll, a failed refill is sent that ended with it, and RXT_UNBLOCKED once a poll does. A flag says what
- * polls did meanwhile: `by_polls` of the queue, that they went on and failed; the next bit, that they were a spin.
+ * after such a poll, a failed refill is sent that ended with it, and RXT_UNBLOCKED once a poll does. A flag of the driver's
+ * says what polls did meanwhile: that they went on and failed, or that they were a spin.
  */
 
 /* So many further polls that fail are no periodic attempt of a driver's: they come because frames do. */
@@ -27,7 +27,7 @@ static __always_inline void rxt_failing_tell(struct rxt_queue *queue)
 	event.posted_before = RXT_NOT_KNOWN;
 	event.posted_after = RXT_NOT_KNOWN;
 	if (queue->failing_full >= RXT_SPINNING)
-		event.flags = queue->by_polls << 1;
+		event.flags = queue->spinning_flag;
 	else if (queue->failing_polls >= RXT_DROPPING)
 		event.flags = queue->by_polls;
 	rxt_queue_emit(queue, &event);

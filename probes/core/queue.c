@@ -28,7 +28,9 @@ struct rxt_queue {
 	u8 driver;
 	u8 watched;		/* the filters let it through */
 	u8 empty;		/* the last refill left nothing posted */
-	u8 by_polls;		/* not 0: refills are not known, and what fails in a poll is told, see failing.c */
+	u8 by_polls;		/* not 0: refills are not known, and what fails in a poll is told (failing.c): its flag for
+				 * polls that go on and fail */
+	u8 spinning_flag;	/* and that for polls that spin */
 	u8 failing_order;
 	u8 failing_polls;	/* further ones */
 	u8 failing_told;

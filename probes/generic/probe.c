@@ -43,6 +43,7 @@ static __always_inline struct rxt_queue *generic_learn(u64 napi)
 	if (!queue)
 		return 0;
 	queue->by_polls = FLAG_dropping;
+	queue->spinning_flag = FLAG_spinning;
 	/* An instance that only sends has no id (napi_hash_add in net/core/dev.c). */
 	if (!id)
 		queue->watched = 0;

@@ -118,3 +118,25 @@ def test_a_name_stays_a_file_name(tmp_path: Path) -> None:
 def test_an_unknown_machine_is_told_which_there_are() -> None:
     with pytest.raises(UserError, match=r"called nonesuch; there are virtio-net, "):
         machines.find("nonesuch")
+
+
+def test_promised_kernels_are_those_that_machines_boot() -> None:
+    promised = {(kernel.release, kernel.kernel) for kernel in machines.kernels()}
+    assert promised == {(machine.release, machine.kernel) for machine in machines.load().values()}
+    assert [kernel.suite for kernel in machines.kernels()] == ["bookworm", "trixie", "trixie-backports"]
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ("", "no list of `kernels`"),
+        ("kernels: [bookworm]", "no list of `kernels`"),
+        ("kernels: [{release: bookworm}]", r"kernels\[0\]: architectures is missing"),
+        ("kernels: [{release: a, architectures: [b], colour: red}]", "unknown key colour"),
+    ],
+)
+def test_wrong_list_of_kernels_is_one_sentence(more: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "machines.yaml"
+    path.write_text(f"{GOOD}\n{more}\n")
+    with pytest.raises(UserError, match=complaint):
+        machines.kernels(path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from toolkit.errors import UserError
 
-_STRUCT, _UNION = 4, 5  # BTF_KIND_*, include/uapi/linux/btf.h
+_STRUCT, _UNION, _ENUM, _TYPEDEF = 4, 5, 6, 8  # BTF_KIND_*, include/uapi/linux/btf.h
 #: btf_dump_printf_fn_t(ctx, fmt, va_list): a 64-bit architecture passes a va_list as a pointer or a word.
 _PRINT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
@@ -28,6 +29,12 @@ class _Member(ctypes.Structure):
     _fields_ = (("name_off", ctypes.c_uint32), ("type", ctypes.c_uint32), ("offset", ctypes.c_uint32))
 
 
+class _Enumerator(ctypes.Structure):
+    """struct btf_enum"""
+
+    _fields_ = (("name_off", ctypes.c_uint32), ("val", ctypes.c_int32))
+
+
 def _libbpf() -> ctypes.CDLL:
     try:
         lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
@@ -36,6 +43,7 @@ def _libbpf() -> ctypes.CDLL:
     for name, result, arguments in (
         ("btf__load_vmlinux_btf", ctypes.c_void_p, []),
         ("btf__load_module_btf", ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_void_p]),
+        ("btf__parse_raw_split", ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_void_p]),
         ("btf__free", None, [ctypes.c_void_p]),
         ("btf__find_by_name_kind", ctypes.c_int32, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32]),
         ("btf__type_by_id", ctypes.POINTER(_Type), [ctypes.c_void_p, ctypes.c_uint32]),
@@ -76,6 +84,22 @@ class Btf:
             type_id, bits = found
             total += bits
         return total // 8
+
+    def has_tracepoint(self, name: str) -> bool:
+        """Tell whether there is a raw tracepoint of that name (DEFINE_EVENT in include/trace/bpf_probe.h)."""
+        return bool(
+            self._lib.btf__find_by_name_kind(self._handle, f"btf_trace_{name}".encode(), _TYPEDEF) > 0
+        )
+
+    def enumerators(self, enum: str) -> set[str]:
+        """Return the names of the values of an enum; empty if there is no such enum."""
+        type_id = self._lib.btf__find_by_name_kind(self._handle, enum.encode(), _ENUM)
+        if type_id <= 0:
+            return set()
+        kind = self._lib.btf__type_by_id(self._handle, type_id).contents
+        first = ctypes.addressof(kind) + ctypes.sizeof(_Type)
+        values = (_Enumerator * (kind.info & 0xFFFF)).from_address(first)
+        return {self._lib.btf__name_by_offset(self._handle, value.name_off).decode() for value in values}
 
     def declaration(self, struct: str) -> str | None:
         """Return the C declaration of a struct, after those of all that it needs; None if there is none."""
@@ -147,6 +171,32 @@ def _load_kernel(lib: ctypes.CDLL) -> int:
     if not handle:
         raise UserError("this kernel has no BTF (CONFIG_DEBUG_INFO_BTF); use a kernel that has.")
     return handle
+
+
+@contextmanager
+def parse(data: bytes, base: Btf | None = None) -> Iterator[Btf]:
+    """Read the types in a section .BTF.
+
+    :param base: the kernel's types, under those of a module.
+    :raises UserError: if they cannot be read.
+    """
+    lib = _libbpf()
+    # libbpf 1.1 (Debian 12) reads files only.
+    file = os.memfd_create("btf")
+    try:
+        with open(file, "wb", closefd=False) as stream:
+            stream.write(data)
+        handle = lib.btf__parse_raw_split(f"/proc/self/fd/{file}".encode(), base._handle if base else None)
+    finally:
+        os.close(file)
+    if not handle:
+        raise UserError(
+            f"the BTF cannot be read (errno {ctypes.get_errno()}); a newer kernel may need a newer libbpf."
+        )
+    try:
+        yield Btf(lib, handle)
+    finally:
+        lib.btf__free(handle)
 
 
 @contextmanager

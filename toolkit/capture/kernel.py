@@ -23,6 +23,8 @@ NET = Path("/sys/class/net")
 MODULES = Path("/sys/module")
 BTF = Path("/sys/kernel/btf")
 NETNS = Path("/run/netns")
+ROOT = Path("/")
+"""Where a machine's /proc and /sys are."""
 
 SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
@@ -35,6 +37,74 @@ def require_root() -> None:
     """
     if os.geteuid() != 0:
         raise UserError("tracing needs root; run it with sudo.")
+
+
+def require_open() -> None:
+    """Make sure that this kernel lets root trace it.
+
+    :raises UserError: if it does not.
+    """
+    require_no_lockdown()
+    require_addresses()
+    require_tracefs()
+
+
+def require_no_lockdown(root: Path = ROOT) -> str:
+    """Make sure that the kernel is not locked down so far that it refuses probes (kernel_lockdown(7)).
+
+    Kprobes, tracefs and BPF programs that read the kernel's memory are refused with `confidentiality` only.
+
+    :return: the level.
+    :raises UserError: if the level is confidentiality.
+    """
+    found = re.search(r"\[(\w+)\]", _read(root / "sys/kernel/security/lockdown") or "")
+    level = found[1] if found else "not known to this kernel, or securityfs is not mounted"
+    if level == "confidentiality":
+        raise UserError(
+            "the kernel is locked down (confidentiality), so it refuses kprobes and BPF programs that read "
+            "its memory; boot it without lockdown=confidentiality: integrity is no obstacle."
+        )
+    return level
+
+
+def require_addresses(root: Path = ROOT) -> None:
+    """Make sure that /proc/kallsyms shows addresses: without them, bcc takes every function for missing.
+
+    :raises UserError: if it shows none.
+    """
+    try:
+        with (root / "proc/kallsyms").open() as file:
+            # Variables of each CPU come first in some kernels, and their addresses begin at 0.
+            address = next((line.split()[0] for line in file if line.split()[1] in "tT"), "")
+    except OSError:
+        address = ""
+    if address.strip("0"):
+        return
+    restrict = _read(root / "proc/sys/kernel/kptr_restrict")
+    if address and restrict and int(restrict) > 1:
+        raise UserError(
+            f"kernel.kptr_restrict is {restrict}, so the addresses of the kernel's functions are hidden; "
+            "run sysctl kernel.kptr_restrict=1, and set it back when the trace has begun."
+        )
+    if address:
+        raise UserError(
+            "the addresses in /proc/kallsyms are hidden from this process; give its container CAP_SYSLOG."
+        )
+    raise UserError("/proc/kallsyms cannot be read, or is empty; use a kernel with CONFIG_KALLSYMS.")
+
+
+def require_tracefs(root: Path = ROOT) -> str:
+    """Make sure that tracefs is mounted: it has the gfp flags, and bcc looks there for probes to take off.
+
+    :return: where it is mounted.
+    :raises UserError: if it is not mounted.
+    """
+    if not (root / "sys/kernel/tracing/events").is_dir():
+        raise UserError(
+            "tracefs is not mounted; run mount -t tracefs nodev /sys/kernel/tracing "
+            "(a container needs the host's: docker run -v /sys/kernel/tracing:/sys/kernel/tracing)."
+        )
+    return "/sys/kernel/tracing"
 
 
 def module_identity(module: str) -> int | None:

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolkit.capture import headers, kernel
-from toolkit.capture.btf import Btf, kernel_btf, module_btf
-from toolkit.drivers import Driver, Field, Hook, core, core_sources
+from toolkit.capture import headers, kernel, matching
+from toolkit.capture.btf import kernel_btf, module_btf
+from toolkit.drivers import Driver, Hook, core, core_sources
 from toolkit.errors import UserError
 from toolkit.paths import PROBES
+
+NO_FUNCTION = "no such function in this kernel"
+"""Why a hook is not attached of which no place is there."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,45 @@ class Macros:
 
 
 def bcc() -> Any:
-    """The bcc module.
+    """Return the bcc module.
 
-    :raises UserError: if it is not installed for this interpreter.
+    :raises UserError: if this interpreter does not have it, or it cannot be loaded.
     """
     try:
         import bcc as module
-    except ImportError:
+    except ImportError as error:
+        raise UserError(_without_bcc(str(error))) from None
+    except OSError as error:
+        # It loads libbcc, which is linked with libclang and LLVM.
         raise UserError(
-            "bcc is missing; install the distribution's package (Debian, Ubuntu: apt install python3-bpfcc; "
-            "Fedora: dnf install python3-bcc), and make the virtual environment with "
-            "/usr/bin/python3 -m venv --system-site-packages: any other does not see it."
+            f"bcc's library cannot be loaded ({error}); install what it needs "
+            "(Debian, Ubuntu: apt install --reinstall libbpfcc, or the package of the library named here)."
         ) from None
+    if not hasattr(module, "BPF"):
+        raise UserError(
+            f"the module bcc in {module.__file__} is another project's; uninstall it (pip uninstall bcc): "
+            "BPF's comes with the distribution only."
+        )
     return module
+
+
+def _without_bcc(error: str, root: Path = kernel.ROOT) -> str:
+    """Return the sentence about a bcc that cannot be imported.
+
+    :param error: the import's own.
+    :param root: where the distribution's files are.
+    """
+    there = sorted(root.glob("usr/lib*/python3*/*-packages/bcc/__init__.py"))
+    venv = "make the virtual environment with /usr/bin/python3 -m venv --system-site-packages"
+    if there:
+        return (
+            f"bcc is installed for the distribution's Python (/{there[0].parent.relative_to(root)}), "
+            f"but this is {sys.executable}, which does not have it ({error}); {venv}."
+        )
+    return (
+        "bcc is missing; install the distribution's package (Debian, Ubuntu: apt install python3-bpfcc; "
+        f"Fedora: dnf install python3-bcc), and {venv}: any other does not see it."
+    )
 
 
 def fields(driver: Driver) -> dict[str, int]:
@@ -74,30 +103,21 @@ def fields(driver: Driver) -> dict[str, int]:
             if module == driver.module or kernel.has_btf(module)
         }
         own = btfs[driver.module]
-        return _resolve(driver.name, [(field, btfs.get(field.module, own)) for field in driver.fields])
+        found = matching.members(driver.fields, lambda field: btfs.get(field.module, own))
+    matching.require_members(driver.name, found)
+    return dict(found.macros)
 
 
 def core_fields() -> dict[str, int]:
-    """Look the members that core reads up in the kernel's BTF, as `fields` does."""
+    """Look the members that core reads up in the kernel's BTF, as `fields` does.
+
+    :raises UserError: also if the kernel has no ring buffer.
+    """
     with kernel_btf() as btf:
-        return _resolve("core", [(field, btf) for field in core()[1]])
-
-
-def _resolve(owner: str, wanted: Sequence[tuple[Field, Btf]]) -> dict[str, int]:
-    macros: dict[str, int] = {}
-    for field, btf in wanted:
-        for path in field.of:
-            value = btf.resolve(path)
-            if value is not None:
-                macros[f"{'OFF' if '.' in path else 'SIZE'}_{field.name}"] = value
-                break
-        else:
-            if field.required:
-                raise UserError(
-                    f"{owner}: this kernel's BTF has none of {', '.join(field.of)}; "
-                    f"the probes need it, so this kernel cannot be traced."
-                )
-    return macros
+        matching.require_ring_buffer(btf)
+        found = matching.members(core()[1], lambda _: btf)
+    matching.require_members("core", found)
+    return dict(found.macros)
 
 
 def own_names(driver: Driver) -> dict[str, int]:
@@ -212,12 +232,10 @@ def attach(bpf: Any, wanted: Sequence[Hook], *, strict: bool = True) -> list[Att
 
 
 def _attach_one(bpf: Any, hook: Hook) -> Attached:
-    why = "no such function in this kernel"
-    for place in hook.at:
-        kind, name = place.split(":", 1)
+    why = NO_FUNCTION
+    for place, kind, module, function_name in matching.places(hook, _has):
         # MODULE:FUNCTION, where several modules have a function of that name.
-        if kind != "raw_tracepoint" and bcc().BPF.ksymname(name.rpartition(":")[2]) == -1:
-            continue
+        name = f"{module}:{function_name}" if module else function_name
         function = hook.program_at(place)
         try:
             with _native_stderr() as said:
@@ -236,12 +254,23 @@ def _attach_one(bpf: Any, hook: Hook) -> Attached:
     return Attached(hook, None, why)
 
 
+def _has(place: matching.Place) -> bool:
+    """Tell whether the running kernel may have a place; of a tracepoint only attaching to it will tell."""
+    return place.kind == "raw_tracepoint" or bcc().BPF.ksymname(place.name) != -1
+
+
 def detach(bpf: Any) -> None:
-    """Take every probe off; the maps stay."""
+    """Take every probe off; the maps stay.
+
+    bcc closes a probe, which takes it off, and then looks into tracefs for what is left of it. If that fails,
+    as it does when tracefs was unmounted in the meantime, nothing has to be done.
+    """
     for name in list(bpf.kprobe_fds):
-        bpf.detach_kprobe_event(name)
+        with contextlib.suppress(Exception):
+            bpf.detach_kprobe_event(name)
     for name in list(bpf.raw_tracepoint_fds):
-        bpf.detach_raw_tracepoint(name)
+        with contextlib.suppress(Exception):
+            bpf.detach_raw_tracepoint(name)
 
 
 def regime(driver: Driver, programs: Collection[str]) -> str:

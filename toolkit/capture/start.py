@@ -108,10 +108,11 @@ def devices_of(options: Options) -> list[dict[str, Any]]:
 def begin(options: Options) -> Start:
     """Look at what is there, and start the compiler in a thread of its own.
 
-    :raises UserError: if the user may not trace, a module is not loaded, or a device, a queue or the command
-        is not there.
+    :raises UserError: if the user may not trace this kernel, a module is not loaded, or a device, a queue or
+        the command is not there.
     """
     kernel.require_root()
+    kernel.require_open()
     command.require(options.command)
     chosen_drivers = options.drivers
     devices = devices_of(options)

@@ -58,6 +58,19 @@ def archives() -> dict[str, str]:
     }
 
 
+def sources(release: str) -> list[str]:
+    """Return this system's apt sources of Debian, spelled for a release; none if it has none."""
+    uris = archives()
+    archive, security = uris.get("Debian"), uris.get("Debian-Security")
+    if archive is None or security is None:
+        return []
+    return [
+        f"deb {archive} {release} main",
+        f"deb {archive} {release}-updates main",
+        f"deb {security} {release}-security main",
+    ]
+
+
 def laid_over(release: str, suite: str) -> str:
     """Return a setup hook of mmdebstrap that tells apt of another suite of a release's archive."""
     # The line that says where it is is made from the one that is there.

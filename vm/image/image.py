@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.capture import vmlinux
 from toolkit.errors import UserError
 from vm import drivers, machines
 from vm.cmd import cmd
-from vm.image import debian, vmlinux
+from vm.image import debian
 from vm.machines import Machine
 from vm.paths import CHECKOUT, cache
 
@@ -181,8 +182,8 @@ def prune(keep: set[str]) -> list[str]:
 
 def _build(machine: Machine, work: Path, say: Callable[[str], None]) -> None:
     command = _command(machine, work, _wheels(machine.release, say))
-    debian.mmdebstrap([*command, *_sources(machine.release)], say, cwd=BOX.parent)
-    (work / "vmlinux").write_bytes(vmlinux.extract(work / "vmlinuz"))
+    debian.mmdebstrap([*command, *debian.sources(machine.release)], say, cwd=BOX.parent)
+    (work / "vmlinux").write_bytes(vmlinux.extract((work / "vmlinuz").read_bytes(), "vmlinuz"))
     (work / "vmlinuz").unlink()
 
 
@@ -226,19 +227,6 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     if machine.kernel:
         words.append(debian.laid_over(machine.release, machine.kernel))
     return [*words, *(f"--{stage}-hook={hook}" for stage, hook in hooks), machine.release, "-"]
-
-
-def _sources(release: str) -> list[str]:
-    """This system's apt sources of Debian, spelled for a release; with none, mmdebstrap has its own."""
-    uris = debian.archives()
-    archive, security = uris.get("Debian"), uris.get("Debian-Security")
-    if archive is None or security is None:
-        return []
-    return [
-        f"deb {archive} {release} main",
-        f"deb {archive} {release}-updates main",
-        f"deb {security} {release}-security main",
-    ]
 
 
 def _wheels(release: str, say: Callable[[str], None]) -> Path:

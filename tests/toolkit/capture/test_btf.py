@@ -2,6 +2,7 @@
 """Members are looked up in types that are laid out here as the kernel's are (include/uapi/linux/btf.h)."""
 
 import ctypes
+import struct
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from toolkit.capture import btf
 from toolkit.capture.btf import Btf, _Type
 from toolkit.errors import UserError
 
-INT, STRUCT, UNION, TYPEDEF, CONST = 1, 4, 5, 8, 10
+INT, STRUCT, UNION, ENUM, TYPEDEF, CONST = 1, 4, 5, 6, 8, 10
 Members = list[tuple[str, int, int]]
 
 
@@ -90,6 +91,59 @@ def test_offset_in_a_struct_with_bit_fields_leaves_their_width_out() -> None:
     """The upper 8 bits of an offset are the width of the field then."""
     lib: Any = Types((INT, "int", 4, []), (STRUCT, "s", 8, [("flag", 1, 3 << 24 | 40)]), bit_fields=True)
     assert Btf(lib, 1).resolve("s.flag") == 5
+
+
+def test_tracepoint_is_a_typedef_of_its_handler() -> None:
+    lib: Any = Types((INT, "int", 4, []), (TYPEDEF, "btf_trace_napi_poll", 1, []))
+    assert Btf(lib, 1).has_tracepoint("napi_poll")
+    assert not Btf(lib, 1).has_tracepoint("napi")
+
+
+def section(*types: tuple[int, str, Members], base: bytes = b"") -> bytes:
+    """Make a section .BTF that libbpf takes: a type `int` is 1, those given are 2 and so on.
+
+    :param types: kind, name, and members of name, type and bit; or values of name, value and 0.
+    :param base: the kernel's section under that of a module, whose strings and types come before.
+    """
+    before = int.from_bytes(base[20:24], "little")
+    strings = b"" if base else b"\0int\0"
+    body = b"" if base else struct.pack("<IIII", 1, INT << 24, 4, 1 << 24 | 32)
+    for kind, name, members in types:
+        size = 4 if kind == ENUM else max((bit // 8 + 4 for _, _, bit in members), default=0)
+        if kind == TYPEDEF:
+            size = 1
+        body += struct.pack("<III", before + len(strings), kind << 24 | len(members), size)
+        strings += name.encode() + b"\0"
+        for member, number, bit in members:
+            words = (before + len(strings), number, bit)[: 2 if kind == ENUM else 3]
+            body += struct.pack(f"<{len(words)}I", *words)
+            strings += member.encode() + b"\0"
+    return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(strings)) + body + strings
+
+
+def _has_libbpf() -> bool:
+    try:
+        ctypes.CDLL("libbpf.so.1")
+    except OSError:
+        return False
+    return True
+
+
+needs_libbpf = pytest.mark.skipif(not _has_libbpf(), reason="libbpf1 is not installed")
+SMALL = section((ENUM, "colour", [("RED", 0, 0), ("BLUE", 7, 0)]))
+
+
+@needs_libbpf
+def test_types_of_a_file_are_read_from_memory() -> None:
+    with btf.parse(SMALL) as types:
+        assert types.enumerators("colour") == {"RED", "BLUE"}
+        assert types.enumerators("shape") == set()
+
+
+@needs_libbpf
+def test_bytes_that_are_no_types_are_one_sentence() -> None:
+    with pytest.raises(UserError, match="the BTF cannot be read"), btf.parse(b"no types"):
+        pass
 
 
 def _library(base: int, handle: int) -> Types:

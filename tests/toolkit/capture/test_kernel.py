@@ -81,3 +81,59 @@ def test_root_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(UserError, match="sudo"):
         kernel.require_root()
+
+
+def _file(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [("[none] integrity confidentiality\n", "none"), ("none [integrity] confidentiality\n", "integrity")],
+)
+def test_lockdown_that_lets_probes_be(tmp_path: Path, text: str, level: str) -> None:
+    _file(tmp_path, "sys/kernel/security/lockdown", text)
+    assert kernel.require_no_lockdown(tmp_path) == level
+
+
+def test_lockdown_that_refuses_probes_is_one_sentence(tmp_path: Path) -> None:
+    assert "not known" in kernel.require_no_lockdown(tmp_path)
+    _file(tmp_path, "sys/kernel/security/lockdown", "none integrity [confidentiality]\n")
+    with pytest.raises(UserError, match=r"locked down .* boot it without lockdown=confidentiality"):
+        kernel.require_no_lockdown(tmp_path)
+
+
+SHOWN = "0000000000000000 A fixed_percpu_data\nffffffff81000000 T _stext\n"
+HIDDEN = "0000000000000000 A fixed_percpu_data\n0000000000000000 T _stext\n"
+
+
+def test_addresses_that_are_shown(tmp_path: Path) -> None:
+    _file(tmp_path, "proc/kallsyms", SHOWN)
+    kernel.require_addresses(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "restrict", "sentence"),
+    [
+        (HIDDEN, "2\n", r"kptr_restrict is 2, .*; run sysctl kernel\.kptr_restrict=1"),
+        (HIDDEN, "1\n", "hidden from this process; give its container CAP_SYSLOG"),
+        ("", "0\n", "cannot be read, or is empty; use a kernel with CONFIG_KALLSYMS"),
+    ],
+)
+def test_addresses_that_are_hidden_are_one_sentence(
+    tmp_path: Path, symbols: str, restrict: str, sentence: str
+) -> None:
+    _file(tmp_path, "proc/kallsyms", symbols)
+    _file(tmp_path, "proc/sys/kernel/kptr_restrict", restrict)
+    with pytest.raises(UserError, match=sentence):
+        kernel.require_addresses(tmp_path)
+
+
+def test_tracefs_that_is_not_mounted_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "sys/kernel/tracing").mkdir(parents=True)
+    with pytest.raises(UserError, match="tracefs is not mounted; run mount -t tracefs"):
+        kernel.require_tracefs(tmp_path)
+    (tmp_path / "sys/kernel/tracing/events").mkdir()
+    assert kernel.require_tracefs(tmp_path) == "/sys/kernel/tracing"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -126,6 +127,59 @@ def test_hook_goes_to_the_first_candidate_that_the_kernel_has(monkeypatch: pytes
     assert bpf.kprobe_fds == bpf.raw_tracepoint_fds == {}
 
 
+def test_probes_come_off_when_tracefs_is_gone() -> None:
+    """bcc closes a probe first, and then fails to look for it in tracefs."""
+    closed = []
+
+    def detach(name: str) -> None:
+        closed.append(name)
+        raise Exception("Failed to detach BPF from kprobe")
+
+    bpf = SimpleNamespace(
+        kprobe_fds={"p_a": {}, "r_b": {}},
+        raw_tracepoint_fds={"napi_poll": 3},
+        detach_kprobe_event=detach,
+        detach_raw_tracepoint=detach,
+    )
+    program.detach(bpf)
+    assert closed == ["p_a", "r_b", "napi_poll"]
+
+
+def _import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    """Let this be what `import bcc` finds."""
+    (tmp_path / "bcc.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bcc", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "raise OSError('libclang-14.so.13: cannot open shared object file')",
+            r"bcc's library cannot be loaded \(libclang-14.so.13: cannot open .*; install what it needs",
+        ),
+        ("raise ImportError('no module named bcc')", r"make the virtual environment with /usr/bin/python3"),
+        ("version = 1", r"the module bcc in .*bcc\.py is another project's; uninstall it"),
+    ],
+)
+def test_bcc_that_cannot_be_used_is_one_sentence(
+    text: str, sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _import(monkeypatch, tmp_path, text)
+    with pytest.raises(UserError, match=sentence):
+        program.bcc()
+
+
+def test_bcc_of_another_python_is_named(tmp_path: Path) -> None:
+    assert "apt install python3-bpfcc" in program._without_bcc("no bcc", tmp_path)
+    there = tmp_path / "usr/lib/python3/dist-packages/bcc"
+    there.mkdir(parents=True)
+    (there / "__init__.py").touch()
+    said = program._without_bcc("no bcc", tmp_path)
+    assert f"(/usr/lib/python3/dist-packages/bcc), but this is {sys.executable}" in said
+
+
 @pytest.mark.parametrize(
     ("symbols", "place", "program_there"),
     [
@@ -222,12 +276,18 @@ def test_fields_of_core_are_in_the_kernels_btf(monkeypatch: pytest.MonkeyPatch) 
 
     @contextmanager
     def kernel_btf() -> Iterator[Any]:
-        yield SimpleNamespace(resolve=wanted.get)
+        yield SimpleNamespace(
+            resolve=wanted.get, enumerators=lambda enum: maps if enum == "bpf_map_type" else ()
+        )
 
+    maps = {"BPF_MAP_TYPE_HASH", "BPF_MAP_TYPE_RINGBUF"}
     monkeypatch.setattr(program, "kernel_btf", kernel_btf)
     assert program.core_fields() == {f"OFF_{field.name}": wanted[field.of[0]] for field in drivers.core()[1]}
     wanted.clear()
-    with pytest.raises(UserError, match=r"core: this kernel's BTF has none of net_device.ifindex; "):
+    with pytest.raises(UserError, match=r"core: this kernel's BTF lacks net_device.ifindex, net_device.name"):
+        program.core_fields()
+    maps.remove("BPF_MAP_TYPE_RINGBUF")
+    with pytest.raises(UserError, match=r"no BPF ring buffer; use a newer kernel: Linux 5\.8"):
         program.core_fields()
 
 
@@ -250,10 +310,10 @@ def test_fields_of_another_module_are_in_its_own_btf_where_it_has_one(
 
 def test_missing_member_is_named_if_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     _btf(monkeypatch, {})
-    required = next(field for field in FIELDS if field.required)
+    required = ", ".join(" or ".join(field.of) for field in FIELDS if field.required)
     with pytest.raises(UserError) as error:
         program.fields(VIRTIO_NET)
-    assert str(error.value).startswith(f"virtio_net: this kernel's BTF has none of {', '.join(required.of)};")
+    assert str(error.value).startswith(f"virtio_net: this kernel's BTF lacks {required};")
 
 
 def test_macros_are_options_addresses_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

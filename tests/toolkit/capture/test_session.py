@@ -147,6 +147,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     step = steps.append
     for name, value in {
         "require_root": lambda: None,
+        "require_open": lambda: None,
         "module_facts": lambda module: {"module": module, "variant": "stock"},
         "devices": lambda _: DEVICES,
         "gfp_flags": dict,

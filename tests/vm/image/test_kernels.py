@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import UserError
+from vm.image import debian, kernels
+from vm.machines import Kernel
+
+BACKPORTS = Kernel("trixie", ("amd64", "arm64"), "trixie-backports")
+VERSION = "Version: 1:7.3.4-1~bpo13+1\nArchitecture: arm64\n"
+ABOUT = {
+    "linux-image-arm64": VERSION
+    + "Depends: linux-base-arm64 (= 7.3), linux-image-7.3.4+deb13-arm64 (= 7.3)\n",
+    "linux-image-7.3.4+deb13-arm64": VERSION + "Depends: dracut | initramfs-tools, "
+    "linux-binary-7.3.4+deb13-arm64 (= 7.3), linux-modules-7.3.4+deb13-arm64 (= 7.3)\n",
+    "linux-binary-7.3.4+deb13-arm64": VERSION,
+    "linux-modules-7.3.4+deb13-arm64": VERSION,
+}
+PARTS = ("binary", "image", "modules")
+FILES = {f"linux-{part}-7.3.4+deb13-arm64_1%3a7.3.4-1~bpo13+1_arm64.deb" for part in PARTS}
+
+
+@pytest.fixture
+def apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """An archive that has one kernel; gives the commands of apt, without the words before them."""
+    commands: list[list[str]] = []
+
+    def answer(words: Sequence[str | Path], **_words: object) -> subprocess.CompletedProcess[str]:
+        env, directory, _conf, *command = map(str, words)
+        assert env == "env"
+        commands.append(command)
+        said = ""
+        if "download" in command:
+            for name in command[command.index("download") + 1 :]:
+                Path(directory.removeprefix("--chdir="), f"{name}_1%3a7.3.4-1~bpo13+1_arm64.deb").touch()
+        elif "show" in command:
+            said = ABOUT.get(command[-1], "")
+        return subprocess.CompletedProcess(command, 0, said, "")
+
+    monkeypatch.setattr(kernels, "cmd", answer)
+    monkeypatch.setattr(kernels, "cache", lambda: tmp_path)
+    monkeypatch.setattr(
+        debian, "archives", lambda: {"Debian": "file:/archive", "Debian-Security": "file:/security"}
+    )
+    return commands
+
+
+def test_all_packages_of_a_kernel_are_fetched_and_older_ones_deleted(
+    apt: list[list[str]], tmp_path: Path
+) -> None:
+    home = tmp_path / "packages/trixie-backports-arm64"
+    home.mkdir(parents=True)
+    (home / "linux-image-7.3.4+deb13-arm64_1%3a7.3.4-0_arm64.deb").touch()
+    said: list[str] = []
+    for _ in ("fetched", "there already"):
+        assert kernels.fetch(BACKPORTS, "arm64", said.append) == home
+        assert {path.name for path in home.glob("*.deb")} == FILES
+    assert apt[0][-1] == "update"
+    assert said == ["looking for the kernel of trixie-backports for arm64"] * 2
+
+
+@pytest.mark.usefixtures("apt")
+def test_apt_knows_the_suite_and_the_architecture_only(tmp_path: Path) -> None:
+    kernels.fetch(BACKPORTS, "arm64", lambda _: None)
+    state = tmp_path / "packages/trixie-backports-arm64/apt"
+    assert (state / "sources.list").read_text().splitlines() == [
+        "deb file:/archive trixie main",
+        "deb file:/archive trixie-updates main",
+        "deb file:/security trixie-security main",
+        "deb file:/archive trixie-backports main",
+    ]
+    configuration = (state / "apt.conf").read_text()
+    assert 'APT::Architectures { "arm64"; };' in configuration
+    assert 'APT::Default-Release "trixie-backports";' in configuration
+    kernels.fetch(Kernel("trixie", ("arm64",)), "arm64", lambda _: None)
+    # Security's packages have to count as much as those of the release.
+    assert "Default-Release" not in (tmp_path / "packages/trixie-arm64/apt/apt.conf").read_text()
+
+
+@pytest.mark.usefixtures("apt")
+def test_suite_without_a_kernel_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="trixie-backports has no kernel for riscv64"):
+        kernels.fetch(BACKPORTS, "riscv64", lambda _: None)
+    monkeypatch.setattr(debian, "archives", dict)
+    with pytest.raises(UserError, match="apt has no archive of Debian"):
+        kernels.fetch(BACKPORTS, "arm64", lambda _: None)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The packages of the kernels that are promised, of any architecture: fetched by apt, and never installed."""
+
+import re
+from pathlib import Path
+
+from toolkit.errors import UserError
+from vm.cmd import cmd
+from vm.image import debian
+from vm.machines import Kernel
+from vm.paths import cache
+
+#: The packages that a kernel of one version is made of.
+_PART = re.compile(r"linux-(?:image|binary|modules)-\d[^\s,]*")
+
+
+def fetch(kernel: Kernel, architecture: str, say: debian.Say) -> Path:
+    """Fetch the packages of the newest kernel of a suite; those that are in the cache are not fetched again.
+
+    :param architecture: as Debian calls it; it need not be this machine's.
+    :param say: is told of progress, a line at a time.
+    :return: the directory that has them, and no others.
+    :raises UserError: if this system's apt has no archive of Debian, or no such kernel is there.
+    """
+    home = cache() / "packages" / f"{kernel.suite}-{architecture}"
+    apt = _apt(home, kernel, architecture)
+    say(f"looking for the kernel of {kernel.suite} for {architecture}")
+    cmd([*apt, "apt-get", "--quiet", "update"])
+    files: dict[str, str] = {}
+    todo = [f"linux-image-{architecture}"]
+    while todo:
+        name = todo.pop()
+        about = cmd([*apt, "apt-cache", "show", "--no-all-versions", name]).stdout
+        fields = dict(re.findall(r"^(Version|Architecture|Depends): (.*)$", about, re.MULTILINE))
+        if _PART.fullmatch(name):
+            # apt escapes the colon of an epoch in a file's name.
+            files[name] = f"{name}_{fields['Version'].replace(':', '%3a')}_{fields['Architecture']}.deb"
+        todo += sorted({*_PART.findall(fields.get("Depends", ""))} - {*files, *todo})
+    if not files:
+        raise UserError(f"the suite {kernel.suite} has no kernel for {architecture}.")
+    cmd([*apt, "apt-get", "--quiet", "download", *files])
+    for old in home.glob("*.deb"):
+        if old.name not in files.values():
+            old.unlink()
+    return home
+
+
+def _apt(home: Path, kernel: Kernel, architecture: str) -> list[str]:
+    """Return the words before a command of apt, which then knows this suite and this architecture only."""
+    sources = debian.sources(kernel.release)
+    if not sources:
+        raise UserError("this system's apt has no archive of Debian, from which kernel packages are fetched.")
+    if kernel.kernel:
+        sources.append(sources[0].replace(f" {kernel.release} ", f" {kernel.kernel} "))
+    state = home / "apt"
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()
+    (state / "sources.list").write_text("\n".join([*sources, ""]))
+    (state / "apt.conf").write_text(
+        f'Dir::Etc::SourceList "{state}/sources.list";\n'
+        'Dir::Etc::SourceParts "/dev/null";\n'
+        f'Dir::State "{state}/state";\n'
+        f'Dir::State::status "{state}/status";\n'
+        f'Dir::Cache "{state}/cache";\n'
+        f'APT::Architecture "{architecture}";\n'
+        f'APT::Architectures {{ "{architecture}"; }};\n'
+        # Of a release itself, updates and security are newer, and have to count as much.
+        + (f'APT::Default-Release "{kernel.kernel}";\n' if kernel.kernel else "")
+        + 'Acquire::Languages "none";\n'
+    )
+    return ["env", f"--chdir={home}", f"APT_CONFIG={state}/apt.conf"]
