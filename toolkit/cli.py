@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("trace", "watch", "doctor", "drivers", "info", "pack", "analyze", "compare", "export")
+COMMANDS = ("trace", "watch", "doctor", "drivers", "info", "pack", "analyze", "compare", "fleet", "export")
 
 
 def _version(wanted: bool) -> None:

@@ -170,12 +170,23 @@ def create(directory: Path) -> None:
 
     :raises UserError: if there is something else in it.
     """
+    refuse_other(directory)
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / MARK).exists():
-        if any(directory.iterdir()):
-            raise UserError(f"{directory} is not empty and no dataset of `toolkit fleet`: give another one.")
         (directory / MARK).write_text(json.dumps({"format": FORMAT, "tables": list(SCHEMAS)}) + "\n")
-    check(directory)
+
+
+def refuse_other(directory: Path) -> None:
+    """Make sure that a directory is a dataset, or can become one.
+
+    :raises UserError: if there is something else in it.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is not a directory: give another name.")
+    if (directory / MARK).exists():
+        check(directory)
+    elif directory.exists() and any(directory.iterdir()):
+        raise UserError(f"{directory} is not empty and no dataset of `toolkit fleet`: give another one.")
 
 
 def add(directory: Path, tables: Mapping[str, pa.Table]) -> Path:
