@@ -70,14 +70,18 @@ def _listed(filesystem: Any, path: str) -> dict[str, Mapping[str, Any]]:
         found = filesystem.glob(path, detail=True)
         # A directory that matches stands for the traces in it.
         inside = [filesystem.find(name, detail=True) for name, about in found.items() if _is_directory(about)]
-        named = {name: about for name, about in found.items() if not _is_directory(about)}
-        return named | _traces({name: about for each in inside for name, about in each.items()})
+        return _files(found, "") | _files(
+            {name: about for each in inside for name, about in each.items()}, SUFFIX
+        )
     about = filesystem.info(path)
-    return _traces(filesystem.find(path, detail=True)) if _is_directory(about) else {about["name"]: about}
+    if _is_directory(about):
+        return _files(filesystem.find(path, detail=True), SUFFIX)
+    return _files({about["name"]: about}, "")
 
 
-def _traces(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {name: about for name, about in found.items() if name.endswith(SUFFIX)}
+def _files(found: Mapping[str, Mapping[str, Any]], suffix: str) -> dict[str, Mapping[str, Any]]:
+    """Return the files with a suffix; reading a pipe might never end."""
+    return {name: about for name, about in found.items() if name.endswith(suffix) and about["type"] == "file"}
 
 
 def _is_directory(about: Mapping[str, Any]) -> bool:

@@ -20,11 +20,11 @@ def analyze(sources: Sequence[Source], wanted: str, host: str | None) -> Tables:
     :param host: a regular expression, as for `rows.tables`.
     :raises UserError: if the toolkit on this worker has other rules.
     """
+    here = distributed.get_worker()
     if (mine := rules.version()) != wanted.partition("+")[0]:
         raise UserError(
-            f"the toolkit of the worker at {distributed.get_worker().address} ({__version__}, rules {mine}) "
-            "has other rules than this one: install the same toolkit there."
+            f"the worker at {here.address} has another toolkit than this ({__version__}, rules {mine}): "
+            "install the same one there."
         )
-    scratch = distributed.get_worker().local_directory
     pattern = re.compile(host) if host else None
-    return rows.joined([rows.tables(source, wanted, pattern, scratch) for source in sources])
+    return rows.joined([rows.tables(source, wanted, pattern, here.local_directory) for source in sources])
