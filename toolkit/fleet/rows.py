@@ -2,7 +2,7 @@
 """One trace as rows of the dataset, whatever has become of it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,16 @@ def _column(values: "pd.Series[Any]", kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         values = values.dt.floor("us")
     return pa.array(values, kind, from_pandas=True)
+
+
+def of_paths(paths: Iterable[Path]) -> Tables:
+    """Analyse some traces of this machine here and now; of thousands, toolkit.fleet.run makes a dataset.
+
+    :param paths: traces, and directories that are searched for them.
+    :raises UserError: if there is no trace.
+    """
+    found = sources.find(map(str, paths))
+    return joined([tables(source, "", None, None) for source in found])
 
 
 def joined(parts: Sequence[Tables]) -> Tables:
