@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.english import count
-from toolkit.errors import UserError
+from toolkit.errors import UserError, already_there
 
 if TYPE_CHECKING:
     from toolkit.fleet.run import Progress
@@ -25,17 +25,17 @@ LINES_SECONDS = 10
 
 
 def fleet(
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE",
-            help="A trace, a directory that is searched for *.rxt, also below, or a glob; here or as a URL "
-            "(s3://, gs://).",
-        ),
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="The dataset, made or brought up to date.")
     ],
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A trace, a directory that is searched for *.rxt, also below, or a glob; here or as a URL "
+            "(s3://, gs://). Without any, the dataset is shown as it is.",
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -56,9 +56,39 @@ def fleet(
             "expression with a group (?P<host>...).",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the findings as one page that needs nothing else."),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITIONS",
+            help="Compare traces before a rollout, such as 'kernel=6.1.*' or 'day<2026-11-08 build=stock' …",
+        ),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="CONDITIONS", help="… with traces after it, such as 'kernel=6.12.*'."),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL", help="Ask the dataset by DuckDB: tables traces, stalls, silences and queues."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print what was done as JSON; without SOURCE what was found, or the query's rows."
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
 ) -> None:
-    """Analyse thousands of traces, and keep the results as a dataset.
+    """Analyse thousands of traces, keep the results as a dataset, and say which hosts are silent.
+
+    Hosts, devices, kernels, drivers and builds: how long, in what state, for what cause; by day, the
+    outliers, and before and after a rollout.
 
     The tables of DIR are Parquet: traces, stalls, silences and queues, for polars, DuckDB or Spark.
 
@@ -67,8 +97,34 @@ def fleet(
 
     Exits with 130 at Ctrl-C; what was finished until then is kept, and the same command goes on.
 
-    Example: toolkit fleet s3://bucket/rx-stall -o fleet
+    Example: toolkit fleet s3://bucket/rx-stall -o fleet --html fleet.html
     """
+    if query is not None and (html or before or after):
+        raise UserError("--query prints its rows only: leave out --html, --before and --after.")
+    if (before is None) != (after is None):
+        raise UserError("--before and --after go together.")
+    if html and html.exists() and not force:
+        raise already_there(html)
+    if source:
+        _update(output, source, scheduler, workers, host_from, as_json=as_json)
+    elif scheduler or workers or host_from:
+        raise UserError("--scheduler, --workers and --host-from go with a SOURCE.")
+    if query is not None:
+        _ask(output, query, as_json=as_json)
+    elif html or before or not (source and as_json):
+        _show(output, before, after, html, force=force, as_json=as_json and not source)
+
+
+def _update(
+    output: Path,
+    source: list[str],
+    scheduler: str | None,
+    workers: int | None,
+    host_from: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Bring the dataset up to date, and say what was done."""
     from toolkit.extras import need
 
     need("fleet", "dask", "distributed", "fsspec", "cryptography")
@@ -85,6 +141,34 @@ def fleet(
         print(_sentence(output, done))
     if done.interrupted:
         raise UserError("interrupted; run the same command again to go on.", exit_code=130)
+
+
+def _ask(output: Path, sql: str, *, as_json: bool) -> None:
+    """Print the rows of a query."""
+    from toolkit.fleet.query import query
+    from toolkit.stalls.analysis import records
+
+    found = query(output, sql)
+    if as_json:
+        print(json.dumps(records(found), indent=1, default=str))
+    else:
+        print(found.to_string(index=False, na_rep="null") if len(found) else "no row")
+
+
+def _show(
+    output: Path, before: str | None, after: str | None, html: Path | None, *, force: bool, as_json: bool
+) -> None:
+    """Print the findings of the dataset, and write the page."""
+    from toolkit.fleet.overview import look, summary
+    from toolkit.report import fleet, fleet_page
+
+    found = look(output, before, after)
+    if html:
+        fleet_page.save(found, html, force=force)
+    if as_json:
+        print(json.dumps(summary(found), indent=1, allow_nan=False))
+    else:
+        fleet.render(found, terminal=sys.stdout.isatty())
 
 
 def _summary(output: Path, done: Progress) -> dict[str, Any]:
