@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Find who is silent, how long, in what state and for what cause: functions from frames to small frames."""
 
+import re
+
 import pandas as pd
 
 from toolkit.fleet.dataset import WHOLE
 from toolkit.fleet.frames import STALL, Fleet, by_place
 
 HOUR_NS = 3_600_000_000_000
+_NUMBER = re.compile(r"\d[\d,.]*\b")
 
 GROUPS = {
     "host": ["host"],
@@ -94,8 +97,17 @@ def why(fleet: Fleet) -> pd.DataFrame:
 
 def reasons(traces: pd.DataFrame) -> pd.DataFrame:
     """Return how many traces are whole, and how many are not for which reason: `status`, `reason`, `traces`,
-    and `example`, the place of one; whole traces first, then the most frequent."""
-    groups = by_place(traces).groupby(["status", "reason"], dropna=False, observed=True)["place"]
+    and `example`, the place of one; whole traces first, then the most frequent.
+
+    A reason names its trace, and says how much of it can be read: here it is the same for all such traces.
+    """
+    rows = by_place(traces)[["status", "reason", "place"]].astype("object")
+    known = rows["reason"].notna()
+    rows.loc[known, "reason"] = [
+        _NUMBER.sub("…", reason.replace(place, "the trace"))
+        for reason, place in zip(rows.loc[known, "reason"], rows.loc[known, "place"], strict=True)
+    ]
+    groups = rows.groupby(["status", "reason"], dropna=False)["place"]
     found = groups.agg(traces="size", example="first").reset_index()
     order = found.assign(whole=found["status"] == WHOLE)
     order = order.sort_values(["whole", "traces"], ascending=False, ignore_index=True)

@@ -41,12 +41,15 @@ def render(found: Overview, *, terminal: bool) -> None:
         show(metrics_title(found.rollout), metric_table(found.rollout), terminal=terminal)
         for line in [*found.rollout.remarks, *sets(found.rollout)]:
             say(printable(line), terminal=terminal)
-    for name in found.groups:
-        title = f"Silence by {name}{_first(found.groups[name])}"
-        show(title, silent_table(found, name), terminal=terminal)
-    show(f"Causes of stalls{_first(found.causes)}", cause_table(found), terminal=terminal)
-    show("States", state_table(found), terminal=terminal)
-    show(f"Days{_last(found.days)}", day_table(found), terminal=terminal)
+    tables = {
+        f"Silence by {name}{_first(frame)}": silent_table(found, name) for name, frame in found.groups.items()
+    }
+    tables[f"Causes of stalls{_first(found.causes)}"] = cause_table(found)
+    tables["States"] = state_table(found)
+    tables[f"Days{_last(found.days)}"] = day_table(found)
+    for title, table in tables.items():
+        if len(table):
+            show(title, table, terminal=terminal)
     for line in [outliers(found), trend(found)]:
         say(printable(line), terminal=terminal)
     if found.totals["whole"] < found.totals["traces"]:
@@ -153,6 +156,7 @@ def reason_table(found: Overview, rows: int = LISTED) -> pd.DataFrame:
             "traces": frame["traces"].map("{:,}".format),
             "status": frame["status"].astype("string"),
             "reason": frame["reason"].astype("string").fillna("-").map(printable),
+            "such as": frame["example"].map(printable),
         }
     )
 

@@ -70,7 +70,7 @@ def groups(found: Overview, group: str, width: float = 7.5) -> Figure:
     silent = found.groups[group].head(BARS)[::-1]
     keys = GROUPS[group]
     parts = silent[keys].merge(found.parts[group].reset_index(), "left", keys).drop(columns=keys)
-    hours = silent["traced_ns"].to_numpy(np.float64) / 3.6e12
+    hours = np.maximum(silent["traced_ns"].to_numpy(np.float64), 1) / 3.6e12
     figure = Figure(figsize=(width, 1.5 + 0.3 * len(silent)))
     axis = figure.subplots()
     more = len(found.groups[group]) - len(silent)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 WORDS = (
     *("device", "state", "class", "cause", "metric", "finding"),
-    *("host", "kernel", "driver", "build", "day", "status", "reason"),
+    *("host", "kernel", "driver", "build", "day", "status", "reason", "such as"),
 )
 """Columns of words, which are set to the left."""
 

@@ -70,9 +70,20 @@ def test_states_and_causes_add_up() -> None:
 def test_why_traces_are_not_whole() -> None:
     rows = recorded()["traces"].head(6)
     rows = rows.assign(status=["whole", "damaged", "damaged", "newer", "whole", "whole"])
-    rows["reason"] = pd.Series([None, "it stops", "it stops", "format 9", None, None], dtype="object")
+    rows["reason"] = pd.Series(
+        [
+            None,
+            f"{rows['place'][1]} is cut off after 12.5 s (3,000 bytes).",
+            f"{rows['place'][2]} is cut off after 3 s (17 bytes).",
+            "it has a newer format",
+            None,
+            None,
+        ],
+        dtype="object",
+    )
     # Two drivers, one trace.
     twice = pd.concat([rows, rows.iloc[[0]].assign(driver="b")])
     found = findings.reasons(frames(arrow(recorded() | {"traces": twice})).traces)
     assert found[["status", "traces"]].values.tolist() == [["whole", 3], ["damaged", 2], ["newer", 1]]
+    assert found["reason"].iloc[1] == "the trace is cut off after … s (… bytes)."
     assert found["example"].iloc[2] == rows["place"].iloc[3]

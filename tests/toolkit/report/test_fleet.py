@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from tests.toolkit.fleet.recorded import copies, fleet_of, recorded, write
+from toolkit.fleet import dataset, rows, sources
 from toolkit.fleet.overview import Overview, look
-from toolkit.report import fleet
+from toolkit.report import fleet, fleet_page
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +77,32 @@ def test_a_fleet_without_names_and_with_traces_that_are_not_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tables = dict(recorded())
-    rows = tables["traces"].copy()
-    rows.loc[rows.index[0], ["status", "reason"]] = ["damaged", "it stops after 3 s."]
-    found = look(write(tables | {"traces": rows}, tmp_path / "fleet"))
+    traces = tables["traces"].copy()
+    traces.loc[traces.index[0], ["status", "reason"]] = ["damaged", "it stops after 3 s."]
+    found = look(write(tables | {"traces": traces}, tmp_path / "fleet"))
     fleet.render(found, terminal=False)
     out = capsys.readouterr().out
     assert out.startswith("Hosts are not known; ")
     assert "18 of 19 traces are whole (94.7 %)." in out
-    assert "it stops after 3 s." in out
+    assert "it stops after … s." in out
     assert "Outliers are not looked for: 0 silent hosts are too few" in out
     assert "A trend is not known: no host has traces of 3 or more days." in out
+
+
+def test_traces_that_nobody_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.rxt"
+    file.write_text("nonsense")
+    tables = rows.tables(sources.find([str(file)])[0], "", None, None)
+    dataset.create(tmp_path / "fleet")
+    dataset.add(tmp_path / "fleet", tables)
+    found = look(tmp_path / "fleet")
+    fleet.render(found, terminal=False)
+    out = capsys.readouterr().out
+    assert out.startswith("Nothing is known: no trace could be read.")
+    assert "unreadable" in out and "the trace is not a trace" in out and "Silence by" not in out
+    assert "Empty" not in out
+    page = fleet_page.render(found)
+    assert "<svg" not in page and "Which kernels" not in page and "the trace is not a trace" in page
 
 
 def test_numbers_for_each_hour() -> None:
