@@ -138,7 +138,7 @@ def _rollout(found: Rollout) -> dict[str, Any]:
         "caveats": found.caveats,
         "remarks": found.remarks,
         "metrics": records(found.metrics.reset_index()),
-        "method": {"unit": "host", "of": "mean", "alpha": ALPHA, "seed": SEED},
+        "method": {"unit": "host", "of": found.of, "alpha": ALPHA, "seed": SEED},
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from toolkit.compare.comparison import set_aside
-from toolkit.compare.statistics import measure
+from toolkit.compare.statistics import Middle, measure
 from toolkit.compare.verdict import CANNOT_SAY, LOST, decide
 from toolkit.english import count, listed
 from toolkit.errors import UserError
@@ -24,6 +24,7 @@ LONGER = 1.5
 """Traces that are longer than the other set's by this factor are worth a remark."""
 
 SETS = ("before", "after")
+_STALLED = "stalled_ns_per_h"
 _TOLD_APART = ("driver", "kernel", "build")
 
 
@@ -52,7 +53,8 @@ class Rollout:
     """The result of a comparison.
 
     Attributes: `verdict`; `why`, a sentence where the numbers must not be judged, else empty; `before`,
-    `after`; `paired`, whether each host was compared with itself; `metrics` (statistics.measure, of means);
+    `after`; `paired`, whether each host was compared with itself; `of`, whether differences are of medians or
+    of means; `metrics` (statistics.measure);
     `hosts`, the values of the hosts, by `set` and `host`; `caveats`, sentences on what else differs;
     `remarks`, other sentences.
     """
@@ -62,6 +64,7 @@ class Rollout:
     before: Side
     after: Side
     paired: bool
+    of: Middle
     metrics: pd.DataFrame
     hosts: pd.DataFrame
     caveats: list[str]
@@ -96,7 +99,10 @@ def compare(traces: pd.DataFrame, before: str, after: str, *, intervals: bool = 
         )
     ]
     first, second = compared
-    metrics = measure(first, second, METRICS, of="mean", paired=paired, intervals=intervals)
+    # Where most hosts never stalled, both medians are 0 and say nothing.
+    stalled = all(each[_STALLED].median() > 0 for each in compared if len(each))
+    of: Middle = "median" if stalled else "mean"
+    metrics = measure(first, second, METRICS, of=of, paired=paired, intervals=intervals)
     why = _not_judged(sides, chosen)
     return Rollout(
         verdict=CANNOT_SAY if why else decide(metrics, sides[0].hosts, sides[1].hosts, paired=paired),
@@ -104,6 +110,7 @@ def compare(traces: pd.DataFrame, before: str, after: str, *, intervals: bool = 
         before=sides[0],
         after=sides[1],
         paired=paired,
+        of=of,
         metrics=metrics,
         hosts=pd.concat(compared, keys=SETS, names=["set", "host"]).reset_index(),
         caveats=_caveats(kept, [before, after], sides),

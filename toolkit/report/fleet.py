@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from toolkit.compare.metrics import amount, heading, number
-from toolkit.compare.statistics import ALPHA, needed
+from toolkit.compare.statistics import ALPHA, Middle, needed
 from toolkit.compare.verdict import CANNOT_SAY, NO_DIFFERENCE, gains, harms, interval, too_few_to_tell
 from toolkit.drivers import names
 from toolkit.english import count, listed
@@ -69,7 +69,7 @@ def headline(found: Overview) -> str:
     verb = "was" if totals["hosts"] == 1 else "were"
     silent = f"{totals['silent']:,} of {count(totals['hosts'], 'host')} {verb} silent"
     worst = found.groups["host"].dropna(subset=["host"]).iloc[0]
-    return f"{silent}, up to {per_hour(worst['silence_ns_per_h'])} s of a traced hour"
+    return f"{silent}, up to {per_hour(worst['silence_ns_per_h'])} s for each traced hour"
 
 
 def about(found: Overview) -> list[str]:
@@ -238,31 +238,39 @@ def explain(found: Rollout) -> str:
             f"{needed(metrics, paired=found.paired)} hosts of each would do."
         )
     if found.verdict == CANNOT_SAY:
-        return f"{of} one harm was traded for another: {_changes(better)}; but {_changes(worse)}."
+        return (
+            f"{of} one harm was traded for another: {_changes(better, found.of)}; "
+            f"but {_changes(worse, found.of)}."
+        )
     if found.verdict == NO_DIFFERENCE:
         deciding = metrics[(metrics["role"] == "decides") & metrics["difference_low"].notna()]
         left = "; ".join(f"{row['title']} {interval(row)}" for row in deciding.to_dict("records"))
         return (
             f"{of} hosts differ no more than chance explains, which does not make the sets equal. "
-            f"Changes of the mean not excluded (95 %): {left or 'none, all hosts are alike'}."
+            f"Changes of the {found.of} not excluded (95 %): {left or 'none, all hosts are alike'}."
         )
     stalled = (
         f"{before.stalled:,} of {before.hosts:,} hosts stalled before, "
         f"{after.stalled:,} of {after.hosts:,} after."
     )
-    return f"{of} {_changes(better if len(better) else worse)}. {stalled}"
+    return f"{of} {_changes(better if len(better) else worse, found.of)}. {stalled}"
 
 
-def _changes(metrics: pd.DataFrame) -> str:
+def _changes(metrics: pd.DataFrame, of: Middle) -> str:
     """Say how the first of some metrics changed, by how much, how sure; and which others did likewise."""
     first, *others = metrics.to_dict("records")
     word = {"lower": "fell", "higher": "rose"}[first["direction"]]
-    sure = [f"95 %: {interval(first)}"] if interval(first) else []
+    sign = {"lower": -1, "higher": 1}[first["direction"]]
+    shown: Middle = of
+    if sign * first["difference"] <= 0:
+        # Of a metric that most hosts have none of, the medians do not show what the ranks do.
+        shown = "mean" if of == "median" else "median"
+    sure = [f"95 %: {interval(first)}"] if interval(first) and shown == of else []
     sure += [f"adjusted p = {first['p_adjusted']:.2g}"]
     also = f", and so did {listed([each['title'] for each in others])}" if others else ""
     return (
-        f"{first['title']} {word} from a mean of {amount(first['base_mean'], first['unit'])} to "
-        f"{amount(first['candidate_mean'], first['unit'])} ({'; '.join(sure)}){also}"
+        f"{first['title']} {word} from a {shown} of {amount(first[f'base_{shown}'], first['unit'])} to "
+        f"{amount(first[f'candidate_{shown}'], first['unit'])} ({'; '.join(sure)}){also}"
     )
 
 
@@ -284,7 +292,8 @@ def sets(found: Rollout) -> list[str]:
 
 def metrics_title(found: Rollout) -> str:
     """Return the title of the table of metrics."""
-    return f"Means of the hosts{', in pairs' if found.paired else ''}; less is better"
+    middles = "Medians" if found.of == "median" else "Means"
+    return f"{middles} of the hosts{', in pairs' if found.paired else ''}; less is better"
 
 
 def metric_table(found: Rollout) -> pd.DataFrame:
@@ -296,8 +305,8 @@ def metric_table(found: Rollout) -> pd.DataFrame:
         rows.append(
             {
                 "metric": heading(row["title"], row["unit"]),
-                "before": _number(row["base_mean"], row["unit"]),
-                "after": _number(row["candidate_mean"], row["unit"]),
+                "before": _number(row[f"base_{found.of}"], row["unit"]),
+                "after": _number(row[f"candidate_{found.of}"], row["unit"]),
                 "difference (95 %)": _number(row["difference"], row["unit"]) + sure,
                 "ratio (95 %)": _ratio(row),
                 "adjusted p": "-" if pd.isna(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}",

@@ -16,12 +16,15 @@ from toolkit.fleet.findings import GROUPS
 from toolkit.fleet.overview import Overview
 from toolkit.fleet.rollout import Rollout
 from toolkit.report.distributions import SETS
+from toolkit.report.fleet import per_hour
 from toolkit.report.plots import STATES
 
 BARS = 12
 """As many kernels, drivers or builds are drawn, those that are silent for most of their time."""
 
 _MANY = 500
+_MARKS = 60
+"""With more hosts, each as a mark would be a smear."""
 _SPREAD = 30
 """Values that differ by more than this factor are drawn on a scale of logarithms."""
 _OTHER = "#999999"
@@ -49,7 +52,7 @@ def hosts(found: Overview) -> Figure:
     if pd.notna(fence := found.rule["fence"]):
         axis.axhline(fence / 1e9, color=_CARE, linewidth=1, linestyle="--")
         axis.annotate(
-            f"outliers are above {fence / 1e9:,.3g} s/h",
+            f"outliers are above {per_hour(fence)} s/h",
             (1, fence / 1e9),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
@@ -138,13 +141,14 @@ def _draw(axis: Axes, hosts: pd.DataFrame, metric: pd.Series) -> None:
     name = str(metric.name)
     scale, unit = (1e-9, "s/h") if metric["unit"] == "ns/h" else (1.0, "per traced hour")
     values = hosts[name].to_numpy(np.float64) * scale
+    marks = hosts["set"].value_counts().max() <= _MARKS
     for each, style in zip(("before", "after"), SETS.values(), strict=True):
         mine = np.sort(values[(hosts["set"] == each).to_numpy()])
         if not len(mine):
             continue
         share = 100 * np.arange(1, len(mine) + 1) / len(mine)
-        few = style if len(mine) <= 100 else {key: style[key] for key in style if "marker" not in key}
-        axis.step([0, *mine, 1.05 * values.max()], [0, *share, 100], where="post", label=each, **few)
+        line = {key: style[key] for key in style if marks or "marker" not in key}
+        axis.step([0, *mine, 1.05 * values.max()], [0, *share, 100], where="post", label=each, **line)
     # Hosts differ by powers of ten, and some have nothing at all.
     least = values[values > 0].min(initial=np.inf)
     if np.isfinite(least) and values.max() > _SPREAD * least:

@@ -67,6 +67,16 @@ def test_hosts_that_are_in_both_sets_are_compared_with_themselves() -> None:
     assert unpaired.metrics.loc["stalled_ns_per_h", "ratio_high"] > stalled["ratio_high"]
 
 
+def test_where_most_hosts_never_stall_means_are_compared() -> None:
+    traces = _rolled_out(_fleet(240), 0.5)
+    calm = traces["host"].astype(str).str[-1].isin(list("0123456"))
+    quiet = {name: traces[name].where(~calm, 0) for name in ("stalled_ns", "longest_ns", "stalls")}
+    found = compare(traces.assign(**quiet), "build=old", "build=new")
+    assert found.of == "mean" and (found.metrics.loc["stalled_ns_per_h", "base_median"] == 0)
+    assert found.metrics.loc["stalled_ns_per_h", "difference"] < 0
+    assert compare(traces, "build=old", "build=new", intervals=False).of == "median"
+
+
 def test_few_hosts_in_both_sets_are_left_out() -> None:
     traces = _rolled_out(_fleet(30), 1)
     moved = traces.index[traces["host"] == "host-001"][:2]

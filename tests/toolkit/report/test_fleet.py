@@ -22,7 +22,7 @@ def test_text_begins_with_what_happened(
 ) -> None:
     fleet.render(found, terminal=terminal)
     out = capsys.readouterr().out
-    assert out.startswith("56 of 56 hosts were silent, up to 682 s of a traced hour.")
+    assert out.startswith("56 of 56 hosts were silent, up to 682 s for each traced hour.")
     words = " ".join(out.split())
     assert "Of 31 traces the host is unknown: these are in no number of hosts." in words
     assert "no difference seen: From kernel=6.1.* to kernel=6.12.* (18 hosts and 19 other ones)" in words
@@ -57,7 +57,8 @@ def test_a_rollout_that_helped(tmp_path: Path) -> None:
     assert found is not None
     said = fleet.sentence(found)
     assert said.startswith(
-        "improved: From build=old to build=new (80 hosts and 40 other ones) stalled time fell from a mean of "
+        "improved: From build=old to build=new (80 hosts and 40 other ones) stalled time fell "
+        "from a median of "
     )
     assert "s/h (95 %: -" in said and "80 of 80 hosts stalled before, 40 of 40 after." in said
     table = fleet.metric_table(found).set_index("metric")
