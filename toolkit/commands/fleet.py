@@ -58,11 +58,11 @@ def fleet(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
-    """Analyse thousands of traces, and keep the results as a dataset.
+    """Analyze thousands of traces, and keep the results as a dataset.
 
     The tables of DIR are Parquet: traces, stalls, silences and queues, for polars, DuckDB or Spark.
 
-    What was analysed before is not done again, unless the trace or the toolkit has changed. A trace that is
+    What was analyzed before is not done again, unless the trace or the toolkit has changed. A trace that is
     damaged, of a newer format or cannot be read has a row with the reason.
 
     Exits with 130 at Ctrl-C; what was finished until then is kept, and the same command goes on.
@@ -110,7 +110,7 @@ def _sentence(output: Path, done: Progress) -> str:
 
 
 def _odd(done: Progress) -> str:
-    """Say how many of the traces that were analysed are not whole."""
+    """Say how many of the traces that were analyzed are not whole."""
     odd = [f"{number:,} {status}" for status, number in done.analyzed.most_common() if status != "whole"]
     return f" ({', '.join(odd)})" if odd else ""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Bring a dataset up to date: analyse on Dask what is new, and keep what is finished, whatever comes."""
+"""Bring a dataset up to date: analyze on Dask what is new, and keep what is finished, whatever comes."""
 
 import fcntl
 import re
@@ -38,8 +38,8 @@ PART_SECONDS = 30
 class Progress:
     """How far a run is.
 
-    Attributes: `found`, traces in all places; `unchanged`, those that were analysed before; `waiting`,
-    whether the cluster has no worker yet; `analyzed`, by status, those that this run has analysed;
+    Attributes: `found`, traces in all places; `unchanged`, those that were analyzed before; `waiting`,
+    whether the cluster has no worker yet; `analyzed`, by status, those that this run has analyzed;
     `interrupted`, whether it ended before all were.
     """
 
@@ -58,7 +58,7 @@ def update(
     host: str | None = None,
     show: Callable[[Progress], object] = lambda _: None,
 ) -> Progress:
-    """Analyse the traces that a dataset does not have as they are now.
+    """Analyze the traces that a dataset does not have as they are now.
 
     :param directory: the dataset, made if it is not there.
     :param places: as for `sources.find`.
@@ -144,7 +144,7 @@ def _analyze(
     progress: Progress,
     show: Callable[[Progress], object],
 ) -> None:
-    """Analyse traces and add them to the dataset.
+    """Analyze traces and add them to the dataset.
 
     :param where: scheduler and workers, how: the version of the rules and the pattern of hosts (update).
     """
@@ -188,7 +188,7 @@ def _parts(directory: Path) -> Iterator[Callable[[Tables], None]]:
 def _results(
     client: distributed.Client, new: Sequence[Source], how: tuple[str, str | None]
 ) -> Iterator[Tables]:
-    """Yield the rows of traces in groups, as the cluster analyses them.
+    """Yield the rows of traces in groups, as the cluster analyzes them.
 
     Dask itself repeats the task of a worker that was lost. If worker after worker is lost with a group, Dask
     gives up; then each trace of the group is a task of its own, to find the one that is the reason.
