@@ -150,7 +150,7 @@ def _lines() -> Callable[[Progress], None]:
             print(f"{count(progress.found, 'trace')}, {new:,} to analyze", file=sys.stderr, flush=True)
         elif progress.waiting:
             print("waiting for workers", file=sys.stderr, flush=True)
-        elif now - said >= LINES_SECONDS:
+        elif done and now - said >= LINES_SECONDS:
             said = now
             left = (now - began) / done * (new - done)
             words = f"{done:,} of {new:,}{_odd(progress)}, {left:.0f} s left"

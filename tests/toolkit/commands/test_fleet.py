@@ -93,11 +93,13 @@ def test_an_interruption_says_how_to_go_on(
 
 
 def test_lines_say_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([100.0, 101.0, 109.0, 110.0, 111.0])
+    seconds = iter([100.0, 101.0, 115.0, 109.0, 110.0, 111.0])
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))
     show = fleet._lines()
     show(Progress(5000, 1000))
     show(Progress(5000, 1000, waiting=True))
+    # The cluster may take long to begin.
+    show(Progress(5000, 1000))
     for whole in (900, 1000, 1100):
         show(Progress(5000, 1000, analyzed=Counter(whole=whole, damaged=1)))
     assert capsys.readouterr().err.splitlines() == [
