@@ -13,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 import distributed
+import pyarrow as pa
+import pyarrow.compute as pc
 from dask.system import CPU_COUNT
 from distributed import KilledWorker
 
@@ -119,11 +121,13 @@ def _only_run(directory: Path) -> Iterator[None]:
 def _changed(directory: Path, found: Sequence[Source], wanted: str) -> list[Source]:
     """Return the traces that the dataset does not have as they are, by these rules."""
     columns = ["place", "size", "modified", "etag", "rules", "status"]
-    rows = dataset.table(directory, "traces").select(columns).to_pydict()
+    # The dataset may have the traces of years, of which these are a day's.
+    places = pa.array([source.place for source in found], pa.string())
+    rows = dataset.table(directory, "traces", columns, pc.field("place").isin(places))
     known = {
         place: about
-        for place, *about, rules, status in zip(*(rows[name] for name in columns), strict=True)
-        if rules == wanted and status not in (UNFETCHED, FAILED)
+        for place, *about, version, status in zip(*(rows[name].to_pylist() for name in columns), strict=True)
+        if version == wanted and status not in (UNFETCHED, FAILED)
     }
     return [source for source in found if not _same(source, known.get(source.place))]
 
