@@ -85,14 +85,14 @@ def fleet(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
 ) -> None:
-    """Analyse thousands of traces, keep the results as a dataset, and say which hosts are silent.
+    """Analyze thousands of traces, keep the results as a dataset, and say which hosts are silent.
 
     Hosts, devices, kernels, drivers and builds: how long, in what state, for what cause; by day, the
     outliers, and before and after a rollout.
 
     The tables of DIR are Parquet: traces, stalls, silences and queues, for polars, DuckDB or Spark.
 
-    What was analysed before is not done again, unless the trace or the toolkit has changed. A trace that is
+    What was analyzed before is not done again, unless the trace or the toolkit has changed. A trace that is
     damaged, of a newer format or cannot be read has a row with the reason.
 
     Exits with 130 at Ctrl-C; what was finished until then is kept, and the same command goes on.
@@ -194,7 +194,7 @@ def _sentence(output: Path, done: Progress) -> str:
 
 
 def _odd(done: Progress) -> str:
-    """Say how many of the traces that were analysed are not whole."""
+    """Say how many of the traces that were analyzed are not whole."""
     odd = [f"{number:,} {status}" for status, number in done.analyzed.most_common() if status != "whole"]
     return f" ({', '.join(odd)})" if odd else ""
 
@@ -234,7 +234,7 @@ def _lines() -> Callable[[Progress], None]:
             print(f"{count(progress.found, 'trace')}, {new:,} to analyze", file=sys.stderr, flush=True)
         elif progress.waiting:
             print("waiting for workers", file=sys.stderr, flush=True)
-        elif now - said >= LINES_SECONDS:
+        elif done and now - said >= LINES_SECONDS:
             said = now
             left = (now - began) / done * (new - done)
             words = f"{done:,} of {new:,}{_odd(progress)}, {left:.0f} s left"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Many traces, analysed on Dask into one dataset."""
+"""Many traces, analyzed on Dask into one dataset."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The Dask cluster that traces are analysed on: of processes of this machine, or one that is there."""
+"""The Dask cluster that traces are analyzed on: of processes of this machine, or one that is there."""
 
 import logging
 import signal

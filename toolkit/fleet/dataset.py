@@ -4,12 +4,13 @@
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from toolkit import drivers
@@ -118,29 +119,35 @@ SCHEMAS: dict[str, pa.Schema] = {
 """The tables of a dataset, by name; the metadata of each column has its `unit`."""
 
 
-def table(directory: Path | str, name: str) -> pa.Table:
+def table(
+    directory: Path | str,
+    name: str,
+    columns: Sequence[str] | None = None,
+    where: pc.Expression | None = None,
+) -> pa.Table:
     """Read one of the tables of a dataset.
 
     :param name: traces, stalls, silences or queues.
+    :param columns: those to read; None for all.
+    :param where: reads only these rows; None for all.
     :return: a table of SCHEMAS[name]; a column that an older part lacks is null there.
     :raises UserError: if the directory is no dataset.
     """
     directory = Path(directory)
     check(directory)
-    schema = SCHEMAS[name]
-    read = [_read(part / f"{name}.parquet", schema) for part in parts(directory)]
-    return pa.concat_tables(read) if read else schema.empty_table()
+    return _read([part / f"{name}.parquet" for part in parts(directory)], name, columns, where)
 
 
-def _read(file: Path, schema: pa.Schema) -> pa.Table:
-    found = pq.read_table(file, partitioning=None)
-    columns = [
-        found[field.name].cast(field.type)
-        if field.name in found.column_names
-        else pa.nulls(len(found), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+def _read(
+    files: Sequence[Path],
+    name: str,
+    columns: Sequence[str] | None = None,
+    where: pc.Expression | None = None,
+) -> pa.Table:
+    every = SCHEMAS[name]
+    schema = pa.schema([field for field in every if columns is None or field.name in columns])
+    there = pads.dataset([str(file) for file in files], schema=every, format="parquet")
+    return there.to_table(schema.names, filter=where).cast(schema)
 
 
 def check(directory: Path) -> None:
@@ -227,9 +234,8 @@ def _without(directory: Path, part: Path, places: pa.Array) -> None:
     making = directory / f".new-{part.name}"
     making.mkdir()
     left = 0
-    for name, schema in SCHEMAS.items():
-        rows = _read(part / f"{name}.parquet", schema)
-        rows = rows.filter(pc.invert(pc.is_in(rows["place"], places)))
+    for name in SCHEMAS:
+        rows = _read([part / f"{name}.parquet"], name, where=~pc.field("place").isin(places))
         pq.write_table(rows, making / f"{name}.parquet")
         left += len(rows)
     if left:

@@ -51,12 +51,12 @@ _SUMS = (
 
 
 def tables(source: Source, rules: str, host: re.Pattern[str] | None, scratch: Path | str | None) -> Tables:
-    """Analyse a trace.
+    """Analyze a trace.
 
     :param rules: the version of the rules, as the row will say.
     :param host: finds the name of the host, its group `host`, in the place of a trace that does not say it.
     :param scratch: the directory for a trace that is fetched.
-    :return: rows for each of SCHEMAS; of a trace that cannot be analysed, a row in `traces` with its reason.
+    :return: rows for each of SCHEMAS; of a trace that cannot be analyzed, a row in `traces` with its reason.
     """
     try:
         with sources.local(source.url, scratch) as path:
@@ -81,7 +81,7 @@ def _reason(error: Exception, path: Path, source: Source) -> str:
 
 
 def unknown(source: Source, rules: str, status: str, reason: str) -> Tables:
-    """Return the tables of a trace that could not be analysed: one row, in `traces`."""
+    """Return the tables of a trace that could not be analyzed: one row, in `traces`."""
     found = {name: schema.empty_table() for name, schema in SCHEMAS.items()}
     row = _about(source, rules) | {"status": status, "reason": reason, "complete": False}
     return found | {"traces": pa.Table.from_pylist([row], SCHEMAS["traces"])}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The version of the rules by which traces are analysed, which nobody can forget to raise."""
+"""The version of the rules by which traces are analyzed, which nobody can forget to raise."""
 
 import hashlib
 from functools import cache
@@ -16,8 +16,8 @@ _CODE = ("trace/*.py", "stalls/*.py", "fleet/dataset.py", "fleet/rows.py", "driv
 def version() -> str:
     """Return a checksum of the code and of the drivers' rules that make rows of a trace.
 
-    A change of a comment changes it, too: a trace that is analysed in vain does less harm than one that is
-    not analysed again.
+    A change of a comment changes it, too: a trace that is analyzed in vain does less harm than one that is
+    not analyzed again.
     """
     check = hashlib.sha256()
     modules = [file for pattern in _CODE for file in sorted(_PACKAGE.glob(pattern))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Bring a dataset up to date: analyse on Dask what is new, and keep what is finished, whatever comes."""
+"""Bring a dataset up to date: analyze on Dask what is new, and keep what is finished, whatever comes."""
 
 import fcntl
 import re
@@ -13,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 import distributed
+import pyarrow as pa
+import pyarrow.compute as pc
 from dask.system import CPU_COUNT
 from distributed import KilledWorker
 
@@ -38,8 +40,8 @@ PART_SECONDS = 30
 class Progress:
     """How far a run is.
 
-    Attributes: `found`, traces in all places; `unchanged`, those that were analysed before; `waiting`,
-    whether the cluster has no worker yet; `analyzed`, by status, those that this run has analysed;
+    Attributes: `found`, traces in all places; `unchanged`, those that were analyzed before; `waiting`,
+    whether the cluster has no worker yet; `analyzed`, by status, those that this run has analyzed;
     `interrupted`, whether it ended before all were.
     """
 
@@ -58,7 +60,7 @@ def update(
     host: str | None = None,
     show: Callable[[Progress], object] = lambda _: None,
 ) -> Progress:
-    """Analyse the traces that a dataset does not have as they are now.
+    """Analyze the traces that a dataset does not have as they are now.
 
     :param directory: the dataset, made if it is not there.
     :param places: as for `sources.find`.
@@ -119,11 +121,13 @@ def _only_run(directory: Path) -> Iterator[None]:
 def _changed(directory: Path, found: Sequence[Source], wanted: str) -> list[Source]:
     """Return the traces that the dataset does not have as they are, by these rules."""
     columns = ["place", "size", "modified", "etag", "rules", "status"]
-    rows = dataset.table(directory, "traces").select(columns).to_pydict()
+    # The dataset may have the traces of years, of which these are a day's.
+    places = pa.array([source.place for source in found], pa.string())
+    rows = dataset.table(directory, "traces", columns, pc.field("place").isin(places))
     known = {
         place: about
-        for place, *about, rules, status in zip(*(rows[name] for name in columns), strict=True)
-        if rules == wanted and status not in (UNFETCHED, FAILED)
+        for place, *about, version, status in zip(*(rows[name].to_pylist() for name in columns), strict=True)
+        if version == wanted and status not in (UNFETCHED, FAILED)
     }
     return [source for source in found if not _same(source, known.get(source.place))]
 
@@ -144,7 +148,7 @@ def _analyze(
     progress: Progress,
     show: Callable[[Progress], object],
 ) -> None:
-    """Analyse traces and add them to the dataset.
+    """Analyze traces and add them to the dataset.
 
     :param where: scheduler and workers, how: the version of the rules and the pattern of hosts (update).
     """
@@ -188,7 +192,7 @@ def _parts(directory: Path) -> Iterator[Callable[[Tables], None]]:
 def _results(
     client: distributed.Client, new: Sequence[Source], how: tuple[str, str | None]
 ) -> Iterator[Tables]:
-    """Yield the rows of traces in groups, as the cluster analyses them.
+    """Yield the rows of traces in groups, as the cluster analyzes them.
 
     Dask itself repeats the task of a worker that was lost. If worker after worker is lost with a group, Dask
     gives up; then each trace of the group is a task of its own, to find the one that is the reason.

@@ -14,9 +14,9 @@ from toolkit.version import __version__
 
 
 def analyze(sources: Sequence[Source], wanted: str, host: str | None) -> Tables:
-    """Analyse some traces.
+    """Analyze some traces.
 
-    :param wanted: the version of the rules by which they are to be analysed (run.rules_version).
+    :param wanted: the version of the rules by which they are to be analyzed (run.rules_version).
     :param host: a regular expression, as for `rows.tables`.
     :raises UserError: if the toolkit on this worker has other rules.
     """

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from tests.conftest import DATA
 from toolkit.errors import UserError
-from toolkit.fleet import dataset
+from toolkit.fleet import dataset, rows, sources
 from toolkit.fleet.dataset import SCHEMAS
 from toolkit.stalls.analysis import analyze
+
+ROOT = Path(__file__).parents[3]
 
 
 def tables(*places: str, status: str = dataset.WHOLE) -> dict[str, pa.Table]:
@@ -40,14 +45,16 @@ def test_columns_have_their_units() -> None:
 
 
 def test_parts_are_read_as_one_table(tmp_path: Path) -> None:
-    dataset.create(tmp_path / "new" / "fleet")
-    assert dataset.table(tmp_path / "new" / "fleet", "stalls").schema == SCHEMAS["stalls"]
-    dataset.add(tmp_path / "new" / "fleet", tables("/a", "/b"))
-    dataset.add(tmp_path / "new" / "fleet", tables("/c"))
+    folder = tmp_path / "new" / "fleet"
+    dataset.create(folder)
+    assert dataset.table(folder, "stalls").schema == SCHEMAS["stalls"]
+    dataset.add(folder, tables("/a", "/b"))
+    dataset.add(folder, tables("/c"))
     for name, schema in SCHEMAS.items():
-        found = dataset.table(tmp_path / "new" / "fleet", name)
+        found = dataset.table(folder, name)
         assert found["place"].to_pylist() == ["/a", "/b", "/c"]
         assert found.schema.equals(schema, check_metadata=True)
+        assert dataset.table(folder, name, ["day", "place"]).column_names == ["place", "day"]
 
 
 def test_a_later_part_replaces_what_an_earlier_one_has(tmp_path: Path) -> None:
@@ -92,3 +99,26 @@ def test_what_is_something_else_is_refused(tmp_path: Path, name: str, text: str,
 def test_a_directory_without_the_mark_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no dataset .* there is no fleet\.json"):
         dataset.table(tmp_path, "stalls")
+
+
+def _recorded(folder: Path) -> None:
+    """Make the dataset `fleet` of a recording, in two parts."""
+    dataset.create(folder / "fleet")
+    for name in ("virtio_net_spinning", "virtio_net_pressure"):
+        (source,) = sources.find([str(DATA / name / "trace.rxt")])
+        found = rows.tables(source, "rules", re.compile(r"data/(?P<host>\w+)"), None)
+        dataset.add(folder / "fleet", found)
+
+
+def test_lines_of_the_page_work_in_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _recorded(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "fleet.md").read_text()
+    (sql,) = re.findall(r"```sql\n(.+?)```", page, re.DOTALL)
+    found = duckdb.connect().execute(sql).fetchall()
+    assert sorted(host for host, _ in found) == ["virtio_net_pressure", "virtio_net_spinning"]
+    pytest.importorskip("polars")
+    (lines,) = re.findall(r"```python\n(import polars.+?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert names["worst"]["host"].to_list() == ["virtio_net_spinning", "virtio_net_pressure"]

@@ -22,7 +22,7 @@ def _tables(path: Path, host: str | None = None) -> rows.Tables:
 
 
 def _only(path: Path) -> dict[str, Any]:
-    """Return the only row of a trace that was not analysed."""
+    """Return the only row of a trace that was not analyzed."""
     found = _tables(path)
     assert [len(found[name]) for name in SCHEMAS] == [1, 0, 0, 0]
     (row,) = found["traces"].to_pylist()

@@ -59,7 +59,7 @@ def _contents(folder: Path, names: Callable[[str], str] = str) -> dict[str, list
 
 
 def _expected(traces: Path, names: Callable[[str], str] = str) -> dict[str, list[dict[str, Any]]]:
-    """Return what the dataset of a directory should have, analysed here one by one."""
+    """Return what the dataset of a directory should have, analyzed here one by one."""
     parts = [rows.tables(source, rules.version(), None, None) for source in sources.find([str(traces)])]
     return _sorted({name: table.to_pylist() for name, table in rows.joined(parts).items()}, names)
 
