@@ -18,6 +18,8 @@ _LOCAL = {
     "distributed.worker.multiprocessing-method": "forkserver",
     # A worker holds no second task: if it is killed, only the task that it ran is under suspicion.
     "distributed.scheduler.worker-saturation": 1.0,
+    # The scheduler has an HTTP server in any case; this one shows nothing.
+    "distributed.scheduler.http.routes": [],
 }
 _PRELOAD = ["distributed", "toolkit.fleet.worker"]
 
@@ -55,13 +57,18 @@ def _local(workers: int | None) -> Iterator[distributed.Client]:
     before = signal.getsignal(signal.SIGINT)
     with dask.config.set(_LOCAL):
         get_mp_context().set_forkserver_preload(_PRELOAD)
-        options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "security": True}
+        options: dict[str, Any] = {
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "security": True,
+            "dashboard_address": None,
+            "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},
+            "silence_logs": logging.CRITICAL + 1,
+        }
         # At Ctrl-C the terminal signals the workers, too; what they are at is still wanted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            cluster = distributed.LocalCluster(
-                dashboard_address=None, silence_logs=logging.CRITICAL + 1, **options
-            )
+            cluster = distributed.LocalCluster(**options)
         finally:
             signal.signal(signal.SIGINT, before)
         with cluster, distributed.Client(cluster) as client:

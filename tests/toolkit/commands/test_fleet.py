@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import distributed
 import pytest
@@ -20,7 +21,7 @@ from toolkit.fleet.run import Progress
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
     """The address of a cluster in this process."""
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         yield cluster.scheduler_address
 
 
@@ -97,7 +98,8 @@ def test_an_interruption_says_how_to_go_on(
 
 def test_lines_say_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([100.0, 101.0, 115.0, 109.0, 110.0, 111.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    # Not that of the cluster, which goes on in this process.
+    monkeypatch.setattr(fleet, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     show = fleet._lines()
     show(Progress(5000, 1000))
     show(Progress(5000, 1000, waiting=True))

@@ -30,7 +30,7 @@ def test_nonsense_for_an_address_is_one_sentence() -> None:
 
 def test_a_scheduler_that_is_there_gets_the_work() -> None:
     with (
-        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as there,
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as there,
         cluster.connected(there.scheduler_address, None) as client,
     ):
         assert client.submit(sum, [1, 2]).result() == 3

@@ -30,7 +30,7 @@ Update = Callable[..., run.Progress]
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
     """The address of a cluster in this process."""
-    with distributed.LocalCluster(n_workers=2, processes=False, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         yield cluster.scheduler_address
 
 
