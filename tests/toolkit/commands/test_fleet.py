@@ -172,6 +172,7 @@ def test_rows_of_a_query(dataset: Path, run: Run) -> None:
     assert (code, out) == (0, "no row\n")
 
 
+@pytest.mark.long
 def test_a_page_is_written_once(dataset: Path, run: Run, tmp_path: Path) -> None:
     page = tmp_path / "fleet.html"
     page.write_text("mine")

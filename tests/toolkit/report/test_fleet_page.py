@@ -9,6 +9,7 @@ from toolkit.fleet.overview import look
 from toolkit.report import fleet_page
 
 
+@pytest.mark.long
 def test_the_page_says_what_the_text_says(tmp_path: Path) -> None:
     hosts = [f"h{number}" for number in range(20)]
     builds = ["new" if number % 2 else "<old>" for number in range(20)]
@@ -24,6 +25,7 @@ def test_the_page_says_what_the_text_says(tmp_path: Path) -> None:
     assert "nan" not in page.partition("<svg")[0].lower()
 
 
+@pytest.mark.long
 def test_a_fleet_without_hosts_has_a_page(tmp_path: Path) -> None:
     page = fleet_page.render(look(write(recorded(), tmp_path / "fleet")))
     assert "<h1>Hosts are not known; " in page
