@@ -20,6 +20,10 @@ _LOCAL = {
     "distributed.scheduler.worker-saturation": 1.0,
     # The scheduler has an HTTP server in any case; this one shows nothing.
     "distributed.scheduler.http.routes": [],
+    # Nobody looks at what Dask tells of itself, for which it wakes up every 10 to 500 ms.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
 }
 _PRELOAD = ["distributed", "toolkit.fleet.worker"]
 
