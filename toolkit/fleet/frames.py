@@ -20,8 +20,10 @@ STALL, SILENCE = "stall", "silence"
 
 _SUMS = ["stalls", "stalled_ns", "longest_ns", "silent_ns", "open"]
 _QUEUES = [*WHERE, "device", "queue", *_SUMS]
-_SILENCES = [*WHERE, "device", "queue", "state", "duration_ns"]
-_STALLS = [*_SILENCES, "open", "cause", "context", "order", "gfp_names", "posted"]
+_SILENCES = ["place", "host", "kernel", "driver", "build", "device", "state", "duration_ns"]
+_STALLS = [*_SILENCES, "cause", "context", "order", "gfp_names", "posted"]
+_READ = {"traces": None, "queues": _QUEUES, "stalls": [*_STALLS, "class"], "silences": _SILENCES}
+"""The columns that are read of each table: there may be a thousand silences for each trace."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def read(directory: Path | str) -> Fleet:
 
     :raises UserError: if the directory is no dataset.
     """
-    return frames({name: dataset.table(directory, name) for name in dataset.SCHEMAS})
+    return frames({name: dataset.table(directory, name, columns) for name, columns in _READ.items()})
 
 
 def frames(tables: Mapping[str, pa.Table]) -> Fleet:
@@ -101,4 +103,4 @@ def _frame(table: pa.Table) -> pd.DataFrame:
         schema=pa.schema(words),
     )
     found: pd.DataFrame = encoded.to_pandas(types_mapper=kinds.get)
-    return found.assign(day=pd.to_datetime(found["day"]))
+    return found.assign(day=pd.to_datetime(found["day"])) if "day" in found else found

@@ -42,7 +42,7 @@ def test_a_trace_of_two_drivers_is_one_trace() -> None:
 def test_an_empty_dataset_has_frames() -> None:
     found = frames({name: schema.empty_table() for name, schema in SCHEMAS.items()})
     assert found.traces.empty and found.queues.empty and found.intervals.empty
-    assert pd.api.types.is_datetime64_dtype(found.intervals["day"])
+    assert pd.api.types.is_datetime64_dtype(found.traces["day"])
 
 
 def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
