@@ -16,7 +16,7 @@ from toolkit.version import __version__
 def analyze(sources: Sequence[Source], wanted: str, host: str | None) -> Tables:
     """Analyze some traces.
 
-    :param wanted: the version of the rules by which they are to be analyzed (run.rules_version).
+    :param wanted: the version of the rules by which they are to be analyzed.
     :param host: a regular expression, as for `rows.tables`.
     :raises UserError: if the toolkit on this worker has other rules.
     """
