@@ -83,6 +83,7 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(PYTHON) -m bench.drain
 	$(PYTHON) -m bench.analyze
+	$(PYTHON) -m bench.fleet
 	$(PYTHON) -m bench.overhead
 	$(PYTHON) -m bench.qlge_nic
 

@@ -14,9 +14,12 @@
 # %% [markdown]
 # # Many traces: which machines stalled, when, and why?
 #
-# You have a directory of traces, from as many machines or days, and one question: is there a receive stall
-# for lack of buffers in any of them? `toolkit analyze TRACE TRACE… --notebook FILE` runs this notebook on
-# yours.
+# You have traces of many machines or days, and one question: is a queue silent in any of them?
+# `toolkit fleet` answers it on a page; here are its numbers as frames, to ask further.
+#
+# Name traces and directories of traces in `TRACES`: they are analysed here, one after the other.
+# `toolkit analyze TRACE TRACE… --notebook FILE` runs this notebook on yours. Of thousands, make a dataset
+# first (`toolkit fleet traces/ -o DIR`), and name it in `DATASET`.
 
 # %% tags=["parameters"]
 TRACES = ["../tests/data"]
@@ -29,42 +32,38 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import toolkit
-from toolkit.errors import UserError
+from toolkit.fleet import dataset, days, findings, frames, hosts, rows
 from toolkit.report import drawing
 from toolkit.report.analyze import timeline
-from toolkit.runs import TraceSet
+from toolkit.report.causes import general_sentence
+
+DATASET = None
 
 # %matplotlib inline
 plt.rcParams.update(drawing.STYLE | {"figure.dpi": 80})
 pd.set_option("display.max_colwidth", 80)
 
 # %% [markdown]
-# ## What is there
+# ## The dataset
 #
-# Opening a trace reads only its beginning. What is no trace, or of a newer toolkit, is said and left out.
+# Four tables: `traces`, `stalls`, `silences`, `queues`; docs/fleet.md has their columns. What is no trace,
+# or of a newer toolkit, has a row with the reason.
 
 # %%
-opened = []
-for place in map(Path, TRACES):
-    for path in sorted(place.rglob("*.rxt")) if place.is_dir() else [place]:
-        try:
-            opened.append(toolkit.read(path))
-        except UserError as error:
-            print(error)
-traces = TraceSet(opened)
-top = os.path.commonpath([trace.path.resolve().parent for trace in traces])
+if DATASET:
+    tables = {name: dataset.table(DATASET, name) for name in dataset.SCHEMAS}
+else:
+    tables = rows.of_paths(map(Path, TRACES))
+fleet = frames.frames(tables)
+traces = frames.by_place(fleet.traces)
+top = os.path.commonpath([Path(place).parent for place in traces["place"]])
 label = {
-    str(trace.path): str(trace.path.resolve().relative_to(top).with_suffix("")).removesuffix("/trace")
-    for trace in traces
+    place: str(Path(place).relative_to(top).with_suffix("")).removesuffix("/trace")
+    for place in traces["place"]
 }
-pd.DataFrame(
-    [
-        (trace.meta["kernel"], driver["name"], driver["variant"], driver["regime"])
-        for trace in traces
-        for driver in trace.meta["drivers"]
-    ],
-    columns=["kernel", "driver", "variant", "regime"],
-).value_counts().rename("traces").reset_index()
+fleet.traces[["kernel", "driver", "build", "regime"]].value_counts(dropna=False).rename(
+    "traces"
+).reset_index()
 
 # %% [markdown]
 # ## Which can be believed
@@ -73,67 +72,76 @@ pd.DataFrame(
 # nothing either.
 
 # %%
-runs = traces.runs
-doubtful = runs[
-    runs["damage"].notna() | (runs["dropped"] > 0) | ((runs["packets"] == 0) & (runs["refills"] == 0))
+quiet = (traces["packets"] == 0) & (traces["refills"] == 0)
+doubtful = traces[(traces["status"] != "whole") | (traces["dropped"] > 0) | quiet]
+print(f"{len(doubtful)} of {len(traces)} traces are doubtful.")
+doubtful.assign(trace=doubtful["place"].astype("object").map(label))[
+    ["trace", "status", "reason", "dropped", "packets"]
 ]
-print(f"{len(doubtful)} of {len(runs)} traces are doubtful.")
-doubtful[["trace", "damage", "dropped", "packets"]]
 
 # %% [markdown]
-# ## Who stalled
+# ## Who was silent
 #
-# The worst first. `open`: the trace ended before the stall did, which is what a driver looks like that
-# does not recover.
+# Stalls, and other silences of 10 ms and longer, for each hour that was traced. `open`: the trace ended
+# before the stall did, which is what a driver looks like that does not recover. All traces of which no host
+# is known are one row.
+
 
 # %%
-table = runs.assign(
-    trace=runs["trace"].map(label),
-    share=(runs["stalled_ns"] / runs["duration_ns"] * 100).round(1),
-    longest=(runs["longest_ns"] / 1e9).round(3),
-).sort_values("longest_ns", ascending=False)
-table[["trace", "driver", "variant", "stalls", "open", "longest", "share", "failed"]].rename(
-    columns={"longest": "longest [s]", "share": "stalled [% of the trace]"}
-)
+def seconds(found):
+    """Return a table with seconds for nanoseconds."""
+    times = [name for name in found if "_ns" in name]
+    return found.assign(**{name: (found[name].astype("float64") / 1e9).round(3) for name in times}).rename(
+        columns={name: f"{name.replace('_ns_per_h', ' [s/h]').replace('_ns', ' [s]')}" for name in times}
+    )
+
+
+seconds(findings.silent(fleet, "host")).head(20)
+
+# %%
+seconds(findings.silent(fleet, "build"))
 
 # %% [markdown]
-# ## When
-#
-# Each stall where it began in its trace, and how long it was. Many marks in one row are a driver that
-# stalls again and again; an arrow is a stall that had not ended.
+# Hosts that are far beyond the rest (docs/fleet-findings.md has the rule):
 
 # %%
-stalls = traces.stalls
-clock = {str(trace.path): trace.meta["clock"]["monotonic_ns"] for trace in traces}
-order = {trace: place for place, trace in enumerate(table.sort_values("longest_ns").index)}
-place = stalls["trace"].map({trace: order[index] for index, trace in runs["trace"].items()})
-since = (stalls["start_ns"] - stalls["trace"].map(clock)) / 1e9
+far, rule = hosts.outliers(findings.silent(fleet, "host"))
+seconds(far)
 
-figure, axis = plt.subplots(figsize=(10, 0.9 + 0.28 * len(traces)))
+# %% [markdown]
+# ## The worst traces
+#
+# Each stall where it began in its trace, and how long it was. Many marks in one row are a driver that stalls
+# again and again; an arrow is a stall that had not ended.
+
+# %%
+stalls = tables["stalls"].to_pandas()
+worst = traces.nlargest(20, "longest_ns")[::-1]
+order = {place: number for number, place in enumerate(worst["place"])}
+shown = stalls[stalls["place"].isin(order) & (stalls["class"] != "reconfiguration")]
+place = shown["place"].map(order)
+since = (shown["start_ns"] - shown["place"].map(traces.set_index("place")["began_ns"]).astype("int64")) / 1e9
+
+figure, axis = plt.subplots(figsize=(10, 0.9 + 0.28 * len(worst)))
 for state, colour in drawing.STATES.items():
-    mine = stalls["state"] == state
+    mine = shown["state"] == state
     if not mine.any():
         continue
-    axis.hlines(
-        place[mine],
-        since[mine],
-        since[mine] + stalls.loc[mine, "duration_ns"] / 1e9,
-        color=colour,
-        linewidth=7,
-        label=state,
-    )
+    ends = since[mine] + shown.loc[mine, "duration_ns"] / 1e9
+    axis.hlines(place[mine], since[mine], ends, color=colour, linewidth=7, label=state)
     axis.plot(since[mine], place[mine], "|", ms=11, color=colour)
-still = stalls["open"]
+still = shown["open"].astype(bool)
 axis.plot(
-    since[still] + stalls.loc[still, "duration_ns"] / 1e9,
+    since[still] + shown.loc[still, "duration_ns"] / 1e9,
     place[still],
     ">",
     ms=8,
     color="#333333",
     label="not ended",
 )
-axis.set_yticks(list(order.values()), [label[runs["trace"][index]] for index in order])
+axis.set_yticks(list(order.values()), [label[place] for place in order])
 axis.set_xlabel("time since the trace began [s]")
+axis.set_title("Stalls of the traces with the longest ones")
 axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
@@ -141,27 +149,35 @@ plt.show()
 # The same by the clock on the wall, to hold against other logs:
 
 # %%
-wall = {str(trace.path): trace.meta["clock"]["realtime_ns"] for trace in traces}
-when = pd.to_datetime(stalls["start_ns"] - stalls["trace"].map(clock) + stalls["trace"].map(wall), utc=True)
 stalls.assign(
-    trace=stalls["trace"].map(label),
-    when=when.dt.strftime("%Y-%m-%d %H:%M:%S"),
+    trace=stalls["place"].map(label),
+    when=stalls["start_utc"].dt.strftime("%Y-%m-%d %H:%M:%S"),
     seconds=stalls["duration_ns"] / 1e9,
-).nlargest(10, "seconds")[["when", "trace", "device", "name", "state", "seconds", "open"]]
+).nlargest(10, "seconds")[["when", "host", "trace", "device", "name", "state", "seconds", "open"]]
 
 # %% [markdown]
-# ## Why
+# ## In what state, and why
 #
-# The refill that failed first, and what the time went into. All in seconds.
+# All states, those of stalls and those outside of stalls, and the causes of the stalls.
 
 # %%
-causes = (
-    stalls.groupby(["driver", "cause"])[["duration_ns", "reclaim_ns", "refill_ns", "waiting_ns"]].sum() / 1e9
-)
-causes.columns = ["stalled [s]", "reclaim [s]", "refill [s]", "waiting [s]"]
-causes.insert(0, "stalls", stalls.groupby(["driver", "cause"]).size())
-causes.insert(1, "traces", stalls.groupby(["driver", "cause"])["trace"].nunique())
-causes.sort_values("stalled [s]", ascending=False).round(3)
+seconds(findings.states(fleet))
+
+# %%
+causes = findings.why(fleet)
+says = [
+    general_sentence(row | {"cause_queue": None, "cause_earlier": False}) for row in causes.to_dict("records")
+]
+seconds(causes.assign(says=says))[["driver", "says", "intervals", "traces", "duration [s]", "longest [s]"]]
+
+# %% [markdown]
+# ## Day by day
+#
+# The mean of the hosts; of traces whose host is not known there is none.
+
+# %%
+print(days.trend(fleet.traces))
+seconds(days.by_day(fleet.traces))
 
 # %% [markdown]
 # ## The worst one
@@ -169,6 +185,7 @@ causes.sort_values("stalled [s]", ascending=False).round(3)
 # From here, the driver's own notebook tells its story: `toolkit analyze TRACE --notebook FILE`.
 
 # %%
-worst = traces[int(runs["longest_ns"].argmax())]
-print(label[str(worst.path)], "-", worst.verdict)
-timeline.draw(worst)
+one = worst["place"].iloc[-1]
+trace = toolkit.read(one)
+print(label[one], "-", trace.verdict)
+timeline.draw(trace)

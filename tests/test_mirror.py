@@ -12,6 +12,7 @@ WITHOUT_TEST = {
     "bench/attach.py": "counts in a machine",
     "bench/analyze.py": "measures time; `make bench`",
     "bench/drain.py": "measures time; `make bench`",
+    "bench/fleet.py": "measures time; `make bench`",
     "bench/overhead.py": "measures time, in a machine; `make bench`",
     "bench/qlge_nic.py": "measures time; `make bench`",
     "toolkit/__init__.py": "passes on to toolkit/traces.py and toolkit/runs.py: their tests use it",

@@ -26,7 +26,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = ("trace", "record", "watch", "doctor", "drivers", "info", "pack", "analyze", "compare", "export")
+COMMANDS = (
+    "trace",
+    "record",
+    "watch",
+    "doctor",
+    "drivers",
+    "info",
+    "pack",
+    "analyze",
+    "compare",
+    "fleet",
+    "export",
+)
 
 
 def _version(wanted: bool) -> None:

@@ -42,8 +42,8 @@ static __always_inline struct rxt_queue *generic_learn(u64 napi)
 	queue = rxt_add_queue(napi, netdev, traced ? generic_number(netdev, id) : 0, DRIVER_generic);
 	if (!queue)
 		return 0;
-	queue->by_polls = FLAG_dropping;
-	queue->spinning_flag = FLAG_spinning;
+	queue->by_polls = FLAG_drops;
+	queue->spinning_flag = FLAG_spins;
 	/* An instance that only sends has no id (napi_hash_add in net/core/dev.c). */
 	if (!id)
 		queue->watched = 0;

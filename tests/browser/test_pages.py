@@ -9,9 +9,11 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 import toolkit
+from tests.toolkit.fleet.recorded import fleet_of, write
 from toolkit import report
 from toolkit.compare.comparison import compare
-from toolkit.report import trace_page
+from toolkit.fleet import overview
+from toolkit.report import fleet_page, trace_page
 
 DATA = Path(__file__).parent.parent / "data"
 STALLED = DATA / "virtio_net_variants" / "stock" / "001" / "trace.rxt"
@@ -47,7 +49,8 @@ return [shade(body.backgroundColor), shade(body.color), drawing.filter];
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The report of a trace with one queue, of one with two rings a queue, and that of a comparison."""
+    """The report of a trace with one queue, of one with two rings a queue, that of a comparison, and that of
+    a fleet of 10,000 traces: copies."""
     folder = tmp_path_factory.mktemp("pages")
     traces = {"trace.html": STALLED, "rings.html": DATA / "qlge" / "stock" / "trace.rxt"}
     for name, path in traces.items():
@@ -55,7 +58,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             trace_page.render(toolkit.read(path), file)
     sets = (toolkit.read_set(DATA / "virtio_net_variants" / name).runs for name in ("stock", "paced"))
     report.save("compare", compare(*sets), folder)
-    names = {"trace": "trace.html", "rings": "rings.html", "comparison": "report.html"}
+    fleet = write(fleet_of(1000, 10_000), folder / "fleet")
+    fleet_page.save(overview.look(fleet, "kernel=6.1.*", "kernel=6.12.*"), folder / "fleet.html")
+    names = {"trace": "trace.html", "rings": "rings.html", "comparison": "report.html", "fleet": "fleet.html"}
     return {name: folder / file for name, file in names.items()}
 
 
@@ -81,20 +86,20 @@ def test_what_it_says(browser: Chrome, pages: dict[str, Path]) -> None:
     assert all(each.size["width"] > 300 and each.size["height"] > 150 for each in drawings)
 
 
-@pytest.mark.parametrize("page", ["trace", "rings", "comparison"])
+@pytest.mark.parametrize("page", ["trace", "rings", "comparison", "fleet"])
 def test_nothing_overlaps_is_cut_or_fetched(browser: Chrome, pages: dict[str, Path], page: str) -> None:
     _open(browser, pages[page])
     assert browser.execute_script(OVERLAPS) == []
     assert browser.execute_script(BESIDE) == []
     assert browser.execute_script(CUT) == 0
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
-    for width in (1100, 400):
+    for width in (1600, 1100, 400):
         _open(browser, pages[page], width)
         wide, window = browser.execute_script(WIDTHS)
         assert wide <= window
 
 
-@pytest.mark.parametrize("page", ["trace", "rings", "comparison"])
+@pytest.mark.parametrize("page", ["trace", "rings", "comparison", "fleet"])
 def test_light_dark_and_on_paper(browser: Chrome, pages: dict[str, Path], page: str) -> None:
     scheme = {"name": "prefers-color-scheme", "value": "light"}
     _open(browser, pages[page], features=[scheme])
@@ -109,3 +114,18 @@ def test_light_dark_and_on_paper(browser: Chrome, pages: dict[str, Path], page: 
     assert paper > 0.95 and ink < 0.2 and drawing == "none"
     wide, window = browser.execute_script(WIDTHS)
     assert wide <= window
+
+
+def test_page_of_a_fleet(browser: Chrome, pages: dict[str, Path]) -> None:
+    assert pages["fleet"].stat().st_size < 5_000_000
+    _open(browser, pages["fleet"])
+    assert browser.find_element(By.TAG_NAME, "h1").text.startswith("941 of 941 hosts were silent, up to ")
+    titles = [each.text for each in browser.find_elements(By.TAG_NAME, "h2")]
+    assert titles[0] == "Before and after: no difference seen"
+    assert titles[1:3] == ["Which hosts", "Which kernels, drivers and builds"]
+    text = browser.find_element(By.TAG_NAME, "body").text
+    assert "1 outlier: host-0001" in text
+    assert "Hosts: the 20 most silent, 922 more are in the dataset" in text
+    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 6
+    # A table is not wider than the page of a desk.
+    assert browser.execute_script(CUT) == 0

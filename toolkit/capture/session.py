@@ -138,6 +138,7 @@ def _meta(
     uname = os.uname()
     return {
         "toolkit": __version__,
+        "host": uname.nodename,
         "kernel": uname.release,
         "arch": uname.machine,
         "cpus": program.cpus(),

@@ -116,7 +116,7 @@ def analyze(
         if file and file.exists() and not force:
             raise already_there(file)
     if notebook:
-        need("notebook", "jupytext", "nbclient", "ipykernel")
+        need("notebook", "jupytext", "nbclient", "ipykernel", *(["fsspec"] if len(opened) > 1 else []))
     if output and not force:
         refuse_existing(tables)
     for trace, folder in zip(opened, folders, strict=True):

@@ -46,6 +46,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"Recorded: {began:%Y-%m-%d %H:%M:%S} UTC, for {found['duration_ns'] / 1e9:.3f} s"
     whole = f"yes; ended by: {found['reason']}" if found["complete"] else "no"
     yield f"Whole: {whole}"
+    if found["host"]:
+        yield f"Host: {found['host']}"
     yield f"Kernel: {found['kernel']}, {found['arch']}, {cpus(found['cpus'])}"
     for driver in found["drivers"]:
         source = f", srcversion {driver['srcversion']}" if driver["srcversion"] else ""

@@ -9,9 +9,9 @@ from toolkit import drivers
 class Metric(NamedTuple):
     """A number that each run has.
 
-    Attributes: `name`, its column in a frame of runs; `title`, in words; `unit`, "ns", "share" (0 to 1) or
-    the thing that is counted; `role`: a metric that "decides" can make a verdict, one that "guards" can only
-    spoil it, one that "informs" is shown.
+    Attributes: `name`, its column in a frame of runs; `title`, in words; `unit`, "ns", "share" (0 to 1),
+    "ns/h" or "1/h" (per hour that was traced), or the thing that is counted; `role`: a metric that "decides"
+    can make a verdict, one that "guards" can only spoil it, one that "informs" is shown.
     """
 
     name: str
@@ -41,25 +41,31 @@ def of_driver(driver: str) -> tuple[Metric, ...]:
     return tuple(each._replace(title=word) if each.name == "refused" else each for each in METRICS)
 
 
+_UNITS = {"ns": "s", "share": "%", "ns/h": "s/h", "1/h": "/h"}
+"""The units that people read."""
+
+
 def heading(title: str, unit: str) -> str:
     """Return a heading for numbers of :func:`number`: the metric's title and its unit."""
-    return title + {"ns": " [s]", "share": " [%]"}.get(unit, "")
+    return f"{title} [{_UNITS[unit]}]" if unit in _UNITS else title
 
 
 def number(value: float, unit: str) -> str:
     """Return a value without its unit: in s for ns, in % for a share."""
-    if unit == "ns":
+    if unit in ("ns", "ns/h"):
         # To the microsecond below a millisecond, else to the millisecond.
         return f"{value / 1e9:.6f}" if 0 < abs(value) < 1_000_000 else f"{value / 1e9:.3f}"
+    if unit == "1/h":
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{100 * value:.2f}" if unit == "share" else f"{value:g}"
 
 
 def amount(value: float, unit: str) -> str:
     """Return a value with its unit."""
-    return number(value, unit) + {"ns": " s", "share": " %"}.get(unit, "")
+    return number(value, unit) + (f" {_UNITS[unit]}" if unit in _UNITS else "")
 
 
 def change(value: float, unit: str) -> str:
     """Return a difference with its sign and its unit."""
     sign = "+" if value > 0 else ""
-    return sign + number(value, unit) + {"ns": " s", "share": " percentage points"}.get(unit, "")
+    return sign + (f"{number(value, unit)} percentage points" if unit == "share" else amount(value, unit))

@@ -2,9 +2,9 @@
 """Compare two sets of runs metric by metric: how different they are, and how sure that is."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,20 @@ SEED = 0
 RESAMPLES = 9999
 """Resamples of the bootstrap; permutations are exact up to this many (7 and 7 runs), else random."""
 
+FEWEST_RESAMPLES = 999
+"""Resamples where there are very many values: an interval and a p are then known well enough."""
+
+_DRAWN = 10_000_000
+"""Values drawn at most for one metric, unless FEWEST_RESAMPLES need more: some seconds of work."""
+
 _BATCH = 1000
+_HELD = 2_000_000
+"""Values that are held at a time."""
 
 _Values: TypeAlias = NDArray[np.float64]
+Middle: TypeAlias = Literal["median", "mean"]
+
+_MIDDLES: dict[Middle, Callable[..., Any]] = {"median": np.median, "mean": np.mean}
 
 
 _ENDS = "open"
@@ -38,6 +49,8 @@ def measure(
     metrics: Sequence[Metric] = METRICS,
     *,
     intervals: bool = True,
+    of: Middle = "median",
+    paired: bool = False,
 ) -> pd.DataFrame:
     """Compare the metrics that are known of every run of both sets.
 
@@ -45,9 +58,12 @@ def measure(
     :param candidate: other runs.
     :param metrics: the metrics to compare.
     :param intervals: whether to compute the intervals, too, which takes most of the time.
+    :param of: what difference and ratio are of.
+    :param paired: whether each row of the base and the row of the candidate at the same place are of one
+        thing, which was observed twice; then both have the same number of rows.
     :return: one row for each metric, by its name, with these columns. title, unit, role; base_median,
-        candidate_median, base_mean, candidate_mean, in the unit; difference and ratio of the medians
-        (candidate to base; no ratio to a median of 0), each with the ends _low and _high of its 95 %
+        candidate_median, base_mean, candidate_mean, in the unit; difference and ratio of the medians, or of
+        the means (candidate to base; no ratio to 0), each with the ends _low and _high of its 95 %
         interval; varies: whether any two runs differ; p, p_adjusted; direction of the candidate's ranks:
         "lower", "higher" or "same"; significant. A number that is not defined is NaN.
     """
@@ -55,43 +71,62 @@ def measure(
         each for each in metrics if not (base[each.name].isna().any() | candidate[each.name].isna().any())
     ]
     names = [each.name for each in known]
+    before, after = (runs[names].to_numpy(np.float64, na_value=np.nan).T for runs in (base, candidate))
     # Sorted: the order in which the runs were read must not matter to the resampling.
-    before, after = (
-        np.sort(runs[names].to_numpy(np.float64, na_value=np.nan).T, axis=1) for runs in (base, candidate)
-    )
-    table = _middles(known, before, after)
-    both = np.hstack([before, after])
-    table["varies"] = _vary(both)
-    ranks, others = np.split(stats.rankdata(both, axis=1), [len(base)], axis=1)
-    table["p"] = _p(ranks, others, table["varies"].to_numpy())
+    before, after = _sorted_pairs(before, after) if paired else (np.sort(before), np.sort(after))
+    table = _middles(known, before, after, of)
+    table["varies"] = _vary(np.hstack([before, after]))
+    ranks = _signed_ranks(before, after) if paired else _ranks(before, after)
+    table["p"] = _p(ranks, table["varies"].to_numpy())
     if table["p"].notna().get(_ENDS, False):
         at = names.index(_ENDS)
         table.loc[_ENDS, "p"] = _p_of_ends(before[at] > 0, after[at] > 0)
     table["p_adjusted"] = _adjusted(table)
-    table["direction"] = _direction(ranks, others)
+    table["direction"] = _direction(ranks)
     table["significant"] = table["p_adjusted"] <= ALPHA
-    return table.join(_intervals(before, after).set_index(table.index)) if intervals else table
+    if not intervals:
+        return table
+    return table.join(_intervals(before, after, of, paired=paired).set_index(table.index))
 
 
-def enough(base: int, candidate: int, metrics: pd.DataFrame) -> bool:
+def resamples(values: int) -> int:
+    """Return how many resamples are drawn for two sets with so many values together."""
+    return int(np.clip(_DRAWN // max(values, 1), FEWEST_RESAMPLES, RESAMPLES))
+
+
+def _batch(values: int) -> int:
+    """Return how many resamples are made at a time."""
+    return int(np.clip(_HELD // max(values, 1), 1, _BATCH))
+
+
+def enough(base: int, candidate: int, metrics: pd.DataFrame, *, paired: bool = False) -> bool:
     """Tell whether this many runs can reach significance.
 
     :param base: number of runs of the base.
     :param candidate: number of runs of the candidate.
     :param metrics: as of `measure`.
+    :param paired: whether the runs are pairs.
     :return: whether one metric that separates the two sets entirely, while no other metric tells them apart,
         would be significant after correction.
     """
     tested = int(((metrics["role"] != "informs") & (metrics.index != _ENDS)).sum())
-    return min(base, candidate) > 1 and 2 * tested / comb(base + candidate, base) <= ALPHA
+    ways = 2 ** min(base, candidate) if paired else comb(base + candidate, base)
+    # As a product of integers: there are more ways to deal out many hosts than a float can count.
+    return min(base, candidate) > 1 and 2 * tested <= ALPHA * min(ways, 2**64)
 
 
-def needed(metrics: pd.DataFrame) -> int:
+def needed(metrics: pd.DataFrame, *, paired: bool = False) -> int:
     """Return the smallest equal size of both sets for which `enough` holds."""
-    return next(runs for runs in range(2, 100) if enough(runs, runs, metrics))
+    return next(runs for runs in range(2, 100) if enough(runs, runs, metrics, paired=paired))
 
 
-def _middles(known: list[Metric], before: _Values, after: _Values) -> pd.DataFrame:
+def _sorted_pairs(before: _Values, after: _Values) -> tuple[_Values, _Values]:
+    """Return both with their columns, the pairs, in an order that does not depend on how they were read."""
+    order = np.lexsort(np.vstack([after, before])[::-1])
+    return before[:, order], after[:, order]
+
+
+def _middles(known: list[Metric], before: _Values, after: _Values, of: Middle) -> pd.DataFrame:
     """Return the columns from title to ratio, by metric."""
     table = pd.DataFrame(known, columns=list(Metric._fields)).set_index("name")
     for name, values in (("base", before), ("candidate", after)):
@@ -99,8 +134,9 @@ def _middles(known: list[Metric], before: _Values, after: _Values) -> pd.DataFra
         some = values.shape[1] > 0
         table[f"{name}_median"] = np.median(values, axis=1) if some else np.nan
         table[f"{name}_mean"] = values.mean(axis=1) if some else np.nan
-    table["difference"] = table["candidate_median"] - table["base_median"]
-    table["ratio"] = table["candidate_median"] / table["base_median"].where(table["base_median"] > 0)
+    first, second = table[f"base_{of}"], table[f"candidate_{of}"]
+    table["difference"] = second - first
+    table["ratio"] = second / first.where(first > 0)
     return table
 
 
@@ -109,30 +145,46 @@ def _vary(values: _Values) -> NDArray[np.bool_]:
     return np.asarray(values.max(axis=1, initial=-np.inf) > values.min(axis=1, initial=np.inf))
 
 
-def _direction(before: _Values, after: _Values) -> NDArray[np.str_]:
+def _ranks(before: _Values, after: _Values) -> tuple[_Values, ...]:
+    """Return the ranks of both sets among all values."""
+    ranks = stats.rankdata(np.hstack([before, after]), axis=1)
+    return tuple(np.split(ranks, [before.shape[1]], axis=1))
+
+
+def _signed_ranks(before: _Values, after: _Values) -> tuple[_Values, ...]:
+    """Return for each pair the rank of the size of its change, with the sign of the change."""
+    change = after - before
+    return (np.sign(change) * stats.rankdata(np.abs(change), axis=1),)
+
+
+def _direction(ranks: tuple[_Values, ...]) -> NDArray[np.str_]:
     """Return for each metric where the candidate's ranks lie."""
-    if not before.shape[1] or not after.shape[1]:
-        return np.full(len(before), "same")
-    change = after.mean(axis=1) - before.mean(axis=1)
+    if not all(each.shape[1] for each in ranks):
+        return np.full(len(ranks[0]), "same")
+    means = [each.mean(axis=1) for each in ranks]
+    change = means[0] if len(means) == 1 else means[1] - means[0]
     return np.select([change < 0, change > 0], ["lower", "higher"], "same")
 
 
-def _p(before: _Values, after: _Values, varies: NDArray[np.bool_]) -> _Values:
+def _p(ranks: tuple[_Values, ...], varies: NDArray[np.bool_]) -> _Values:
     """Return p of a two-sided permutation test of the sum of ranks.
 
     Of ranks, since the length of a stall has a heavy tail: one extreme run would rule a test of means, and
     with 5 runs there are too few medians to tell apart. Ties do not disturb a permutation test.
 
+    :param ranks: of both sets, which are dealt out anew; or of pairs, with signs, which are turned.
     :return: by metric; NaN for a metric that does not vary, and where a set has fewer than two runs.
     """
-    p = np.full(len(before), np.nan)
-    if varies.any() and min(before.shape[1], after.shape[1]) > 1:
+    p = np.full(len(ranks[0]), np.nan)
+    values = sum(each.shape[1] for each in ranks)
+    if varies.any() and min(each.shape[1] for each in ranks) > 1:
         p[varies] = stats.permutation_test(
-            (before[varies], after[varies]),
-            lambda ranks, _, axis: ranks.sum(axis=axis),
+            tuple(each[varies] for each in ranks),
+            lambda ranks, *_, axis: ranks.sum(axis=axis),
+            permutation_type="samples" if len(ranks) == 1 else "independent",
             vectorized=True,
-            n_resamples=RESAMPLES,
-            batch=_BATCH,
+            n_resamples=resamples(values),
+            batch=_batch(values),
             axis=1,
             rng=SEED,
         ).pvalue
@@ -161,11 +213,12 @@ def _adjusted(table: pd.DataFrame) -> pd.Series:
     return adjusted
 
 
-def _intervals(before: _Values, after: _Values) -> pd.DataFrame:
-    """Return bootstrap intervals of the medians' difference and ratio, by percentiles.
+def _intervals(before: _Values, after: _Values, of: Middle, *, paired: bool) -> pd.DataFrame:
+    """Return bootstrap intervals of the medians' (or means') difference and ratio, by percentiles.
 
     By percentiles and not BCa: its acceleration comes from the jackknife, which is not consistent for a
-    median. Where the runs of neither set vary there is nothing to resample, hence no interval.
+    median. Where the runs of neither set vary there is nothing to resample, hence no interval. Of pairs,
+    both values are drawn together.
 
     :return: difference_low, difference_high, ratio_low, ratio_high by metric; NaN where not defined: if a
         median of resampled base runs is 0, the ratio has no upper bound.
@@ -173,12 +226,18 @@ def _intervals(before: _Values, after: _Values) -> pd.DataFrame:
     bounds = pd.DataFrame(
         np.nan,
         range(len(before)),
-        [f"{of}_{end}" for of in ("difference", "ratio") for end in ("low", "high")],
+        [f"{statistic}_{end}" for statistic in ("difference", "ratio") for end in ("low", "high")],
     )
     if min(before.shape[1], after.shape[1]) < 2:
         return bounds
+    middle = _MIDDLES[of]
+    statistics = {
+        "difference": lambda first, second, axis: middle(second, axis=axis) - middle(first, axis=axis),
+        "ratio": lambda first, second, axis: middle(second, axis=axis) / middle(first, axis=axis),
+    }
     vary = np.flatnonzero(_vary(before) | _vary(after))
-    for of, statistic in (("difference", _difference), ("ratio", _ratio)):
+    values = before.shape[1] + after.shape[1]
+    for name, statistic in statistics.items():
         if not len(vary):
             continue
         with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
@@ -187,20 +246,13 @@ def _intervals(before: _Values, after: _Values) -> pd.DataFrame:
                 (before[vary], after[vary]),
                 statistic,
                 vectorized=True,
-                n_resamples=RESAMPLES,
-                batch=_BATCH,
+                paired=paired,
+                n_resamples=resamples(values),
+                batch=_batch(values),
                 axis=1,
                 method="percentile",
                 rng=SEED,
             ).confidence_interval
-        bounds.loc[vary, [f"{of}_low", f"{of}_high"]] = np.column_stack([low, high])
-    bounds.loc[np.median(before, axis=1) == 0, ["ratio_low", "ratio_high"]] = np.nan
+        bounds.loc[vary, [f"{name}_low", f"{name}_high"]] = np.column_stack([low, high])
+    bounds.loc[np.flatnonzero(middle(before, axis=1) == 0), ["ratio_low", "ratio_high"]] = np.nan
     return bounds.where(np.isfinite(bounds))
-
-
-def _difference(before: _Values, after: _Values, axis: int) -> _Values:
-    return np.asarray(np.median(after, axis=axis) - np.median(before, axis=axis))
-
-
-def _ratio(before: _Values, after: _Values, axis: int) -> _Values:
-    return np.asarray(np.median(after, axis=axis) / np.median(before, axis=axis))

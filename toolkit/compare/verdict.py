@@ -44,20 +44,21 @@ class Side:
     stalled: int
 
 
-def decide(metrics: pd.DataFrame, base: int, candidate: int) -> str:
+def decide(metrics: pd.DataFrame, base: int, candidate: int, *, paired: bool = False) -> str:
     """Return the verdict on runs that can all be trusted.
 
     :param metrics: statistics.measure.
     :param base: number of runs of the base.
     :param candidate: number of runs of the candidate.
+    :param paired: whether the runs are pairs.
     :return: IMPROVED, WORSE, NO_DIFFERENCE or CANNOT_SAY.
     """
-    gains, harms = _gains(metrics), _harms(metrics)
-    if _too_few_to_tell(metrics, base, candidate) or (len(gains) and len(harms)):
+    better, worse = gains(metrics), harms(metrics)
+    if too_few_to_tell(metrics, base, candidate, paired=paired) or (len(better) and len(worse)):
         return CANNOT_SAY
-    if len(harms):
+    if len(worse):
         return WORSE
-    return IMPROVED if len(gains) else NO_DIFFERENCE
+    return IMPROVED if len(better) else NO_DIFFERENCE
 
 
 def finding(metric: Mapping[Any, Any] | pd.Series, base: int, candidate: int, metrics: pd.DataFrame) -> str:
@@ -72,7 +73,7 @@ def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]
     if selected := [side for side in (base, candidate) if _lost(side) > LOST]:
         return CANNOT_SAY, _selected(selected)
     verdict = decide(metrics, base.runs, candidate.runs)
-    if _too_few_to_tell(metrics, base.runs, candidate.runs):
+    if too_few_to_tell(metrics, base.runs, candidate.runs):
         return verdict, _too_few(metrics, base, candidate)
     if verdict == CANNOT_SAY:
         return verdict, f"{_traded(metrics, base, candidate)}{_much_worse(metrics)}"
@@ -81,31 +82,31 @@ def judge(metrics: pd.DataFrame, base: Side, candidate: Side) -> tuple[str, str]
     return verdict, f"{first} {_stalled(base, candidate)}"
 
 
-def _too_few_to_tell(metrics: pd.DataFrame, base: int, candidate: int) -> bool:
+def too_few_to_tell(metrics: pd.DataFrame, base: int, candidate: int, *, paired: bool = False) -> bool:
     """Tell whether the runs are too few, so that more runs could change the verdict.
 
     :return: false also for few runs, if they differ in whether they end deaf and no other metric that decides
         or guards points the other way.
     """
-    if enough(base, candidate, metrics):
+    if enough(base, candidate, metrics, paired=paired):
         return False
-    gains, harms = _gains(metrics), _harms(metrics)
+    better, worse = gains(metrics), harms(metrics)
     ruling = metrics[metrics["role"] != "informs"]
     contrary = {"lower": "higher", "higher": "lower"}
     return not any(
         len(found) and not (ruling["direction"] == contrary[found["direction"].iloc[0]]).any()
-        for found in (gains, harms)
+        for found in (better, worse)
     )
 
 
-def _gains(metrics: pd.DataFrame) -> pd.DataFrame:
+def gains(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the metrics that are better in the candidate."""
     return metrics[
         metrics["significant"] & (metrics["role"] == "decides") & (metrics["direction"] == "lower")
     ]
 
 
-def _harms(metrics: pd.DataFrame) -> pd.DataFrame:
+def harms(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the metrics that are worse in the candidate."""
     return metrics[
         metrics["significant"] & (metrics["role"] != "informs") & (metrics["direction"] == "higher")
@@ -138,20 +139,20 @@ def _too_few(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
 
 
 def _traded(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
-    gains, harms = _gains(metrics), _harms(metrics)
-    spun = " A queue that spins still receives nothing: that is no cure." if "spin_ns" in harms.index else ""
+    better, worse = gains(metrics), harms(metrics)
+    spun = " A queue that spins still receives nothing: that is no cure." if "spin_ns" in worse.index else ""
     return (
-        f"From {base.name} to {candidate.name} one harm was traded for another: {_changes(gains)}; "
-        f"but {_changes(harms)}.{spun} Only a candidate that lowers the one and does not raise the other "
+        f"From {base.name} to {candidate.name} one harm was traded for another: {_changes(better)}; "
+        f"but {_changes(worse)}.{spun} Only a candidate that lowers the one and does not raise the other "
         "would settle it."
     )
 
 
 def _changed(metrics: pd.DataFrame, base: Side, candidate: Side) -> str:
     """Say on which changes a verdict of better or worse rests."""
-    gains, harms = _gains(metrics), _harms(metrics)
+    better, worse = gains(metrics), harms(metrics)
     runs = f"{base.runs} and {candidate.runs} runs"
-    return f"From {base.name} to {candidate.name} ({runs}) {_changes(gains if len(gains) else harms)}."
+    return f"From {base.name} to {candidate.name} ({runs}) {_changes(better if len(better) else worse)}."
 
 
 def _changes(found: pd.DataFrame) -> str:

@@ -33,7 +33,7 @@ def general(stalls: pd.DataFrame) -> pd.Series:
     """
     posted = stalls.groupby(["driver", "cause"])["posted"]
     numbers = {"posted": posted.transform("min"), "most": posted.transform("max")}
-    return _each(stalls[["driver", "cause", *_REFILL]].assign(**numbers), _general)
+    return _each(stalls[["driver", "cause", *_REFILL]].assign(**numbers), general_sentence)
 
 
 def _each(rows: pd.DataFrame, say: Callable[[Mapping[Any, Any]], str]) -> pd.Series:
@@ -59,7 +59,12 @@ def sentence(stall: Mapping[Any, Any]) -> str:
     return words
 
 
-def _general(stall: Mapping[Any, Any]) -> str:
+def general_sentence(stall: Mapping[Any, Any]) -> str:
+    """Return the cause of several stalls in words.
+
+    :param stall: the columns of a stall that tell of its cause; `posted` and `most` are the fewest and the
+        most buffers.
+    """
     driver = drivers.load(stall["driver"])
     own = _declared(driver, stall)
     if own is None:

@@ -25,6 +25,8 @@ STATES = {
     "napi-off": "#d55e00",
     "blocked": "#e69f00",
     "spinning": "#cc79a7",
+    "no-work": "#0072b2",
+    "dropping": "#d55e00",
     SLOW_REFILL: "#009e73",
     SLOW_POLL: "#56b4e9",
     UNPOLLED: "#f0e442",

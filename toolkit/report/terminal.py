@@ -10,10 +10,16 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-WORDS = ("device", "state", "class", "cause", "metric", "finding")
+WORDS = (
+    *("device", "state", "class", "cause", "metric", "finding"),
+    *("host", "kernel", "driver", "build", "day", "status", "reason", "such as"),
+)
 """Columns of words, which are set to the left."""
 
 _LESS = (
+    "silent traces",
+    "traced [h]",
+    "in stalls [s/h]",
     "waiting [s]",
     "refill [s]",
     "refills",

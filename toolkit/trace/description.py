@@ -28,7 +28,7 @@ def describe(reader: TraceReader) -> dict[str, Any]:
         "damage": reader.damage,
         "reason": reason,
         "format": meta["format"],
-        **{name: meta.get(name) for name in ("toolkit", "kernel", "arch", "cpus")},
+        **{name: meta.get(name) for name in ("toolkit", "host", "kernel", "arch", "cpus")},
         "detail": meta.get("options", {}).get("detail"),
         "drivers": [
             {name: driver.get(name) for name in ("name", "variant", "version", "srcversion", "regime")}

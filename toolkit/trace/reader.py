@@ -34,6 +34,10 @@ _DAMAGE = (
 )
 
 
+class NewerFormatError(UserError):
+    """The file is a trace, of a format that is newer than this toolkit."""
+
+
 class _WrongBatchError(ValueError):
     """A batch that Arrow reads, but that no writer wrote there; the text says why."""
 
@@ -271,7 +275,7 @@ def _beginning(path: Path, schema: pa.Schema, text: bytes) -> dict[str, Any]:
             raise ValueError("they do not match their checksum")
         version = _read_json(text, FORMAT_SHAPE)["format"]
         if version > FORMAT:
-            raise UserError(
+            raise NewerFormatError(
                 f"{path} has format {version}, but this toolkit reads up to {FORMAT}: install a newer one."
             )
         meta = _read_json(text, META)

@@ -187,7 +187,7 @@ META = Members(
         "drivers": Many(_DRIVER, least=1, most=256),
     },
     {
-        **dict.fromkeys(("toolkit", "kernel", "arch"), _NAME),
+        **dict.fromkeys(("toolkit", "host", "kernel", "arch"), _NAME),
         "cpus": Number(1, 1 << 16),
         "options": Members({}, {"detail": _NAME, "devices": Many(_NAME), "queues": Many(_U32)}),
         "gfp_flags": Named(_U32),

@@ -51,7 +51,7 @@ def test_meta_says_what_was_attached_and_what_was_not(monkeypatch: pytest.Monkey
     options = Options([VIRTIO_NET], ["eth1"], [0], full=True)
     found = session._meta(options, [{"module": "virtio_net", "variant": "stock"}], DEVICES, attached)
     assert found["options"] == {"detail": "full", "devices": ["eth1"], "queues": [0]}
-    assert found["kernel"] == os.uname().release
+    assert (found["host"], found["kernel"]) == (os.uname().nodename, os.uname().release)
     (driver,) = found["drivers"]
     assert (driver["name"], driver["variant"], driver["regime"]) == (
         "virtio_net",

@@ -3,7 +3,7 @@ import json
 import subprocess
 import sys
 
-from tests.conftest import Run, Trace, window
+from tests.conftest import META, Run, Trace, window
 
 
 def test_what_a_trace_is(run: Run, make_trace: Trace) -> None:
@@ -19,6 +19,10 @@ def test_what_a_trace_is(run: Run, make_trace: Trace) -> None:
         "Events: 1 (1 attempted, 1 delivered, 0 dropped), detail normal",
         "Format: 2, by toolkit 0.1.0",
     ]
+
+
+def test_the_traced_machine_is_named(run: Run, make_trace: Trace) -> None:
+    assert "Host: rx1" in run("info", make_trace(meta=META | {"host": "rx1"}))[1].splitlines()
 
 
 def test_json_and_damage(run: Run, make_trace: Trace) -> None:

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from tests.conftest import S, runs_of
-from toolkit.compare.statistics import ALPHA, enough, measure, needed
+from toolkit.compare.statistics import (
+    ALPHA,
+    FEWEST_RESAMPLES,
+    RESAMPLES,
+    enough,
+    measure,
+    needed,
+    resamples,
+)
 
 LOW, HIGH = [1.0, 2, 3, 4, 5], [11.0, 12, 13, 14, 15]
 
@@ -130,3 +138,50 @@ def test_equal_sets_rarely_differ() -> None:
         different += int(measure(both[:6], both[6:], intervals=False)["significant"].any())
     # Of open stalls, of what else decides, and of what informs: at most ALPHA each.
     assert different <= 3 * ALPHA * rounds
+
+
+def test_pairs_are_compared_with_themselves() -> None:
+    # Runs that differ far more from each other than before from after.
+    base, candidate = (
+        runs_of([1.0, 10, 100, 1000, 10000, 5]),
+        runs_of([0.9, 9, 90, 900, 9000, 4.5], "patched"),
+    )
+    found = measure(base, candidate, paired=True)
+    assert _metric(found)["p"] == pytest.approx(2 / 2**6)
+    assert _metric(found)["direction"] == "lower"
+    assert not _metric(measure(base, candidate))["significant"]
+    order = [3, 1, 5, 0, 2, 4]
+    shuffled = measure(base.iloc[order], candidate.iloc[order], paired=True)
+    pd.testing.assert_frame_equal(found, shuffled, check_exact=True)
+    assert not measure(base, base, paired=True)["significant"].any()
+
+
+def test_pairs_that_do_not_change_have_no_direction() -> None:
+    # One of six rose and one fell by as much.
+    base, candidate = runs_of([5.0, 5, 5, 5, 5, 5]), runs_of([5.0, 5, 5, 5, 4, 6])
+    assert _metric(measure(base, candidate, paired=True))["direction"] == "same"
+    assert _metric(measure(base, candidate, paired=True))["p"] == 1
+
+
+def test_differences_of_means() -> None:
+    # The medians of runs of which most are 0 say nothing.
+    base, candidate = runs_of([0, 0, 0, 0, 0, 8.0, 8]), runs_of([0, 0, 0, 0, 0, 1.0, 1], "patched")
+    found = _metric(measure(base, candidate, of="mean"))
+    assert (found["difference"], found["ratio"]) == (-2 * S, 1 / 8)
+    assert -6 * S < found["difference_low"] < -2 * S < found["difference_high"] < S
+    medians = _metric(measure(base, candidate))
+    assert medians["difference"] == 0 and pd.isna(medians["ratio"])
+    assert medians["p"] == found["p"]
+
+
+def test_how_many_pairs_are_enough() -> None:
+    metrics = measure(runs_of(LOW), runs_of(HIGH, "patched"), intervals=False)
+    number = needed(metrics, paired=True)
+    tested = int(((metrics["role"] != "informs") & (metrics.index != "open")).sum())
+    assert 2 * tested / 2**number <= ALPHA < 2 * tested / 2 ** (number - 1)
+    assert enough(10_000, 10_000, metrics) and enough(10_000, 10_000, metrics, paired=True)
+
+
+def test_of_very_many_values_fewer_resamples_are_drawn() -> None:
+    assert resamples(10) == resamples(1000) == RESAMPLES
+    assert resamples(10**9) == FEWEST_RESAMPLES

@@ -25,4 +25,5 @@ def test_one_that_is_cut_off(make_trace: Trace) -> None:
 def test_what_is_not_there_is_null(make_trace: Trace) -> None:
     bare = {name: META[name] for name in ("format", "clock")} | {"drivers": [{"name": "virtio_net"}]}
     found = describe(TraceReader(make_trace(meta=bare)))
-    assert (found["kernel"], found["detail"], found["devices"]) == (None, None, [])
+    assert (found["host"], found["kernel"]) == (None, None)
+    assert (found["detail"], found["devices"]) == (None, [])

@@ -29,6 +29,7 @@ def test_description_and_note_as_they_are_written_have_their_shape() -> None:
     ("place", "new", "sentence"),
     [
         ("devices", None, "devices"),
+        ("host", None, "host"),
         ("devices.0.ifindex", "3", r"devices\[0\]\.ifindex"),
         ("devices.0.ifindex", True, r"devices\[0\]\.ifindex"),
         ("devices.0.queues.0.queue", 1 << 70, r"devices\[0\]\.queues\[0\]\.queue"),

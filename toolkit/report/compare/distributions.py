@@ -17,7 +17,7 @@ from toolkit.report.drawing import write
 FILES = ("distributions.png", "distributions.svg")
 
 # Colour, line and mark tell the sets apart; where marks coincide, the candidate's lies inside the base's.
-_SETS: dict[str, dict[str, Any]] = {
+SETS: dict[str, dict[str, Any]] = {
     "base": {
         "color": "#0072b2",
         "linewidth": 2.4,
@@ -74,7 +74,7 @@ def _draw(axis: Axes, runs: pd.DataFrame, metric: pd.Series, said: str) -> None:
     name, unit = str(metric.name), str(metric["unit"])
     values = runs[name].to_numpy(np.float64) * _SCALES.get(unit, 1.0)
     left, right = 0.0, 1.05 * values.max()
-    for each, style in _SETS.items():
+    for each, style in SETS.items():
         mine = np.sort(values[runs["set"] == each])
         if not len(mine):
             continue
