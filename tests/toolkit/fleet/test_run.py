@@ -248,9 +248,10 @@ def _until(done: Callable[[], object], process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.long
 def test_recordings_on_processes_of_this_machine(tmp_path: Path) -> None:
-    done = _toolkit(DATA, "-o", tmp_path / "fleet", "--workers", 2)
-    assert done["status"] == {WHOLE: done["traces"]}
-    assert _contents(tmp_path / "fleet") == _expected(DATA)
+    some = DATA / "[aqx]*"
+    done = _toolkit(some, "-o", tmp_path / "fleet", "--workers", 2)
+    assert done["status"] == {WHOLE: 7}
+    assert _contents(tmp_path / "fleet") == _expected(some)
 
 
 @pytest.mark.long
