@@ -27,7 +27,7 @@ def record(
         typer.Argument(
             metavar="DRIVER",
             help="Drivers to trace [default: those of the devices, or all that are loaded; a NIC of no such "
-            "driver is traced by `generic`]",
+            "driver is traced by what its polls tell]",
             autocompletion=completion.drivers,
         ),
     ] = None,

@@ -44,7 +44,7 @@ def trace(
         typer.Argument(
             metavar="DRIVER",
             help="Drivers to trace, of those that `toolkit drivers` lists [default: those of the devices, or "
-            "all that are loaded; a NIC of no such driver is traced by `generic`]",
+            "all that are loaded; a NIC of no such driver is traced by what its polls tell]",
             autocompletion=completion.drivers,
         ),
     ] = None,

@@ -138,6 +138,7 @@ def test_kernels_in_packages_are_a_table_and_what_is_missing(
         "[2] 7.3.4-arm64 (arm64)",
         "               [1]    [2]",
         "aoe           full partly",
+        "generic          -      -",
         "qlge            no      -",
         "virtio_net  partly partly",
         "xen_netback      -      -",

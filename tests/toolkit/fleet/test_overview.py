@@ -30,7 +30,7 @@ def test_traces_of_which_no_host_is_known(tmp_path: Path) -> None:
     summary = json.loads(json.dumps(overview.summary(found), allow_nan=False))
     assert summary["totals"]["hosts"] == 0 and summary["totals"]["host_mean"] is None
     assert summary["trend"]["p"] is None and summary["rollout"] is None
-    assert len(summary["drivers"]) == 4
+    assert len(summary["drivers"]) == 5
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
