@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from toolkit.stalls.analysis import Analysis, analyze
@@ -79,12 +80,10 @@ class Trace:
         """What was counted while events were sent: kind, cpu; attempted, delivered, dropped [events]."""
         ledger = self.analysis.scan.ledger
         cpus = max([self.meta.get("cpus", 1), *(counts.shape[1] for counts in ledger.values())])
-        rows = [
-            (kind, cpu, *numbers)
-            for kind, counts in ledger.items()
-            for cpu, numbers in enumerate(widened(counts, cpus).T.tolist())
-        ]
-        return pd.DataFrame(rows, columns=["kind", "cpu", *COUNTS])
+        counts = [np.empty((0, len(COUNTS)), np.int64), *(widened(each, cpus).T for each in ledger.values())]
+        columns = dict(zip(COUNTS, np.concatenate(counts).T, strict=True))
+        kinds = pd.Series(np.repeat(np.array(list(ledger), object), cpus), dtype="str")
+        return pd.DataFrame({"kind": kinds, "cpu": np.tile(np.arange(cpus), len(ledger)), **columns})
 
     @cached_property
     def damage(self) -> str | None:
