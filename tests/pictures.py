@@ -24,6 +24,7 @@ IMAGES = ROOT / "docs" / "images"
 TIMELINES = {
     "pressure": DATA / "virtio_net_pressure" / "trace.rxt",
     "spinning": DATA / "virtio_net_spinning" / "trace.rxt",
+    "any-nic": DATA / "generic" / "trace.rxt",
     "aoe-hang": DATA / "aoe" / "stock" / "trace.rxt",
     "timeline": ROOT / "out" / "demo" / "trace.rxt",
 }

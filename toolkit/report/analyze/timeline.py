@@ -53,8 +53,8 @@ def draw(trace: Trace) -> Figure:
     figure = Figure(figsize=(11, sum(tall) + 0.12 * len(tall) + 1.7))
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
     posted = word(analysis, "posted")
-    what = title(analysis, f"{posted[0].upper()}{posted[1:]} and stalls", len(queues))
-    figure.suptitle(what, x=0.01, ha="left", fontsize=12)
+    what = f"{posted[0].upper()}{posted[1:]} and stalls" if any(looked) else "Stalls"
+    figure.suptitle(title(analysis, what, len(queues)), x=0.01, ha="left", fontsize=12)
     start, end = ((moment - analysis.scan.began) / 1e9 for moment in analysis.span)
     if phases is not None:
         _draw_phases(axes[0], phases, analysis.scan.began, end)
@@ -70,8 +70,9 @@ def draw(trace: Trace) -> Figure:
     axes[-1].set_xlim(start, max(end, start + 1e-6))
     (began,) = to_utc(analysis.meta, np.array([analysis.scan.began]))
     axes[-1].set_xlabel(f"time since the trace began, at {f'{began:%Y-%m-%d %H:%M:%S.%f}'[:-3]} UTC [s]")
-    figure.supylabel("buffers" if posted == POSTED else posted, fontsize=9)
-    handles = _legend(analysis, witness, posted)
+    if any(looked):
+        figure.supylabel("buffers" if posted == POSTED else posted, fontsize=9)
+    handles = _legend(analysis, witness, posted if any(looked) else None)
     columns = len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     return figure
@@ -115,7 +116,7 @@ def _draw_queue(axis: Axes, analysis: Analysis, index: int, queue: pd.Series, *,
     _mark(axis, scan.rare["ts"][failed], analysis, 1.08 * top, "x")
     _mark(axis, scan.rare["ts"][mine & (kind == KIND["alloc_fail"])], analysis, 1.24 * top, "v")
     axis.set_ylim(-0.04 * top, 1.36 * top / (1 - _LANE * len(colours(analysis))))
-    axis.set_yticks([0, top])
+    axis.set_yticks([0, top] if len(known) else [])
     label = f"{queue['device']} {queue['name']}"
     axis.set_ylabel(label, rotation=0, ha="right", va="center") if short else axis.set_title(
         label, fontsize=9
@@ -201,9 +202,14 @@ def _hatch_losses(axis: Axes, analysis: Analysis) -> None:
         )
 
 
-def _legend(analysis: Analysis, witness: Witness | None, posted: str) -> list[Patch | Line2D]:
-    """Return an entry for each thing that is in the timeline."""
-    entries: list[Patch | Line2D] = [Line2D([], [], color=INK, label=f"{posted}, the fewest of each step")]
+def _legend(analysis: Analysis, witness: Witness | None, posted: str | None) -> list[Patch | Line2D]:
+    """Return an entry for each thing that is in the timeline.
+
+    :param posted: what is posted; None where that is not known of any queue.
+    """
+    entries: list[Patch | Line2D] = []
+    if posted:
+        entries.append(Line2D([], [], color=INK, label=f"{posted}, the fewest of each step"))
     entries += [Patch(color=colour, label=state) for state, colour in colours(analysis).items()]
     kinds = set(analysis.scan.rare["kind"])
     failed = (analysis.scan.rare["kind"] == KIND["refill"]) & ~analysis.scan.rare["complete"].astype(bool)

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import toolkit
-from tests.conftest import BEGAN, META, S, Trace, window, worker_stall
+from tests.conftest import BEGAN, DATA, META, S, Trace, window, worker_stall
 from toolkit.report.analyze import timeline
 from toolkit.stalls.analysis import analyze
 from toolkit.stalls.selection import Selection
@@ -53,6 +53,14 @@ def test_a_timeline_names_what_its_driver_counts(make_trace: Trace, tmp_path: Pa
     assert usual.get_suptitle().startswith("Posted receive buffers and stalls (1 of 2 queues)\n")
     assert usual.get_supylabel() == "buffers"
     assert _legend(usual)[-1] == "witness: time of refused frames"
+
+
+def test_where_nobody_can_look_at_a_ring_nothing_is_said_to_be_posted() -> None:
+    figure = timeline.draw(toolkit.read(DATA / "generic" / "trace.rxt"))
+    assert figure.get_suptitle().startswith("Stalls\ngeneric")
+    assert figure.get_supylabel() == ""
+    assert _legend(figure)[:2] == ["no-work", "dropping"]
+    assert [len(axis.get_yticks()) for axis in figure.axes[1:3]] == [0, 0]
 
 
 def test_witness_and_phases_are_rows_of_the_timeline(make_trace: Trace, tmp_path: Path) -> None:
