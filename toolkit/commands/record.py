@@ -39,8 +39,8 @@ def record(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="Put a trace aside when this holds: 'stall > 1s', 'failed > 100/s', 'dropped > 0'; may be "
-            "repeated. [default: stall > 1s]",
+            help="Put a trace aside when this holds: 'stall > 1s', 'silence > 100ms', 'failed > 100/s', "
+            "'dropped > 0'; may be repeated. [default: stall > 1s]",
         ),
     ] = None,
     keep: Annotated[

@@ -11,12 +11,13 @@ from typing import NamedTuple
 from toolkit import quantities
 from toolkit.errors import UserError
 from toolkit.live.queues import Change, Live
+from toolkit.stalls import slow
 
 
 class Seen(NamedTuple):
     """What is looked at.
 
-    Attributes: `live`, the queues; `ended`, the stalls that ended since the last look; `now`,
+    Attributes: `live`, the queues; `ended`, stalls and silences that ended since the last look; `now`,
     CLOCK_MONOTONIC [ns], and `since`, the time since the last look [ns]; `failed_before`, by queue, the
     refills that had failed then; `dropped`, events since then.
     """
@@ -49,10 +50,26 @@ class Condition:
 def _stall(condition: Condition, seen: Seen) -> Held | None:
     """Return the longest stall [ns] above the limit, of those that ended and those that have not."""
     lengths = {key: seen.now - queue.began for key, queue in list(seen.live.queues.items()) if queue.states}
-    for change in seen.ended:
-        key = (change.ifindex, change.queue)
-        lengths[key] = max(lengths.get(key, 0), change.lasted or 0)
+    for key, lasted in _ended(seen, silences=False):
+        lengths[key] = max(lengths.get(key, 0), lasted)
     return _most(condition, lengths)
+
+
+def _silence(condition: Condition, seen: Seen) -> Held | None:
+    """Return the longest silence outside of stalls [ns] above the limit; each is known when it has ended."""
+    lengths: dict[tuple[int, int], int] = {}
+    for key, lasted in _ended(seen, silences=True):
+        lengths[key] = max(lengths.get(key, 0), lasted)
+    return _most(condition, lengths)
+
+
+def _ended(seen: Seen, *, silences: bool) -> list[tuple[tuple[int, int], int]]:
+    """Return queue and length [ns] of the stalls that ended since the last look, or of the silences."""
+    return [
+        ((change.ifindex, change.queue), change.lasted)
+        for change in seen.ended
+        if change.lasted is not None and (change.state in slow.STATES) == silences
+    ]
 
 
 def _failed(condition: Condition, seen: Seen) -> Held | None:
@@ -77,32 +94,37 @@ def _most(condition: Condition, found: Mapping[tuple[int, int], float]) -> Held 
 
 _KINDS: dict[str, Callable[[Condition, Seen], Held | None]] = {
     "stall": _stall,
+    "silence": _silence,
     "failed": _failed,
     "dropped": _dropped,
 }
 
 
+_LASTING = frozenset({"stall", "silence"})
+_UNITS = {"failed": "a rate such as 100/s", "dropped": "a number"}
+
+
 def parse(text: str) -> Condition:
-    """Read a condition: ``stall > 1s``, ``failed > 100/s``, ``dropped > 0``.
+    """Read a condition: ``stall > 1s``, ``silence > 100ms``, ``failed > 100/s``, ``dropped > 0``.
 
     :raises UserError: if it is none; the sentence says what one looks like.
     """
     found = re.fullmatch(r"\s*(\w+)\s*>\s*(\S+)\s*", text)
     if not found or found[1] not in _KINDS:
         raise UserError(
-            f"{text!r} is no condition: write 'stall > 1s', 'failed > 100/s' (refills) or 'dropped > 0' "
-            "(events)."
+            f"{text!r} is no condition: write 'stall > 1s', 'silence > 100ms' (outside of stalls), "
+            "'failed > 100/s' (refills) or 'dropped > 0' (events)."
         )
     what, amount = found.groups()
     try:
-        if what == "stall":
+        if what in _LASTING:
             limit: float = quantities.nanoseconds(amount)
         elif what == "failed":
             limit = float(amount.removesuffix("/s"))
         else:
             limit = int(amount)
     except ValueError:
-        unit = {"stall": "a time such as 1s", "failed": "a rate such as 100/s", "dropped": "a number"}[what]
+        unit = "a time such as 1s" if what in _LASTING else _UNITS[what]
         raise UserError(f"{text!r}: {amount!r} is not {unit}.") from None
     return Condition(" ".join(text.split()), what, limit)
 

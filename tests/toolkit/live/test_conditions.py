@@ -7,7 +7,7 @@ from toolkit.drivers import load
 from toolkit.errors import UserError
 from toolkit.live import conditions
 from toolkit.live.conditions import Condition, Held, Seen
-from toolkit.live.queues import Live
+from toolkit.live.queues import Change, Live
 
 
 def _seen(now: float, dropped: int = 0) -> Seen:
@@ -28,6 +28,7 @@ def _seen(now: float, dropped: int = 0) -> Seen:
     [
         ("stall > 1s", Condition("stall > 1s", "stall", 1e9)),
         ("  stall>200ms ", Condition("stall>200ms", "stall", 2e8)),
+        ("silence > 50ms", Condition("silence > 50ms", "silence", 5e7)),
         ("failed > 100/s", Condition("failed > 100/s", "failed", 100)),
         ("failed > 0.5", Condition("failed > 0.5", "failed", 0.5)),
         ("dropped > 0", Condition("dropped > 0", "dropped", 0)),
@@ -61,6 +62,15 @@ def test_a_stall_counts_when_it_has_ended_and_while_it_lasts() -> None:
     found = conditions.held(more_than, _seen(20))
     assert found is not None and found.queue == (3, 1) and found.found == pytest.approx(12e9, rel=0.01)
     assert conditions.held(conditions.parse("stall > 13s"), _seen(20)) is None
+
+
+def test_a_silence_is_no_stall() -> None:
+    seen = _seen(9)
+    quiet = seen._replace(ended=[Change(BEGAN + 7 * S, 3, 1, "slow-poll", 5 * S)])
+    found = conditions.held(conditions.parse("silence > 4s"), quiet)
+    assert found == Held((3, 1), 5 * S)
+    assert conditions.held(conditions.parse("stall > 4500ms"), quiet) is None
+    assert conditions.held(conditions.parse("silence > 0s"), seen) is None
 
 
 def test_failures_are_a_rate_since_the_last_look() -> None:
