@@ -148,6 +148,7 @@ def _record(
     signal.signal(signal.SIGUSR1, lambda *_: asked.set())
 
     from toolkit.capture import session, start
+    from toolkit.commands.trace import limits
 
     _say(f"compiling the probes of {', '.join(driver.name for driver in options.drivers)} ...")
     started = start.begin(options)
@@ -165,6 +166,8 @@ def _record(
     def ready(progress: Progress) -> None:
         if address:
             _serve(progress, live, address)
+        if line := limits(progress.devices):
+            _say(line)
         names = ", ".join(device["name"] for device in progress.devices) or "no device yet"
         conditions = ", ".join(condition.text for condition in rules.when)
         _say(f"recording {names}; put aside in {directory} when {conditions}.")

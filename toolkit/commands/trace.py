@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -243,9 +243,25 @@ def _ready(live: Live, metrics: Path | None, command: Sequence[str], progress: P
             f"warning: {entry.hook.program} is not attached, "
             f"so this trace lacks {entry.hook.missing}: {entry.why}"
         )
+    if line := limits(progress.devices):
+        _say(line)
     names = ", ".join(device["name"] for device in progress.devices) or "no device yet"
     until = f"until {shlex.join(command)} ends" if command else "Ctrl-C ends the trace"
     _say(f"tracing {names}; {until}.")
+
+
+def limits(devices: Sequence[Mapping[str, Any]]) -> str:
+    """Say what cannot be told of the devices whose drivers have no probes of their own; "" if all have."""
+    from toolkit.drivers import load
+    from toolkit.english import listed
+
+    names = [device["name"] for device in devices if load(device["driver"]).of_any]
+    if not names:
+        return ""
+    return (
+        f"{listed(names)}: told by polls and failed allocations; what is posted and what each refill did "
+        "is not known, since the driver has no probes of its own."
+    )
 
 
 def _show(live: Live, metrics: Path | None, progress: Progress, *, quiet: bool) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import META, Run, worker_stall
 from toolkit.capture import session, start
 from toolkit.capture.drain import Progress
+from toolkit.commands.trace import limits
 from toolkit.trace.schema import Events
 
 
@@ -82,3 +83,12 @@ def test_two_dashes_without_a_command_are_a_mistake(run: Run) -> None:
     code, _, err = run("trace", "virtio_net", "-o", "a.rxt", "--")
     assert code == 1
     assert "-- is followed by nothing" in err
+
+
+def test_what_cannot_be_told_of_a_nic_without_probes_of_its_own_is_said() -> None:
+    devices = [{"name": "eth0", "driver": "generic"}, {"name": "eth1", "driver": "virtio_net"}]
+    assert limits(devices) == (
+        "eth0: told by polls and failed allocations; what is posted and what each refill did is not known, "
+        "since the driver has no probes of its own."
+    )
+    assert limits(devices[1:]) == ""
