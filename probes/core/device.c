@@ -17,7 +17,8 @@ struct rxt_device {
 
 /* By the number that events call it; the tracer looks up those that it does not know. */
 BPF_HASH(devices, u32, struct rxt_device, 1024);
-/* Those that are traced, where these are not all, and by what. */
+/* Those that the user asked for, if there are any, and those that only probes for any driver are for; and by what each is
+ * traced. */
 #define RXT_BY_OWN_PROBES 1
 #define RXT_BY_POLLS 2		/* by what NAPI tells of any driver */
 BPF_HASH(only_devices, struct rxt_name, u8, 256);

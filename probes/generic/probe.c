@@ -23,30 +23,32 @@ static __always_inline u16 generic_number(u64 netdev, u32 id)
 	return number;
 }
 
-/* Makes an instance known, also one that is not traced: it is asked about once. A device that has probes of its own in
- * this trace is left to them. */
+/* Instances that are not traced by these probes: each is asked about once. */
+BPF_HASH(generic_others, u64, u8, 4096);
+
+/* Makes an instance known, if its device is traced by these probes: those that were given, and no others. */
 static __always_inline struct rxt_queue *generic_learn(u64 napi)
 {
 	u64 netdev = rxt_pointer(napi + OFF_napi_dev);
 	struct rxt_queue *queue;
 	struct rxt_name name = {};
 	u32 id = rxt_u32(napi + OFF_napi_id);
-	u8 *traced;
+	u8 *traced, one = 1;
 
 	if (!netdev)
 		return 0;
 	rxt_read_name(netdev, &name);
 	traced = only_devices.lookup(&name);
-	if (traced && *traced != RXT_BY_POLLS)
+	/* An instance that only sends has no id (napi_hash_add in net/core/dev.c). */
+	if (!traced || *traced != RXT_BY_POLLS || !id) {
+		generic_others.update(&napi, &one);
 		return 0;
-	queue = rxt_add_queue(napi, netdev, traced ? generic_number(netdev, id) : 0, DRIVER_generic);
+	}
+	queue = rxt_add_queue(napi, netdev, generic_number(netdev, id), DRIVER_generic);
 	if (!queue)
 		return 0;
 	queue->by_polls = FLAG_drops;
 	queue->spinning_flag = FLAG_spins;
-	/* An instance that only sends has no id (napi_hash_add in net/core/dev.c). */
-	if (!id)
-		queue->watched = 0;
 	return queue;
 }
 
@@ -54,7 +56,7 @@ static __always_inline struct rxt_queue *generic_queue(u64 napi)
 {
 	struct rxt_queue *queue = queues.lookup(&napi);
 
-	if (!queue)
+	if (!queue && !generic_others.lookup(&napi))
 		queue = generic_learn(napi);
 	return queue && queue->driver == DRIVER_generic && queue->watched ? queue : 0;
 }
@@ -76,6 +78,7 @@ int generic_napi_on(struct pt_regs *ctx)
 	u64 napi = PT_REGS_PARM1(ctx);
 	struct rxt_queue *queue = queues.lookup(&napi);
 
+	generic_others.delete(&napi);
 	if (!queue || queue->driver != DRIVER_generic)
 		return 0;
 	if (queue->watched) {

@@ -41,7 +41,8 @@ class Start:
     :param identities: of each driver's module; another identity means that the module was loaded again
         (kernel.module_identity).
     :param devices: those of the drivers (devices_of).
-    :param chosen: the devices that were asked for; empty: all.
+    :param chosen: the devices that were asked for, or that probes for any driver are for; of other drivers,
+        all if none was asked for.
     :param ring: size of the kernel's ring of events, in bytes.
     :param program: the compiled program, and the headers that it was compiled against, in words.
     """
@@ -124,7 +125,7 @@ def begin(options: Options) -> Start:
     chosen = choose(devices, options)
     ring = ring_bytes(options.ring_mib)
     pool = ThreadPoolExecutor(1, "rxt-compile")
-    compiled = pool.submit(_compile, options, ring, only_devices=bool(chosen))
+    compiled = pool.submit(_compile, options, ring)
     pool.shutdown(wait=False)
     return Start(options, facts, identities, devices, chosen, ring, compiled)
 
@@ -143,12 +144,12 @@ def ring_bytes(mib: int | None) -> int:
     return min(max(1 << share.bit_length() - 1, 8 << 20), 128 << 20)
 
 
-def _compile(options: Options, ring: int, *, only_devices: bool) -> tuple[Any, str]:
+def _compile(options: Options, ring: int) -> tuple[Any, str]:
     macros = program.defines(
         options.drivers,
         ring=ring,
         full=options.full,
-        only_devices=only_devices,
+        only_devices=bool(options.devices),
         only_queues=bool(options.queues),
     )
     return program.compile_program(options.drivers, macros)
