@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
 from toolkit.stalls import rules, slow, spans
+from toolkit.stalls.marks import Marks, QueueTable, matching, queue_table, turns
+from toolkit.stalls.marks import Queue as Whose
 from toolkit.trace.reader import Columns
 from toolkit.trace.schema import EVENT, Events
 
@@ -133,9 +135,9 @@ class Live:
                 continue
             columns = {name: own[name] for name in EVENT.names or ()}
             self._count(driver, columns)
-            for at, begins, state, row in sorted(self._moves(driver, columns)):
-                for key in self._about(int(own["ifindex"][row]), int(own["queue"][row])):
-                    self._move(key, at, begins, state)
+            keys = list(self.queues)
+            for at, begins, state, queue in self._moves(number, driver, columns):
+                self._move(keys[queue], at, begins, state)
             if driver.poll:
                 self._listen(columns)
 
@@ -182,42 +184,35 @@ class Live:
         if deaf != bool(queue.states):
             self.changes.append(Change(at, *key, state, at - queue.began if deaf else None))
 
-    def _moves(self, driver: Driver, columns: Columns) -> Iterator[tuple[int, bool, str, int]]:
-        """Yield when a state may end or begin [ns]; whether it begins, which, and in what row."""
+    def _moves(self, number: int, driver: Driver, columns: Columns) -> list[tuple[int, bool, str, int]]:
+        """Return when a state of a queue may end or begin [ns]; whether it begins; which; and whose it is.
+
+        As in the analysis of a file (stalls.states), an end comes before a begin of the same moment; but
+        where a state ends and begins at once, it just goes on.
+        """
+        table = self._table(number, columns)
         moments = rules.moments(columns)
+        found: list[tuple[int, bool, str, int]] = []
         for state in driver.states:
-            begins = rules.rows(state.begin, columns)
-            ends = np.empty(0, np.intp)
-            if len(begins) or any(state.name in queue.states for queue in self.queues.values()):
-                ends = np.setdiff1d(rules.rows(state.end, columns), begins)
-            rows = np.concatenate([ends, begins])
-            begun = np.repeat([False, True], [len(ends), len(begins)])
-            kept = _turns(columns, rows, moments[rows], begun)
-            yield from (
-                (int(moments[row]), bool(begin), state.name, int(row))
-                for row, begin in zip(rows[kept], begun[kept], strict=True)
+            begins = matching(state.begin, columns, moments, table, number)
+            ends = Marks(begins.queue[:0], begins.moment[:0])
+            if len(begins.queue) or any(state.name in queue.states for queue in self.queues.values()):
+                ends = matching(state.end, columns, moments, table, number)
+            (queue, moment), begin = turns(begins, ends)
+            on = np.zeros(len(queue) + 1, np.bool_)
+            on[1:-1] = (queue[1:] == queue[:-1]) & (moment[1:] == moment[:-1]) & begin[1:]
+            kept = ~(on[:-1] | on[1:])
+            names = [state.name] * int(kept.sum())
+            found += zip(
+                moment[kept].tolist(), begin[kept].tolist(), names, queue[kept].tolist(), strict=True
             )
+        return sorted(found)
 
-    def _about(self, ifindex: int, number: int) -> list[tuple[int, int]]:
-        """Return the queues that an event is about."""
-        if number == ALL_QUEUES:
-            return [key for key in self.queues if key[0] == ifindex]
-        return [(ifindex, number)]
+    def _table(self, number: int, columns: Columns) -> QueueTable:
+        """Return the table of all queues, as queues of a driver; each has its place among `queues`.
 
-
-def _turns(
-    columns: Columns, rows: NDArray[np.intp], moments: NDArray[np.int64], begun: NDArray[np.bool_]
-) -> NDArray[np.intp]:
-    """Select the first and last of each row of begins, and of ends: thousands a second may say the same.
-
-    :return: places in `rows`.
-    """
-    queue = columns["queue"][rows]
-    if len(rows) < 2 or (queue == ALL_QUEUES).any():
-        return np.arange(len(rows))
-    whose = columns["ifindex"][rows].astype(np.int64) << 16 | queue
-    order = np.lexsort((begun, moments, whose))
-    whose, begun = whose[order], begun[order]
-    other = (whose[1:] != whose[:-1]) | (begun[1:] != begun[:-1])
-    edge = np.array([True])
-    return np.asarray(order[np.concatenate([edge, other]) | np.concatenate([other, edge])])
+        :param columns: of events that may be about a whole device.
+        """
+        whole = np.unique(columns["ifindex"][columns["queue"] == ALL_QUEUES])
+        keys = [*self.queues, *((int(ifindex), ALL_QUEUES) for ifindex in whole)]
+        return queue_table([Whose(number, *key) for key in keys])

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Moments of many queues at once, as arrays: no loop over queues, however many there are."""
+"""Moments of many queues at once, as arrays: no loop over queues, however many there are.
+
+Needs no pandas: a running trace follows its states by the same functions as the analysis of a file.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.drivers import Condition
 from toolkit.event import ALL_QUEUES
+from toolkit.stalls import rules
 from toolkit.trace.reader import Columns
 
 
@@ -91,6 +95,24 @@ def spread(queue: NDArray[np.intp], table: QueueTable) -> tuple[NDArray[np.intp]
     return row, table.order[table.first[queue][row] + within]
 
 
+def matching(
+    conditions: Sequence[Condition],
+    columns: Columns,
+    moments: NDArray[np.int64],
+    table: QueueTable,
+    driver: int,
+) -> Marks:
+    """Return when events of a driver match any of some conditions, once for each queue that they are about.
+
+    :param conditions: what begins a state, or what ends it.
+    :param moments: when each event took effect (rules.moments).
+    """
+    at = rules.rows(conditions, columns)
+    at = at[columns["driver"][at] == driver]
+    row, queue = spread(look_up(columns, table, at), table)
+    return Marks(queue, moments[at][row])
+
+
 def turns(begins: Marks, ends: Marks) -> tuple[Marks, NDArray[np.bool_]]:
     """Put begins and ends of a state in order, and leave out those that change nothing.
 
@@ -116,7 +138,13 @@ def latest(marks: Marks) -> NDArray[np.int64]:
     queue, moment = marks
     if ((moment[1:] >= moment[:-1]) | (queue[1:] != queue[:-1])).all():
         return moment
-    return np.asarray(pd.Series(moment).groupby(queue).cummax(), np.int64)
+    # The rank of a moment is small, so that its queue fits into the same number.
+    order = np.argsort(moment, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    group = np.cumsum(np.append(0, queue[1:] != queue[:-1]))
+    last = np.maximum.accumulate(group * len(order) + rank) % len(order)
+    return np.asarray(moment[order][last], np.int64)
 
 
 def last_until(marks: Marks, asked: Marks) -> NDArray[np.intp]:

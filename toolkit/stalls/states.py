@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from toolkit.drivers import Driver, State
 from toolkit.stalls import rules
 from toolkit.stalls.columns import take
-from toolkit.stalls.marks import Marks, QueueTable, joined, look_up, queue_table, spread, turns
+from toolkit.stalls.marks import Marks, QueueTable, joined, matching, queue_table, spread, turns
 from toolkit.stalls.scan import Scan
 from toolkit.trace.reader import Columns, TraceReader
 
@@ -90,11 +90,9 @@ def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], tab
         columns = reader.chunk(int(index))
         moments = rules.moments(columns)
         for search in asked:
-            at = rules.rows(search.state.end, columns)
-            at = at[columns["driver"][at] == search.driver]
-            row, queue = spread(look_up(columns, table, at), table)
-            begun = search.begun[queue]
-            ends = Marks(queue[begun], moments[at][row][begun])
+            found = matching(search.state.end, columns, moments, table, search.driver)
+            begun = search.begun[found.queue]
+            ends = Marks(found.queue[begun], found.moment[begun])
             low, high = search.passed, np.searchsorted(search.begins.moment, until, "right")
             within = Marks(search.begins.queue[low:high], search.begins.moment[low:high])
             # The first of the chunk, and the first after each begin within.
