@@ -186,7 +186,7 @@ def recovery(stalls: pd.DataFrame, phases: pd.DataFrame) -> int | None:
     """Return for how long a driver stays deaf once there is memory again.
 
     :param stalls: columns start_ns, end_ns [ns].
-    :param phases: witness.read_phases.
+    :param phases: accounts.read_phases.
     :return: [ns] from the end of a shortage to the end of the last stall that overlaps or follows it, and
         began before the next shortage; of several shortages the longest, 0 without such a stall; None if the
         scenario does not say when memory was short.

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from toolkit.stalls.accounts import Witness, read_phases, read_witness
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.selection import EVERYTHING, Selection, select
-from toolkit.stalls.witness import Witness, compare, read_phases, read_witness
+from toolkit.stalls.witness import compare
 from toolkit.trace.ledger import COUNTS, widened
 from toolkit.trace.reader import Batch, TraceReader
 

@@ -16,8 +16,8 @@ from toolkit.report import text
 from toolkit.report.analyze import poll_gaps
 from toolkit.report.causes import sentence
 from toolkit.runs import read_runs
+from toolkit.stalls.accounts import read_phases
 from toolkit.stalls.analysis import summary
-from toolkit.stalls.witness import read_phases
 
 
 def test_genuine_pressure_on_virtio_net() -> None:

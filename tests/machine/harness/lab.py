@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
+from toolkit.stalls.accounts import read_witness
 from toolkit.stalls.analysis import Analysis, analyze, summary
-from toolkit.stalls.witness import compare, read_witness
+from toolkit.stalls.witness import compare
 from vm import guest, trial, variants
 
 #: How often a scenario is run whose shortage does not reach the ring.

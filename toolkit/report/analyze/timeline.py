@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 from toolkit.drivers import POSTED
 from toolkit.event import KIND, NOT_KNOWN
 from toolkit.report.drawing import INK, colours, empty, title, word, worst_first, write
+from toolkit.stalls.accounts import Witness
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.spans import union
-from toolkit.stalls.witness import Witness
 from toolkit.trace.clock import to_utc
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from toolkit import drivers
 from toolkit.event import ALL_QUEUES, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 from toolkit.extras import need
 from toolkit.report.causes import sentences
-from toolkit.stalls.witness import Witness
+from toolkit.stalls.accounts import Witness
 
 need("perfetto", "perfetto")
 
