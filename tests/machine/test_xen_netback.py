@@ -121,7 +121,11 @@ def test_a_paused_guest_is_one_stall_whatever_netback_says(
     analysis, found, account = run(lab, machine, tmp_path, "paused", "--pause", "40", "--after", "5")
     (stall,) = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000].to_dict("records")
     assert (stall["state"], stall["open"]) == ("blocked", False)
-    assert abs(stall["duration_ns"] - 40_000_000_000) < 1_000_000_000
+    # Xen's tools take a second or two to pause and to go on: that is in the phase, and not in the 40 s.
+    phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
+    paused = next(phase for phase in phases if phase["name"] == "paused")
+    assert paused["start_ns"] < stall["start_ns"] and stall["end_ns"] < paused["end_ns"] + 1_000_000_000
+    assert stall["duration_ns"] > 39_000_000_000
     assert account["ring_paused"]["free"] == stall["posted"] == 0
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     # It was ready long before the guest was.

@@ -54,7 +54,9 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
 
     outside = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
     slow, elsewhere = _split_by_state(analysis, witness, outside)
-    long = elsewhere[elsewhere[:, 1] - elsewhere[:, 0] >= BACKGROUND_NS]
+    # Gaps that only follow each other are no long one: something went through in between.
+    whole_gaps = np.column_stack(_edges(witness.gaps, "start", "end"))
+    long = _long(spans.both(elsewhere, spans.union(*_long(whole_gaps).T)))
     busy = _was_busy(analysis, witness.device, long)
     within = np.column_stack([long, _refused_within(witness.gaps, long)])
 
@@ -127,6 +129,11 @@ def _require_device(analysis: Analysis, witness: Witness) -> None:
             f"{witness.path or 'the witness'} is of {witness.device}, but {analysis.path} has no "
             f"{witness.device}; it has: {', '.join(names) or 'no device'}."
         )
+
+
+def _long(parts: spans.Spans) -> spans.Spans:
+    """Return the parts that are long enough to call for an explanation."""
+    return parts[parts[:, 1] - parts[:, 0] >= BACKGROUND_NS]
 
 
 def _edges(frame: pd.DataFrame, start: str, end: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

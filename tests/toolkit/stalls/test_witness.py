@@ -177,3 +177,14 @@ def test_the_clock_may_be_wrong_by_its_error(
     witness = _witness(tmp_path / "w.json", (6.1, 0.5), error=error)
     analysis, _ = compare(analyze(make_trace(worker_stall(2, 6))), witness)
     assert analysis.stalls["witness_gap_ns"].notna().all() == seen
+
+
+def test_gaps_that_follow_each_other_are_no_long_one(make_trace: Trace, tmp_path: Path) -> None:
+    """Something went through at the end of each, as on a disk that is slow."""
+    polled = make_trace([window(each / 5) for each in range(1, 36)])
+    gaps = [(each / 2, 0.5) for each in range(2, 10)]
+    _, found = compare(analyze(polled), _witness(tmp_path / "w.json", *gaps))
+    assert found["agrees"] and found["gaps_without_stall"] == []
+    assert found["refused_ns"] == 4 * S
+    _, found = compare(analyze(polled), _witness(tmp_path / "w.json", (1, 4)))
+    assert not found["agrees"]
