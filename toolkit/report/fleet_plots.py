@@ -27,6 +27,8 @@ _MARKS = 60
 """With more hosts, each as a mark would be a smear."""
 _SPREAD = 30
 """Values that differ by more than this factor are drawn on a scale of logarithms."""
+_LEGEND = 5
+"""As many states stand beside each other in a legend."""
 _OTHER = "#999999"
 _CARE = "#d55e00"
 
@@ -89,7 +91,8 @@ def groups(found: Overview, group: str, width: float = 7.5) -> Figure:
     axis.set_yticks(np.arange(len(silent)), [_name(row, keys) for row in silent[keys].to_dict("records")])
     axis.set_ylim(-0.6, max(len(silent), 1) - 0.4)
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(len(labels), 1), frameon=False)
+    columns = min(max(len(labels), 1), _LEGEND)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
