@@ -22,26 +22,26 @@ CASES: dict[str, list[Events]] = {
 
 TITLE = "virtio_net stock, kernel 6.1.0-test"
 AXES = {
-    "timeline": {"time since the trace began, at 1970-01-01 00:00:00.000 UTC [s]", "buffers"},
+    "timeline": {"time since the trace began, at 1970-01-01 00:00:00.000 UTC [s]"},
     "durations": {"duration of the stall", "stalls"},
     "poll_gaps": {"gap from the end of one to the next", "share of gaps at least so long [%]"},
     "time_spent": {"share of the stall's time [%]"},
 }
 TEXTS: dict[str, dict[str, set[str]]] = {
     "no events": {
-        "timeline": {"eth1 rx-0", "eth1 rx-1"},
+        "timeline": {"Stalls", "eth1 rx-0", "eth1 rx-1"},
         "durations": {"Duration of the stalls (0)", "no stall"},
         "poll_gaps": {"there was none"},
         "time_spent": {"no stall"},
     },
     "one stall": {
-        "timeline": {"eth1 rx-0", "starved", "napi-off", "refill failed", "allocation failed"},
+        "timeline": {"buffers", "eth1 rx-0", "starved", "napi-off", "refill failed", "allocation failed"},
         "durations": {"Duration of the stalls (1)", "starved (1)", "one stall"},
         "poll_gaps": {"eth1 rx-0"},
         "time_spent": {"eth1 rx-0, at 2.00 s (00:00:02 UTC): 4.000 s starved", "direct reclaim"},
     },
     "many": {
-        "timeline": {"Posted receive buffers and stalls", "eth1 rx-0", "eth1 rx-1"},
+        "timeline": {"Posted receive buffers and stalls", "buffers", "eth1 rx-0", "eth1 rx-1"},
         "durations": {"Duration of the stalls (99)", "starved (99)"},
         "poll_gaps": {"there was none"},
         "time_spent": {"What the time of each stall went into (the 40 longest of 99)"},
