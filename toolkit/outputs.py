@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Checks of outputs: none replaces a file that it was made from, even with --force."""
 
+import fcntl
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -71,6 +72,21 @@ def create(path: Path, *, force: bool) -> Iterator[BinaryIO]:
             if not force:
                 path.unlink()
             raise
+
+
+@contextmanager
+def alone(directory: Path, busy: str) -> Iterator[None]:
+    """Have a directory for this block alone; the kernel ends that with the process, however it ends.
+
+    :param busy: the sentence that is said if another process has it.
+    :raises UserError: if another process has it.
+    """
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        yield
 
 
 def check_new(path: Path, *, force: bool) -> None:

@@ -17,7 +17,7 @@ struct rxt_queue {
 	u64 allowance_since;	/* ns, see rxt_take_allowance */
 	u64 off_since;		/* ns, when NAPI was last turned off */
 	u64 scheduled;		/* ns, when NAPI was scheduled; 0: a poll has begun since */
-	u64 failing_since;	/* ns, end of the first poll in which an allocation failed since one took a frame */
+	u64 failing_since;	/* ns, end of a poll in which an allocation failed; none took a frame since. 0: none failed */
 	u64 failing_run;	/* ns, begin of the polls in a row that failed and used their whole budget */
 	u32 failing_gfp;
 	u32 failing_full;	/* how many these are */

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import re
-import socket
 import struct
 from collections.abc import Iterable, Mapping
 
@@ -55,12 +52,12 @@ def _ethtool(device: str) -> dict[str, int]:
     A driver may have the same names for each queue (vmxnet3): these are added up.
     """
     # struct ethtool_sset_info, ethtool_gstrings, ethtool_stats
-    info = _ask(device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _STATS, 0))
+    info = kernel.ethtool(device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _STATS, 0))
     if info is None or not struct.unpack_from("=Q", info, 8)[0]:
         return {}
     (count,) = struct.unpack_from("=I", info, 16)
-    names = _ask(device, struct.pack("=III", _GSTRINGS, _STATS, count) + bytes(count * _NAME_BYTES))
-    values = _ask(device, struct.pack("=II", _GSTATS, count) + bytes(count * 8))
+    names = kernel.ethtool(device, struct.pack("=III", _GSTRINGS, _STATS, count) + bytes(count * _NAME_BYTES))
+    values = kernel.ethtool(device, struct.pack("=II", _GSTATS, count) + bytes(count * 8))
     if names is None or values is None:
         return {}
     texts = (names[12 + place * _NAME_BYTES :][:_NAME_BYTES].partition(b"\0")[0] for place in range(count))
@@ -69,15 +66,3 @@ def _ethtool(device: str) -> dict[str, int]:
     for word, value in zip(words, struct.unpack_from(f"={count}Q", values, 8), strict=True):
         found[word] = found.get(word, 0) + value
     return found
-
-
-def _ask(device: str, request: bytes) -> bytes | None:
-    """Return a request to ethtool's ioctl as the kernel filled it; None if the driver knows no answer."""
-    data = ctypes.create_string_buffer(request, len(request))
-    words = struct.pack("16sP", device.encode(), ctypes.addressof(data))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            fcntl.ioctl(any_socket, kernel.SIOCETHTOOL, words)
-        except OSError:
-            return None
-    return data.raw

@@ -59,6 +59,11 @@ class Progress:
     missing: list[program.Attached] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each device, by the number that events call it."""
+        return {device["ifindex"]: device["name"] for device in self.devices}
+
 
 class Drain:
     """Two threads: one empties the kernel's ring into the pool, the other writes the pool to the file.

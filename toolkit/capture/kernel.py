@@ -26,7 +26,7 @@ NETNS = Path("/run/netns")
 ROOT = Path("/")
 """Where a machine's /proc and /sys are."""
 
-SIOCETHTOOL = 0x8946
+_SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
 
 
@@ -180,7 +180,7 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
     :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
     """
     found = []
-    for path in _paths(driver):
+    for path in paths(driver):
         found.append(
             {
                 "ifindex": int((path / "ifindex").read_text()),
@@ -194,10 +194,10 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
     return found
 
 
-def _paths(driver: Driver) -> list[Path]:
+def paths(driver: Driver) -> list[Path]:
     """Return the directories in sysfs of the network devices of a driver."""
     if driver.of_any:
-        return [path for path in sorted(NET.iterdir()) if (path / "device/driver").exists()]
+        return [path for path in sorted(NET.iterdir()) if driver_of(path.name)]
     return _over(driver.netif) if driver.netif else bound(driver.module)
 
 
@@ -258,14 +258,20 @@ def namespaces() -> dict[str, int]:
 def ring_size(name: str) -> int | None:
     """Return how many buffers a device's receive ring may hold (``ethtool -g``); None if it does not say."""
     # struct ethtool_ringparam {cmd, rx_max, rx_mini_max, rx_jumbo_max, tx_max, rx, rx_mini, rx_jumbo, tx}
-    parameters = ctypes.create_string_buffer(struct.pack("9I", _ETHTOOL_GRINGPARAM, *[0] * 8), 36)
-    request = struct.pack("16sP", name.encode(), ctypes.addressof(parameters))
+    found = ethtool(name, struct.pack("9I", _ETHTOOL_GRINGPARAM, *[0] * 8))
+    return (int(struct.unpack("9I", found)[5]) or None) if found else None
+
+
+def ethtool(device: str, request: bytes) -> bytes | None:
+    """Return a request to ethtool's ioctl as the kernel filled it; None if the driver knows no answer."""
+    data = ctypes.create_string_buffer(request, len(request))
+    words = struct.pack("16sP", device.encode(), ctypes.addressof(data))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         try:
-            fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+            fcntl.ioctl(any_socket, _SIOCETHTOOL, words)
         except OSError:
             return None
-    return int(struct.unpack("9I", parameters)[5]) or None
+    return data.raw
 
 
 def clocks() -> dict[str, int]:

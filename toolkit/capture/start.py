@@ -75,7 +75,7 @@ def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Drive
         if not own:
             raise UserError("name the driver of a device in another network namespace (toolkit drivers).")
         return own
-    bound = {driver.name: {device["name"] for device in kernel.devices(driver)} for driver in loaded}
+    bound = {driver.name: {path.name for path in kernel.paths(driver)} for driver in loaded}
     asked = set(devices) or {name for name in bound[of_any.name] if kernel.is_up(name)}
     if devices:
         own = [driver for driver in own if bound[driver.name] & asked]

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from toolkit.capture.start import Options
     from toolkit.live.recorder import Rules
 
-_EVENT_BYTES = 64
-
 
 def record(
     driver: Annotated[
@@ -111,8 +109,8 @@ def record(
     require_root()
     devices = device or []
     options = Options(drivers=drivers_to_trace(driver or [], devices), devices=devices)
-    recorder.lock(directory)
-    _record(options, rules, directory, keep + after, memory // _EVENT_BYTES, metrics, address)
+    with recorder.only_one(directory):
+        _record(options, rules, directory, keep + after, memory, metrics, address)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -133,7 +131,7 @@ def _record(
     rules: Rules,
     directory: Path,
     kept_ns: int,
-    most_events: int,
+    memory: int,
     metrics: Path | None,
     address: tuple[str, int] | None,
 ) -> None:
@@ -154,13 +152,14 @@ def _record(
     started = start.begin(options)
     from toolkit.live.queues import Live
     from toolkit.live.recent import Recent
+    from toolkit.trace.schema import EVENT
 
     live = Live(options.drivers, started.devices)
     recorder = Recorder(rules, directory, _say)
     kept: list[Recent] = []
 
     def sink(meta: dict[str, Any]) -> Recent:
-        kept.append(Recent(meta, kept_ns=kept_ns, most_events=max(most_events, 1)))
+        kept.append(Recent(meta, kept_ns=kept_ns, most_events=max(memory // EVENT.itemsize, 1)))
         return kept[0]
 
     def ready(progress: Progress) -> None:

@@ -186,7 +186,7 @@ def _counted(path: Path, progress: Progress, live: Live) -> dict[str, object]:
     import time
 
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    names = {device["ifindex"]: device["name"] for device in progress.devices}
+    names = progress.names
     return {
         "trace": str(path),
         "reason": progress.reason,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Bring a dataset up to date: analyze on Dask what is new, and keep what is finished, whatever comes."""
 
-import fcntl
 import re
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from toolkit.fleet.cluster import connected
 from toolkit.fleet.dataset import FAILED, UNFETCHED
 from toolkit.fleet.rows import Tables
 from toolkit.fleet.sources import Source
+from toolkit.outputs import alone
 
 GROUP = 8
 """At most so many traces are one task: for each task, scheduler and client need milliseconds."""
@@ -103,18 +103,13 @@ def _check_pattern(host: str | None) -> None:
 
 @contextmanager
 def _only_run(directory: Path) -> Iterator[None]:
-    """Have a dataset for this run alone; the kernel ends that with the process, however it ends.
+    """Make the dataset, and have it for this run alone.
 
     :raises UserError: if another run has it.
     """
     dataset.create(directory)
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another run writes to {directory}: wait until it ends, or give another directory."
-            ) from None
+    busy = f"another run writes to {directory}: wait until it ends, or give another directory."
+    with alone(directory, busy):
         yield
 
 

@@ -29,7 +29,7 @@ class _Queues(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        names = {device["ifindex"]: device["name"] for device in self._progress.devices}
+        names = self._progress.names
         stalls = CounterMetricFamily("rx_stall_stalls", "Stalls that began.", labels=_LABELS)
         seconds = CounterMetricFamily(
             "rx_stall_stalled_seconds", "Time in stalls, also in one that has not ended.", labels=_LABELS

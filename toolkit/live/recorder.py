@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import UserError
 from toolkit.live import conditions, surroundings
 from toolkit.live.conditions import Condition, Held, Seen
+from toolkit.outputs import alone
 
 if TYPE_CHECKING:
     from toolkit.capture.drain import Progress
@@ -55,7 +55,7 @@ class _Pending:
 class Recorder:
     """Looks at a running trace, and puts aside what its rules ask for.
 
-    :param directory: of the files; `lock` it first.
+    :param directory: of the files; have it alone (only_one).
     :param say: is told of each file, and of each that could not be written.
     """
 
@@ -97,7 +97,7 @@ class Recorder:
             return
         name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         path = self.directory / f"{name}-{pending.condition.what}.rxt"
-        names = _names(progress)
+        names = progress.names
         try:
             recent.save(path)
             about = {
@@ -121,36 +121,27 @@ class Recorder:
     def _begin(self, condition: Condition, held: Held, now: int, progress: Progress) -> None:
         self._quiet_until[condition] = now + self.rules.after + self.rules.again
         if self._pending is None:
-            self._pending = _Pending(condition, held, now, surroundings.read(_names(progress).values()))
+            self._pending = _Pending(condition, held, now, surroundings.read(progress.names.values()))
 
 
-def lock(directory: Path) -> int:
-    """Make the directory, and make sure that no other recorder uses it while this process lives.
+@contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Make the directory, and keep other recorders out of it for the length of the block.
 
-    :return: the open lock file.
     :raises UserError: if the directory cannot be made or written, or another recorder has it.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UserError(f"cannot record into {directory}: {error.strerror}.") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise UserError(
-            f"another recorder puts its traces into {directory}; end it, or give another --directory."
-        ) from None
-    return file
+    busy = f"another recorder puts its traces into {directory}; end it, or give another --directory."
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(directory, busy))
+        except OSError as error:
+            raise UserError(f"cannot record into {directory}: {error.strerror}.") from error
+        yield
 
 
 def _taken(changes: Any) -> list[Any]:
     return [changes.popleft() for _ in range(len(changes))]
-
-
-def _names(progress: Progress) -> dict[int, str]:
-    return {device["ifindex"]: device["name"] for device in progress.devices}
 
 
 def _prune(directory: Path, rules: Rules, *, keep: Path) -> None:

@@ -213,8 +213,7 @@ class Screen(App[None]):
         log.scroll_end(animate=False)
 
     def _label(self, key: tuple[int, int], queue: Queue) -> str:
-        devices = {device["ifindex"]: device["name"] for device in self._progress.devices}
-        device = devices.get(key[0], f"if{key[0]}")
+        device = self._progress.names.get(key[0], f"if{key[0]}")
         return f"{device} {self._drivers[queue.driver].queue_name(key[1])}"
 
     def action_pause(self) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from toolkit import drivers
-from toolkit.errors import already_there
 from toolkit.fleet.overview import Overview
+from toolkit.outputs import create
 from toolkit.printable import printable
 from toolkit.report import drawing, fleet, fleet_plots, page
 from toolkit.stalls.silences import MEANS
@@ -25,11 +25,8 @@ def save(found: Overview, file: Path, *, force: bool = False) -> None:
     :raises UserError: if the file exists and not `force`.
     """
     rendered = render(found, file)
-    try:
-        with file.open("w" if force else "x") as opened:
-            opened.write(rendered)
-    except FileExistsError:
-        raise already_there(file) from None
+    with create(file, force=force) as opened:
+        opened.write(rendered.encode())
 
 
 def render(found: Overview, file: Path | None = None) -> str:

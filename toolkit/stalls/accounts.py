@@ -59,11 +59,7 @@ def read_witness(path: Path) -> Witness:
     :return: the witness, its gaps in the time of the trace.
     :raises UserError: if the file is no such JSON.
     """
-    found = _read_json(path)
-    try:
-        _WITNESS.check(found)
-    except ShapeError as wrong:
-        raise UserError(f"{path} is not a witness: {wrong}.") from wrong
+    found = _read_json(path, _WITNESS, "is not a witness")
     offset, error = found["clock"]["offset_ns"], found["clock"].get("error_ns") or 0
     rows = [(gap["start_ns"] + offset, gap["duration_ns"], gap["refused"]) for gap in found["gaps"]]
     start, duration, refused = np.array(sorted(rows), np.int64).reshape(-1, 3).T
@@ -101,11 +97,7 @@ def read_phases(path: Path) -> pd.DataFrame:
         phase. attrs has the `scenario` and its `parameters`, None if the file does not say.
     :raises UserError: if the file is no such JSON.
     """
-    found = _read_json(path)
-    try:
-        _PHASES.check(found)
-    except ShapeError as wrong:
-        raise UserError(f"{path} does not hold phases: {wrong}.") from wrong
+    found = _read_json(path, _PHASES, "does not hold phases")
     phases = pd.DataFrame(
         {
             "name": pd.Series([phase["name"] for phase in found["phases"]], dtype="str"),
@@ -120,8 +112,11 @@ def read_phases(path: Path) -> pd.DataFrame:
     return phases
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    """Return the JSON object of a file."""
+def _read_json(path: Path, shape: Members, otherwise: str) -> Mapping[str, Any]:
+    """Return the JSON object of a file.
+
+    :param otherwise: what is said of one that has another shape.
+    """
     try:
         found = read_json(path.read_bytes())
     except OSError as error:
@@ -130,4 +125,8 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         raise UserError(f"{path} is not JSON: {error}.") from error
     if not isinstance(found, dict):
         raise UserError(f"{path} does not hold a JSON object.")
+    try:
+        shape.check(found)
+    except ShapeError as wrong:
+        raise UserError(f"{path} {otherwise}: {wrong}.") from wrong
     return cast(dict[str, Any], found)

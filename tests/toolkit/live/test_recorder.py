@@ -139,12 +139,13 @@ def test_a_full_disk_does_not_end_the_recorder(
 
 def test_two_recorders_do_not_share_a_directory(tmp_path: Path) -> None:
     directory = tmp_path / "kept"
-    recorder.lock(directory)
-    with pytest.raises(UserError, match=r"^another recorder puts its traces into "):
-        recorder.lock(directory)
+    another = pytest.raises(UserError, match=r"^another recorder puts its traces into ")
+    with recorder.only_one(directory), another, recorder.only_one(directory):
+        pass
 
 
 def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^cannot record into .*Not a directory"):
-        recorder.lock(tmp_path / "file" / "kept")
+    refused = pytest.raises(UserError, match=r"^cannot record into .*Not a directory")
+    with refused, recorder.only_one(tmp_path / "file" / "kept"):
+        pass
