@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toolkit.drivers import Driver
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
 from toolkit.stalls import rules, slow, spans
-from toolkit.stalls.marks import Marks, QueueTable, matching, queue_table, turns
+from toolkit.stalls.marks import Marks, QueueTable, joined, matching, queue_table, turns
 from toolkit.stalls.marks import Queue as Whose
 from toolkit.trace.reader import Columns
 from toolkit.trace.schema import EVENT, Events
@@ -188,25 +188,42 @@ class Live:
         """Return when a state of a queue may end or begin [ns]; whether it begins; which; and whose it is.
 
         As in the analysis of a file (stalls.states), an end comes before a begin of the same moment; but
-        where a state ends and begins at once, it just goes on.
+        where a state ends and begins at once, it just goes on. A state that goes on since an earlier batch
+        began then: an event of that time or before, which may come late, does not end it.
         """
         table = self._table(number, columns)
         moments = rules.moments(columns)
         found: list[tuple[int, bool, str, int]] = []
         for state in driver.states:
-            begins = matching(state.begin, columns, moments, table, number)
+            still = self._since(state.name)
+            begins = joined([still, matching(state.begin, columns, moments, table, number)])
             ends = Marks(begins.queue[:0], begins.moment[:0])
-            if len(begins.queue) or any(state.name in queue.states for queue in self.queues.values()):
+            if len(begins.queue):
                 ends = matching(state.end, columns, moments, table, number)
             (queue, moment), begin = turns(begins, ends)
+            same = queue[1:] == queue[:-1]
+            # An end that is the first of its queue ends nothing.
+            ended = ~begin
+            ended[:1] = False
+            ended[1:] &= same
             on = np.zeros(len(queue) + 1, np.bool_)
-            on[1:-1] = (queue[1:] == queue[:-1]) & (moment[1:] == moment[:-1]) & begin[1:]
+            on[1:-1] = same & (moment[1:] == moment[:-1]) & begin[1:] & ended[:-1]
             kept = ~(on[:-1] | on[1:])
             names = [state.name] * int(kept.sum())
             found += zip(
                 moment[kept].tolist(), begin[kept].tolist(), names, queue[kept].tolist(), strict=True
             )
         return sorted(found)
+
+    def _since(self, state: str) -> Marks:
+        """Return since when each queue is in a state, of those that are."""
+        since = [
+            (place, queue.states[state])
+            for place, queue in enumerate(self.queues.values())
+            if state in queue.states
+        ]
+        places, moments = np.array(since, np.int64).reshape(-1, 2).T
+        return Marks(places.astype(np.intp), moments)
 
     def _table(self, number: int, columns: Columns) -> QueueTable:
         """Return the table of all queues, as queues of a driver; each has its place among `queues`.

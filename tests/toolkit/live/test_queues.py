@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a running trace says of its queues, held against what its analysis says afterwards."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -37,14 +39,19 @@ def _together(*events: Events) -> Events:
     return np.concatenate([np.empty(0, EVENT), *events])
 
 
-@pytest.mark.parametrize("path", RECORDED)
-def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
-    reader, trace = TraceReader(DATA / path), toolkit.read(DATA / path)
-    live = Live([load(each["name"]) for each in reader.meta["drivers"]], reader.meta["devices"])
+def _batches(reader: TraceReader) -> Iterator[Events]:
     for columns, _ in reader:
         events = np.zeros(len(columns["ts"]), EVENT)
         for name, column in columns.items():
             events[name] = column
+        yield events
+
+
+@pytest.mark.parametrize("path", RECORDED)
+def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
+    reader, trace = TraceReader(DATA / path), toolkit.read(DATA / path)
+    live = Live([load(each["name"]) for each in reader.meta["drivers"]], reader.meta["devices"])
+    for events in _batches(reader):
         live.take(events)
     names = {device["ifindex"]: device["name"] for device in trace.analysis.scan.devices}
     names |= {device["ifindex"]: device["name"] for device in reader.meta["devices"]}
@@ -66,6 +73,19 @@ def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
         assert queue.silences.tolist() == [len(lengths) for lengths in mine.values()]
         assert queue.silent.tolist() == [lengths.sum() for lengths in mine.values()]
     assert live.silences == len(trace.silences)
+
+
+@pytest.mark.parametrize("path", RECORDED)
+def test_live_view_agrees_with_the_analysis_in_whatever_batches_events_come(path: str) -> None:
+    """A window is sent when it is full or over, and so after records of later moments."""
+    reader, trace = TraceReader(DATA / path), toolkit.read(DATA / path)
+    live = Live([load(each["name"]) for each in reader.meta["drivers"]], reader.meta["devices"])
+    events = _together(*_batches(reader))
+    for first in range(0, len(events), 20):
+        live.take(events[first : first + 20])
+    stalled = [queue.stalled_ns(trace.analysis.scan.ended) for queue in live.queues.values()]
+    assert sorted(stalled) == sorted(trace.queues["stalled_ns"])
+    assert live.stalls == len(trace.stalls)
 
 
 def test_recordings_have_silences_to_agree_on() -> None:
@@ -150,6 +170,28 @@ def test_what_is_said_again_and_again_is_a_turn_once() -> None:
     queue = live.queues[3, 0]
     assert (queue.stalls, queue.failed) == (2, 501)
     assert queue.stalled_ns(BEGAN + 8 * S) == 1_992_000_000
+
+
+def test_what_comes_late_ends_no_stall_that_began_after_it() -> None:
+    live = _live()
+    live.take(failed(2))
+    # The window was sent with the refill, and begins with the poll in which the stall began.
+    late = window(2.004, dur=4_000_000, posted_after=33)
+    live.take(_together(late, refilled(6), event("look", 7, posted_after=256)))
+    assert list(live.changes) == [
+        Change(BEGAN + 2 * S, 3, 0, "starved"),
+        Change(BEGAN + 6 * S, 3, 0, "starved", 4 * S),
+    ]
+
+
+def test_an_end_of_the_moment_of_a_begin_hides_it_in_no_batch() -> None:
+    live = _live()
+    live.take(_together(failed(2), window(2.004, dur=4_000_000, posted_after=33)))
+    assert list(live.changes) == [Change(BEGAN + 2 * S, 3, 0, "starved")]
+    live.take(_together(failed(5), window(5.004, dur=4_000_000, posted_after=33)))
+    assert len(live.changes) == 1
+    live.take(refilled(6))
+    assert live.queues[3, 0].stalled_ns(BEGAN + 9 * S) == 4 * S
 
 
 def test_thousands_of_failures_are_not_looked_at_one_by_one() -> None:
