@@ -121,10 +121,11 @@ def test_a_paused_guest_is_one_stall_whatever_netback_says(
     analysis, found, account = run(lab, machine, tmp_path, "paused", "--pause", "40", "--after", "5")
     (stall,) = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000].to_dict("records")
     assert (stall["state"], stall["open"]) == ("blocked", False)
-    # Xen's tools take a second or two to pause and to go on: that is in the phase, and not in the 40 s.
+    # From when netback's own account has no slot left; Xen's tools take a second or two to go on.
     phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
     paused = next(phase for phase in phases if phase["name"] == "paused")
-    assert paused["start_ns"] < stall["start_ns"] and stall["end_ns"] < paused["end_ns"] + 1_000_000_000
+    assert abs(stall["start_ns"] - account["used_up_ns"]) < 1_000_000_000
+    assert stall["end_ns"] < paused["end_ns"] + 1_000_000_000
     assert stall["duration_ns"] > 39_000_000_000
     assert account["ring_paused"]["free"] == stall["posted"] == 0
     assert found["witness"]["agrees"], found["witness"]["sentence"]
@@ -135,7 +136,7 @@ def test_a_paused_guest_is_one_stall_whatever_netback_says(
     assert analysis.tables["flaps"]["after_ns"].iloc[0] > 5_000_000_000
 
 
-@pytest.mark.parametrize("hold", [2, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hold", [4, pytest.param(15, marks=pytest.mark.slow)])
 def test_a_guest_that_cannot_fill_its_ring(lab: Lab, machine: guest.Guest, tmp_path: Path, hold: int) -> None:
     # What waits for 10 s is thrown away, and if slots are left, smaller packets get through: two stalls.
     load(lab, machine, "stock")
@@ -143,27 +144,34 @@ def test_a_guest_that_cannot_fill_its_ring(lab: Lab, machine: guest.Guest, tmp_p
     long = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000]
     assert set(long["state"]) == {"blocked"} and not long["open"].any()
     assert len(long) == sum(gap["duration_ns"] > 1_000_000_000 for gap in account["gaps"])
-    assert abs(long["duration_ns"].sum() / 1e9 - hold) < 1
+    phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
+    (short,) = [phase for phase in phases if phase["shortage"]]
+    # From when netback's own account has too few slots: how soon that is depends on the host.
+    expected = short["end_ns"] - account["used_up_ns"]
+    assert abs(long["duration_ns"].sum() - expected) < 1_000_000_000
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     assert account["ring"] == {"free": 256, "queued": 0, "stopped": False}
 
 
 def test_a_guest_whose_memory_is_full(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     load(lab, machine, "stock")
+    # After 10 s netback would throw away what waits.
     analysis, found, account = run(
-        lab, machine, tmp_path, "unfilled", "--full", "--hold", "8", "--after", "5"
+        lab, machine, tmp_path, "unfilled", "--full", "--hold", "10", "--after", "5"
     )
     longest = analysis.stalls.sort_values("duration_ns").iloc[-1]
     assert (longest["state"], bool(longest["open"])) == ("blocked", False)
-    assert 4 < longest["duration_ns"] / 1e9 < 9
+    # It begins when netback's own account has too few slots: how soon that is depends on the host.
+    assert abs(longest["start_ns"] - account["used_up_ns"]) < 1_000_000_000
+    assert longest["duration_ns"] > 3_000_000_000
     # It ends when memory is free: with the next of the frontend's own attempts.
     phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
     (hold,) = [phase for phase in phases if phase["shortage"]]
     assert abs(longest["end_ns"] - hold["end_ns"]) < 1_000_000_000
-    # Fewer than a packet may need (XEN_NETBK_LEGACY_SLOTS_MAX), and as many as netback itself shows.
+    # Fewer than a packet may need, and as many as netback itself shows.
     events = toolkit.read(analysis.path).events
     said = events[(events["device"] == DEVICE) & (events["ts"] < hold["end_ns"] - LOOKED_NS)]
-    assert account["ring_hold"]["free"] == said["posted_after"].iloc[-1] < 18
+    assert account["ring_hold"]["free"] == said["posted_after"].iloc[-1] < xen.MOST_SLOTS
     assert account["ring"] == {"free": 256, "queued": 0, "stopped": False}
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""In a dom0: a guest that does not run, so that nothing takes its packets, nor posts ring slots."""
+"""In a dom0: a guest that does not run, so that nothing takes its packets, nor posts ring slots.
+
+The time counts from when its ring is used up, and netback's packets wait.
+"""
 
 import time
 from dataclasses import asdict
@@ -7,10 +10,13 @@ from dataclasses import asdict
 from vm.inside import testbed, xen
 from vm.inside.xen import echo
 
+#: How long the packets may take that use up a ring.
+USED_UP_SECONDS = 60
+
 
 def main() -> None:
     parser = echo.options(__doc__ or "", rate=500)
-    parser.add_argument("--pause", type=float, default=40.0, help="seconds for which it is paused")
+    parser.add_argument("--pause", type=float, default=40.0, help="seconds for which its packets wait")
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
     log = testbed.begin("paused", arguments)
@@ -19,6 +25,7 @@ def main() -> None:
             with log.phase("before"):
                 time.sleep(arguments.before)
             with log.phase("paused"), xen.paused(guest):
+                account["used_up_ns"] = xen.used_up(guest.device, USED_UP_SECONDS)
                 time.sleep(arguments.pause)
                 account["ring_paused"] = asdict(xen.ring(guest.device))
             with log.phase("after"):

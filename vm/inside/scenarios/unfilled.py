@@ -9,6 +9,7 @@ GFP_ATOMIC, and tries again ten times a second (xennet_alloc_rx_buffers).
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from vm.inside import testbed, xen
@@ -47,8 +48,10 @@ def main() -> None:
                 time.sleep(arguments.before)
             # The guest ends it by itself: nobody can tell it anything meanwhile.
             xen.tell(guest, f"{begin}; read -t {arguments.hold} _; {end}")
-            with log.phase("hold", shortage=True):
+            with log.phase("hold", shortage=True), ThreadPoolExecutor(1) as looking:
+                used_up = looking.submit(xen.used_up, guest.device, arguments.hold - 0.5)
                 bulk.send(unread, arguments.hold - 0.5)
+                account["used_up_ns"] = used_up.result()
                 account["ring_hold"] = asdict(xen.ring(guest.device))
                 time.sleep(0.5)
             with log.phase("after"):

@@ -26,6 +26,8 @@ DEBUG = Path("/sys/kernel/debug/xen-netback")
 START_SECONDS = 90
 #: Where a guest takes TCP: to throw it away, and to leave it unread (vm/inside/xen/init).
 SINK, UNREAD = 9000, 9001
+#: A packet may need so many slots (XEN_NETBK_LEGACY_SLOTS_MAX in drivers/net/xen-netback/common.h).
+MOST_SLOTS = 18
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,20 @@ def read_ring(text: str) -> Ring:
     if not slots or not queue:
         raise UserError("this kernel's io_ring_q0 is of another form.")
     return Ring((int(slots[1]) - int(slots[2])) % (1 << 32), int(queue[1]), queue[2] == "stopped")
+
+
+def used_up(device: str, seconds: float) -> int | None:
+    """Wait until packets wait in netback for slots that a guest does not post.
+
+    :return: when they did [ns], CLOCK_MONOTONIC; None if they did not within so long.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        there = ring(device)
+        if there.free < MOST_SLOTS and (there.queued or there.stopped):
+            return time.monotonic_ns()
+        time.sleep(0.02)
+    return None
 
 
 def log(device: str) -> list[str]:
