@@ -5,8 +5,11 @@
  * says what polls did meanwhile: that they went on and failed, or that they were a spin.
  */
 
-/* So many further polls that fail are no periodic attempt of a driver's: they come because frames do. */
+/* So many further polls that fail are no periodic attempt of a driver's: they come because frames do. Those of the
+ * first RXT_WINDOW_NS do not count: what is left of the frames before brings some, and then the NIC may be deaf. */
 #define RXT_DROPPING 3
+/* The tracer does not judge a queue sooner: polls that frames bring have come by then. */
+#define RXT_LOOK_NS (10 * RXT_WINDOW_NS)
 /* A poll may fail and claim its whole budget to be called again, whatever it took. So many polls in a row would have
  * taken 16,384 frames, more than any ring has, and not one of them filled it again. */
 #define RXT_SPINNING 256
@@ -33,9 +36,13 @@ static __always_inline void rxt_failing_tell(struct rxt_queue *queue)
 	rxt_queue_emit(queue, &event);
 }
 
-/* Nothing that failed before matters any more. */
+/* Nothing that failed before matters any more: a poll that began at `now` takes a frame, or NAPI is enabled then. */
 static __always_inline void rxt_failing_end(struct rxt_queue *queue, u64 now)
 {
+	u64 since = queue->failing_since;
+
+	if (since && now >= since + RXT_WINDOW_NS)
+		rxt_failing_tell(queue);
 	if (queue->failing_told)
 		rxt_queue_mark(queue, RXT_UNBLOCKED, now, 0, RXT_NOT_KNOWN, RXT_NOT_KNOWN, 0);
 	queue->failing_told = 0;
@@ -50,11 +57,8 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
 {
 	if (!queue->by_polls)
 		return;
-	if (packets && queue->failing_since) {
-		if (began >= queue->failing_since + RXT_WINDOW_NS)
-			rxt_failing_tell(queue);
+	if (packets && queue->failing_since)
 		rxt_failing_end(queue, began);
-	}
 	if (order == RXT_NO_ORDER)
 		return;
 	if (!full)
@@ -68,7 +72,7 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
 		queue->failing_polls = 0;
 		queue->failing_order = order;
 		queue->failing_gfp = gfp;
-	} else if (queue->failing_polls < RXT_DROPPING) {
+	} else if (queue->failing_polls < RXT_DROPPING && began >= queue->failing_since + RXT_WINDOW_NS) {
 		queue->failing_polls++;
 	}
 	if (queue->failing_full >= RXT_SPINNING) {
@@ -82,6 +86,6 @@ static __always_inline void rxt_failing_look(struct rxt_queue *queue)
 {
 	u64 since = queue->failing_since;
 
-	if (since && bpf_ktime_get_ns() >= since + RXT_WINDOW_NS)
+	if (since && bpf_ktime_get_ns() >= since + RXT_LOOK_NS)
 		rxt_failing_tell(queue);
 }
