@@ -26,10 +26,11 @@ static __always_inline u64 rxt_next_napi(u64 netdev, u64 napi)
 	return next && next != head ? next - OFF_napi_dev_list : 0;
 }
 
-/* Sends what a queue is in now. A queue to which nothing happens any more is seen in no other way. */
-static __always_inline void rxt_look(struct rxt_queue *queue, u16 posted)
+/* Sends what a queue is in now. A queue to which nothing happens any more is seen in no other way. Somebody looked after
+ * `asked`: an empty ring was empty then, and may have been filled since; one with buffers has them now. */
+static __always_inline void rxt_look(struct rxt_queue *queue, u64 asked, u16 posted)
 {
-	rxt_queue_mark(queue, RXT_LOOK, bpf_ktime_get_ns(), 0, posted, posted, RXT_PROCESS);
+	rxt_queue_mark(queue, RXT_LOOK, posted ? bpf_ktime_get_ns() : asked, 0, posted, posted, RXT_PROCESS);
 }
 #endif
 

@@ -177,9 +177,10 @@ int qlge_napi_on(struct pt_regs *ctx)
 static __always_inline void qlge_look_at(u64 ring, int large)
 {
 	struct rxt_queue *queue = qlge_queue(ring, large);
+	u64 asked = bpf_ktime_get_ns();
 
 	if (queue)
-		rxt_look(queue, qlge_posted(ring + (large ? OFF_ring_lbq : OFF_ring_sbq)));
+		rxt_look(queue, asked, qlge_posted(ring + (large ? OFF_ring_lbq : OFF_ring_sbq)));
 }
 
 /* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */

@@ -128,6 +128,7 @@ int virtnet_look(struct pt_regs *ctx)
 {
 	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
 	struct rxt_queue *queue;
+	u64 asked;
 	int i;
 
 	for (i = 0; i < RXT_NAPIS; i++) {
@@ -137,8 +138,9 @@ int virtnet_look(struct pt_regs *ctx)
 		if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
 			continue;
 		queue = virtnet_queue(napi);
+		asked = bpf_ktime_get_ns();
 		if (queue)
-			rxt_look(queue, virtnet_posted(napi));
+			rxt_look(queue, asked, virtnet_posted(napi));
 	}
 	return 0;
 }
