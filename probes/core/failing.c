@@ -5,10 +5,10 @@
  * says what polls did meanwhile: that they went on and failed, or that they were a spin.
  */
 
-/* So many further polls that fail are no periodic attempt of a driver's: they come because frames do. Those of the
- * first RXT_WINDOW_NS do not count: what is left of the frames before brings some, and then the NIC may be deaf. */
+/* So many further polls that fail come because frames do, if they come between RXT_WINDOW_NS and RXT_LOOK_NS after that
+ * poll. Sooner, what is left of the frames before brings some, and then the NIC may be deaf; and e1000e's watchdog brings
+ * two every 2 s. */
 #define RXT_DROPPING 3
-/* The tracer does not judge a queue sooner: polls that frames bring have come by then. */
 #define RXT_LOOK_NS (10 * RXT_WINDOW_NS)
 /* A poll may fail and claim its whole budget to be called again, whatever it took. So many polls in a row would have
  * taken 16,384 frames, more than any ring has, and not one of them filled it again. */
@@ -72,7 +72,8 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
 		queue->failing_polls = 0;
 		queue->failing_order = order;
 		queue->failing_gfp = gfp;
-	} else if (queue->failing_polls < RXT_DROPPING && began >= queue->failing_since + RXT_WINDOW_NS) {
+	} else if (queue->failing_polls < RXT_DROPPING && began - queue->failing_since >= RXT_WINDOW_NS &&
+		   began - queue->failing_since < RXT_LOOK_NS) {
 		queue->failing_polls++;
 	}
 	if (queue->failing_full >= RXT_SPINNING) {
@@ -81,7 +82,8 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
 	}
 }
 
-/* The tracer looks at a queue: at one to which nothing happens any more, nothing else tells. */
+/* The tracer looks at a queue: at one to which nothing happens any more, nothing else tells. By then the polls have come
+ * that frames bring. */
 static __always_inline void rxt_failing_look(struct rxt_queue *queue)
 {
 	u64 since = queue->failing_since;
