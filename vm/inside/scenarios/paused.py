@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """In a dom0: a guest that does not run, so that nothing takes its packets, nor posts ring slots.
 
-The time counts from when its ring is used up, and netback's packets wait.
+The time counts from when its ring is used up, and netback's packets wait. A burst uses it up at once: until
+then netback takes packets, though nobody answers them.
 """
 
+import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict
 
 from vm.inside import testbed, xen
@@ -12,6 +15,9 @@ from vm.inside.xen import echo
 
 #: How long the packets may take that use up a ring.
 USED_UP_SECONDS = 60
+#: As many as a ring has slots (XEN_NETIF_RX_RING_SIZE in drivers/net/xen-netback/common.h).
+BURST = 256
+DISCARD = 9
 
 
 def main() -> None:
@@ -25,6 +31,7 @@ def main() -> None:
             with log.phase("before"):
                 time.sleep(arguments.before)
             with log.phase("paused"), xen.paused(guest):
+                _burst(guest)
                 account["used_up_ns"] = xen.used_up(guest.device, USED_UP_SECONDS)
                 time.sleep(arguments.pause)
                 account["ring_paused"] = asdict(xen.ring(guest.device))
@@ -32,6 +39,13 @@ def main() -> None:
                 time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
+
+
+def _burst(guest: xen.Guest) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port, suppress(TimeoutError):
+        port.settimeout(1)
+        for _ in range(BURST):
+            port.sendto(b"", (guest.address, DISCARD))
 
 
 if __name__ == "__main__":
