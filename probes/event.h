@@ -19,6 +19,7 @@
 #define RXT_ALL_QUEUES 0xffff
 #define RXT_NOT_KNOWN 0xffff
 #define RXT_NO_ORDER 0xff
+#define RXT_NOBODY 0xffffffff
 
 enum rxt_kind {
 	RXT_WINDOW = 1,		/* [posted] hot events of one queue, added up */
@@ -60,7 +61,7 @@ struct rxt_event {
 	__u64 dur;		/* [ns] how long it took; a window: from its first event to its last */
 	__u64 reclaim;		/* [ns] spent in direct reclaim meanwhile, by this refill */
 	__u32 ifindex;		/* [1] interface index of the device; one in another network namespace than the tracer has a number from 2^31 on */
-	__u32 tid;		/* [1] thread that was current */
+	__u32 tid;		/* [1] thread that was current; RXT_LATE: that which had the CPU, RXT_NOBODY: none did for half of the time */
 	__u32 gfp;		/* [1] gfp mask of the refill or of the allocation */
 	__u32 packets;		/* [packets] taken from the ring by polls */
 	__u16 queue;		/* [1] queue number; RXT_ALL_QUEUES: the whole device */

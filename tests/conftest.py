@@ -179,14 +179,18 @@ def write_trace(
     name: str = "made.rxt",
     meta: dict[str, Any] = META,
     end: float = 10,
+    **more: Any,
 ) -> Path:
-    """Write batches of events to a trace in a folder; the trace ends `end` seconds after it began."""
+    """Write batches of events to a trace in a folder; the trace ends `end` seconds after it began.
+
+    :param more: other members of the note of each batch.
+    """
     path = folder / name
     written: list[Events] = []
     with TraceWriter(path, meta, force=True) as writer:
         for number, batch in enumerate(batches):
             written.append(np.concatenate([np.empty(0, EVENT), *batch]))
-            writer.write(written[-1], note(end * (number + 1) / (len(batches) + 1), 0, *written))
+            writer.write(written[-1], note(end * (number + 1) / (len(batches) + 1), 0, *written, **more))
         writer.close(note(end, 0, *written, end={"reason": "duration"}))
     return path
 

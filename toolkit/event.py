@@ -70,5 +70,7 @@ POSTED_KINDS = tuple(_HEADER.posted)
 """Kinds of events that count the posted buffers at that moment."""
 NOT_KNOWN = _HEADER.constants["NOT_KNOWN"]
 NO_ORDER = _HEADER.constants["NO_ORDER"]
+NOBODY = _HEADER.constants["NOBODY"]
+"""The thread of a wait in which none had the CPU for long."""
 ALL_QUEUES = _HEADER.constants["ALL_QUEUES"]
 WINDOW_NS = _HEADER.constants["WINDOW_NS"]

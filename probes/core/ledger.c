@@ -29,7 +29,8 @@ static __always_inline void rxt_emit(struct rxt_event *event)
 
 	if (!on || !*on)
 		return;
-	event->tid = rxt_tid();
+	if (event->kind != RXT_LATE)
+		event->tid = rxt_tid();
 	event->cpu = cpu;
 	count = ledger.lookup(&slot);
 	if (!count)

@@ -102,11 +102,19 @@ static __always_inline void rxt_polled(struct rxt_queue *queue, u64 began, u32 p
 static __always_inline void rxt_waited(struct rxt_queue *queue, u64 began, int again)
 {
 	u64 since = queue->scheduled;
+	struct rxt_event event = {};
 
 	if (since <= began)
 		queue->scheduled = again ? bpf_ktime_get_ns() : 0;
-	if (since && began >= since + RXT_WINDOW_NS)
-		rxt_queue_mark(queue, RXT_LATE, began, began - since, RXT_NOT_KNOWN, RXT_NOT_KNOWN, 0);
+	if (!since || began < since + RXT_WINDOW_NS)
+		return;
+	event.kind = RXT_LATE;
+	event.ts = began;
+	event.dur = began - since;
+	event.tid = rxt_had_cpu(since, began);
+	event.posted_before = RXT_NOT_KNOWN;
+	event.posted_after = RXT_NOT_KNOWN;
+	rxt_queue_emit(queue, &event);
 }
 
 /* raw tracepoint napi:napi_poll(napi, work, budget), fired after each poll of every NIC. */

@@ -249,6 +249,7 @@ def test_a_poll_that_waits_for_its_cpu_is_told(lab: Lab, tmp_path: Path) -> None
     assert (longest["device"], longest["queue"]) == ("eth1", 0)
     assert longest["duration_ns"] > 1_500_000_000
     assert longest["start_ns"] < hog["end_ns"] and longest["end_ns"] > hog["start_ns"]
+    assert longest["thread"] == "hog"
     # No refill failed, so nothing of this is a stall; the sender saw its frames refused meanwhile.
     assert analysis.stalls.empty
     assert found["witness"]["in_silences_ns"][UNPOLLED] > 1_000_000_000

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolkit.capture import counters, kernel, program
 from toolkit.capture.ring import Ring, ledger
 from toolkit.drivers import Driver
-from toolkit.event import KIND
+from toolkit.event import KIND, NOBODY
 from toolkit.trace.schema import EVENT, Events
 
 #: Room for events that wait for the disk: as much as the kernel's ring, and so much at least.
@@ -236,7 +236,7 @@ class Drain:
         counts = np.bincount(places, minlength=self._delivered.size)
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
-        self._sink.write(events, self._note() | self._new_devices(events))
+        self._sink.write(events, self._note() | self._new_devices(events) | self._had_cpu(events))
         if not self._progress.blind:
             try:
                 self._observe(events)
@@ -256,6 +256,16 @@ class Drain:
         found = [self._device(self._drivers[int(row["driver"])], int(row["ifindex"])) for row in new[first]]
         self._progress.devices = [*self._progress.devices, *found]
         return {"devices": self._progress.devices}
+
+    def _had_cpu(self, events: Events) -> dict[str, Any]:
+        """Name the threads that had a CPU while a poll of these events was waited for.
+
+        :return: `threads`, for the note of their batch; nothing, if there is none.
+        """
+        tids = np.unique(events["tid"][events["kind"] == KIND["late"]])
+        named = {int(tid): program.thread_name(self._bpf, int(tid)) for tid in tids if tid != NOBODY}
+        threads = [{"tid": tid, "name": name} for tid, name in named.items() if name is not None]
+        return {"threads": threads} if threads else {}
 
     def _device(self, driver: Driver, number: int) -> dict[str, Any]:
         """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""

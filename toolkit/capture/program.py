@@ -338,6 +338,13 @@ def device_name(bpf: Any, number: int) -> tuple[int, str] | None:
     return None if found is None else (int(found.name.netns), found.name.name.decode(errors="replace"))
 
 
+def thread_name(bpf: Any, tid: int) -> str | None:
+    """Return what a thread was called when it had a CPU for long; None if the program does not know."""
+    table = bpf["threads"]
+    found = table.get(table.Key(tid))
+    return None if found is None else found.name.decode(errors="replace")
+
+
 def arm(bpf: Any, on: bool) -> None:
     """Let events through, or drop them.
 

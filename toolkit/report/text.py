@@ -34,6 +34,9 @@ QUEUES = 200
 COUNTERS = 8
 """As many counters of a NIC are told."""
 
+_THREADS = 3
+"""As many threads are told that had the CPU while polls were waited for."""
+
 LOWER_BOUNDS = "Events were dropped: a number with ≥ is at least so high."
 """What is said where tables have such numbers."""
 
@@ -159,7 +162,17 @@ def _silent(analysis: Analysis) -> list[str]:
             if len(length)
         ]
         sentences.append(f"Outside of stalls {device} took no frame {listed(parts)}.")
+        if whose := _had_cpu(mine[mine["state"] == UNPOLLED]):
+            sentences.append(whose)
     return sentences
+
+
+def _had_cpu(waits: pd.DataFrame) -> str:
+    """Say which threads had the CPU for most of some waits for a poll; nothing, if no thread is known."""
+    threads = waits.groupby(["thread", "tid"])["duration_ns"].sum().nlargest(_THREADS)
+    named = zip(threads.index.to_frame().itertuples(index=False), threads, strict=True)
+    parts = [f"thread {who.thread} ({who.tid}) for {seconds(int(length))} s" for who, length in named]
+    return f"In these waits the CPU was at {listed(parts)}." if parts else ""
 
 
 def _apart(stalls: pd.DataFrame) -> list[str]:

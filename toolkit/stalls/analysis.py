@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.drivers import Driver
-from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
+from toolkit.event import ALL_QUEUES, KIND, NOBODY, NOT_KNOWN
 from toolkit.stalls import columns
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL
 from toolkit.stalls.columns import Draft, integers, take, words
 from toolkit.stalls.marks import queue_table, spread
 from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
-from toolkit.stalls.silences import MEANS, silences
+from toolkit.stalls.silences import MEANS, silences, tells_threads
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals, state_names
 from toolkit.stalls.tables import tables
@@ -96,6 +96,7 @@ def analyze(path: Path | str) -> Analysis:
     stalled["class"] = words(stalled["class"])
     states["state"] = columns.names(np.array(state_names(known), object)[states["state"]])
     silent["state"] = columns.names(np.array(list(MEANS), object)[silent["state"]])
+    silent |= _threads(silent["tid"], found.threads, tells_threads(reader.meta))
     return Analysis(
         path=Path(path),
         meta=reader.meta,
@@ -268,6 +269,18 @@ def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
         for name in unknown & set(frame):
             frame[name] = frame[name].astype("Int64").mask(frame["driver"] == driver.name)
     return frame
+
+
+def _threads(tids: NDArray[np.int64], names: Mapping[int, str], told: bool) -> Draft:
+    """Return tid and thread, its name, of each silence; null where no thread had the CPU for long.
+
+    :param told: whether the trace tells of threads at all.
+    """
+    had = (tids != NOBODY) & told
+    called = [
+        names.get(tid) if known else None for tid, known in zip(tids.tolist(), had.tolist(), strict=True)
+    ]
+    return {"tid": integers(tids, had), "thread": words(called)}
 
 
 def queue_totals(stalls: Draft, silences: Draft, count: int) -> Columns:

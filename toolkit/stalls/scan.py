@@ -72,8 +72,9 @@ class Scan:
     of refills and polls of SLOW_NS and longer; `sums` by queue and column of SUMS; `posted` [buffers] by
     queue and step of 2**`shift` ns from `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by
     queue and bin (see `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each
-    interval in which events were dropped; `ledger`, what was counted in all; `reason`, `missed`, `counters`
-    and `devices` as in the notes; `began`, `ended` [ns].
+    interval in which events were dropped; `ledger`, what was counted in all; `threads`, the
+    name of each thread that the notes name; `reason`, `missed`, `counters` and `devices` as in the notes;
+    `began`, `ended` [ns].
     """
 
     queues: list[Queue]
@@ -90,6 +91,7 @@ class Scan:
     reason: str | None
     missed: dict[str, int] | None
     counters: dict[str, dict[str, int]]
+    threads: dict[int, str]
     devices: list[dict[str, Any]]
     began: int
     ended: int
@@ -109,6 +111,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     reason: str | None = None
     missed: dict[str, int] | None = None
     counters: dict[str, dict[str, int]] = {}
+    threads: dict[int, str] = {}
     chunks: list[tuple[int, int, int]] = []
     states = [(number, state) for number, driver in enumerate(drivers) for state in driver.states]
     begins: list[list[Marks]] = [[] for _ in states]
@@ -121,6 +124,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     _add_devices(devices, drivers, queues)
     for columns, notes in _read_ahead(reader.chunks()):
         drains += [(int(note["now_ns"]), note["dropped"]) for note in notes]
+        threads |= {each["tid"]: each["name"] for note in notes for each in note.get("threads", [])}
         end = notes[-1].get("end", {})
         reason, missed = end.get("reason", reason), end.get("missed", missed)
         counters = end.get("counters", counters)
@@ -168,6 +172,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         reason=reason,
         missed=missed,
         counters=counters,
+        threads=threads,
         devices=devices,
         began=began,
         ended=ended,

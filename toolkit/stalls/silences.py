@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.drivers import Driver
-from toolkit.event import KIND
+from toolkit.event import KIND, NOBODY
 from toolkit.stalls import spans
 from toolkit.stalls.scan import SLOW_NS, Scan
 from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
@@ -26,9 +26,18 @@ _KINDS = [KIND["window"], KIND["poll"], KIND["refill"], KIND["late"]]
 
 def told(meta: Mapping[str, Any]) -> list[str]:
     """Return the states that a trace can tell: whether polls are waited for only with a hook for it."""
-    hooks = (hook for traced in meta["drivers"] for hook in traced.get("hooks", []))
-    scheduling = any(hook["program"] == "rxt_schedule" and hook.get("attached") for hook in hooks)
+    scheduling = _hooked(meta, "rxt_schedule")
     return [state for state in MEANS if state != UNPOLLED or scheduling]
+
+
+def tells_threads(meta: Mapping[str, Any]) -> bool:
+    """Tell whether a trace says which thread had the CPU while a poll was waited for."""
+    return _hooked(meta, "rxt_switch")
+
+
+def _hooked(meta: Mapping[str, Any], program: str) -> bool:
+    hooks = (hook for traced in meta["drivers"] for hook in traced.get("hooks", []))
+    return any(hook["program"] == program and hook.get("attached") for hook in hooks)
 
 
 def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns) -> Columns:
@@ -39,8 +48,8 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns) -> Columns:
     inside it.
 
     :param stalls: columns queue (index in scan.queues), start_ns, end_ns [ns].
-    :return: queue, state (index in MEANS), start_ns, end_ns, duration_ns [ns]; each at least SLOW_NS long,
-        sorted by start_ns.
+    :return: queue, state (index in MEANS), start_ns, end_ns, duration_ns [ns], and tid, the thread of a wait,
+        which is NOBODY for none and for the other states; each at least SLOW_NS long, sorted by start_ns.
     """
     rare = scan.rare
     napi = np.array([bool(drivers[queue.driver].poll) for queue in scan.queues], np.bool_)
@@ -60,7 +69,11 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns) -> Columns:
             parts = spans.without(spans.union(rare["start"][rows], rare["ts"][rows]), taken)
             parts = parts[parts[:, 1] - parts[:, 0] >= SLOW_NS]
             taken = spans.union(*np.concatenate([taken, parts]).T)
-            found.append(np.column_stack([np.full((len(parts), 2), [queue, number]), parts]))
-    rows = np.concatenate([np.empty((0, 4), np.int64), *found])
-    queues, states, start, end = rows[np.lexsort((rows[:, 0], rows[:, 2]))].T
-    return {"queue": queues, "state": states, "start_ns": start, "end_ns": end, "duration_ns": end - start}
+            rows = rows[np.argsort(rare["start"][rows], kind="stable")]
+            whose = rows[np.searchsorted(rare["start"][rows], parts[:, 0], "right") - 1]
+            tid = np.where(rare["kind"][whose] == KIND["late"], rare["tid"][whose], NOBODY)
+            found.append(np.column_stack([np.full((len(parts), 2), [queue, number]), parts, tid]))
+    rows = np.concatenate([np.empty((0, 5), np.int64), *found])
+    queues, states, start, end, tid = rows[np.lexsort((rows[:, 0], rows[:, 2]))].T
+    times = {"start_ns": start, "end_ns": end, "duration_ns": end - start}
+    return {"queue": queues, "state": states, **times, "tid": tid}

@@ -32,6 +32,7 @@ def pack(reader: TraceReader, path: Path, *, force: bool = False) -> None:
         for events, note in _merged(reader):
             end = {name: note.pop(name) for name in ("end",) if name in note}
             writer.write(events, note)
+            note.pop("threads", None)
             if end:
                 writer.close({**note, **end})
 
@@ -52,7 +53,10 @@ def _merged(reader: TraceReader) -> Iterator[tuple[Events, dict[str, Any]]]:
             yield _joined(parts), merged
             parts, merged = [], {}
         parts.append(columns)
+        threads = [*merged.get("threads", []), *note.get("threads", [])]
         merged = {**merged, **note, "ledger": _lists(reader.ledger)}
+        if threads:
+            merged["threads"] = threads
         growing = grows
     if parts:
         yield _joined(parts), merged

@@ -199,6 +199,7 @@ META = Members(
 
 _NOTE: Mapping[str, Shape] = {
     "devices": _DEVICES,
+    "threads": Many(Members({"tid": _U32, "name": _NAME})),
     "end": Members(
         {},
         {

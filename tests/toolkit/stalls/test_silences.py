@@ -7,6 +7,7 @@ import pytest
 
 import toolkit
 from tests.conftest import BEGAN, DATA, META, MS, S, Trace, event, failed, refilled, window
+from toolkit.event import NOBODY
 from toolkit.report import text
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.selection import Selection, select
@@ -50,6 +51,37 @@ def test_a_poll_that_nobody_made_was_waited_for(make_trace: Trace) -> None:
     found = analyze(make_trace([event("late", 4, dur=2 * S), poll(4.001, MS)]))
     assert silences(found) == [(UNPOLLED, 2, 4)]
     assert "eth1 took no frame in 1 wait for a poll of 10 ms or longer (2.000 s" in text.verdict(found)
+
+
+def test_a_wait_says_which_thread_had_the_cpu(make_trace: Trace) -> None:
+    told = {"program": "rxt_switch", "attached": "raw_tracepoint:sched_switch"}
+    meta = META | {"drivers": [META["drivers"][0] | {"hooks": [told]}]}
+    events = [
+        event("late", 4, dur=2 * S, tid=812),
+        event("late", 5, dur=S // 2, tid=0),
+        event("late", 6, dur=S // 2, tid=NOBODY),
+        event("late", 7, dur=S // 2, tid=9),
+        poll(9, S),
+    ]
+    threads = [{"tid": 812, "name": "hog"}, {"tid": 0, "name": "swapper/0"}]
+    found = analyze(make_trace(events, meta=meta, threads=threads))
+    rows = found.silences[["tid", "thread"]].astype(object)
+    assert rows.where(rows.notna(), None).to_numpy().tolist() == [
+        [812, "hog"],
+        [0, "swapper/0"],
+        [None, None],
+        [9, None],
+        [None, None],
+    ]
+    assert (
+        "In these waits the CPU was at thread hog (812) for 2.000 s and thread swapper/0 (0) for 0.500 s."
+        in (text.verdict(found))
+    )
+
+
+def test_an_older_trace_does_not_say_it(make_trace: Trace) -> None:
+    found = analyze(make_trace([event("late", 4, dur=2 * S, tid=812)]))
+    assert found.silences[["tid", "thread"]].isna().to_numpy().all()
 
 
 def test_what_is_in_a_stall_is_told_as_the_stall(make_trace: Trace) -> None:

@@ -13,7 +13,12 @@ from pathlib import Path
 
 from vm.inside import testbed
 
-_SPIN = "while True: pass"
+_SPIN = """
+with open("/proc/self/comm", "w") as name:
+    name.write("hog")
+while True:
+    pass
+"""
 
 
 def main() -> None:
