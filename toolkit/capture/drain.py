@@ -47,6 +47,7 @@ class Progress:
     """What a running trace can say of itself; counters only grow.
 
     `blind` says why the observer sees no more events, if it failed; the recording goes on.
+    `threads` names those that had a CPU while a poll was waited for.
     `status` is the exit status of the command that ran meanwhile, 0 without one.
     """
 
@@ -58,6 +59,7 @@ class Progress:
     status: int = 0
     missing: list[program.Attached] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
+    threads: dict[int, str] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[int, str]:
@@ -264,8 +266,9 @@ class Drain:
         """
         tids = np.unique(events["tid"][events["kind"] == KIND["late"]])
         named = {int(tid): program.thread_name(self._bpf, int(tid)) for tid in tids if tid != NOBODY}
-        threads = [{"tid": tid, "name": name} for tid, name in named.items() if name is not None]
-        return {"threads": threads} if threads else {}
+        threads = {tid: name for tid, name in named.items() if name is not None}
+        self._progress.threads |= threads
+        return {"threads": [{"tid": tid, "name": name} for tid, name in threads.items()]} if threads else {}
 
     def _device(self, driver: Driver, number: int) -> dict[str, Any]:
         """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.drivers import Driver
-from toolkit.event import ALL_QUEUES, NOT_KNOWN
+from toolkit.event import ALL_QUEUES, KIND, NOBODY, NOT_KNOWN
 from toolkit.stalls import rules, slow, spans
 from toolkit.stalls.marks import Marks, QueueTable, joined, matching, queue_table, turns
 from toolkit.stalls.marks import Queue as Whose
@@ -27,7 +27,8 @@ class Change(NamedTuple):
     """A stall began, in a state; or it ended; or a silence outside of stalls did.
 
     Attributes: `at` [ns], when; `ifindex` and `queue`, whose; `state` that began the stall or ended last, or
-    that of the silence (slow.STATES); `lasted` [ns], None where a stall begins.
+    that of the silence (slow.STATES); `lasted` [ns], None where a stall begins; `tid`, the thread that had
+    the CPU while a poll was waited for, None if there is none or it is not known.
     """
 
     at: int
@@ -35,6 +36,7 @@ class Change(NamedTuple):
     queue: int
     state: str
     lasted: int | None = None
+    tid: int | None = None
 
 
 @dataclass
@@ -148,6 +150,8 @@ class Live:
         if not len(at):
             return
         states, ends = slow.states(columns, at), columns["ts"][at].astype(np.int64)
+        late = columns["kind"][at] == KIND["late"]
+        tids = np.where(late, columns["tid"][at], NOBODY)
         times = np.column_stack([ends - columns["dur"][at].astype(np.int64), ends])
         codes = columns["ifindex"][at].astype(np.int64) << 16 | columns["queue"][at]
         order = np.lexsort((states, codes))
@@ -155,8 +159,11 @@ class Live:
         for rows in np.split(order, changes):
             ifindex, number = int(codes[rows[0]]) >> 16, int(codes[rows[0]]) & 0xFFFF
             state = int(states[rows[0]])
+            whose = dict(zip(ends[rows].tolist(), tids[rows].tolist(), strict=True))
             for begin, end in self.queues[ifindex, number].be_silent(state, times[rows]).tolist():
-                self.changes.append(Change(end, ifindex, number, slow.STATES[state], end - begin))
+                tid = whose.get(end, NOBODY)
+                known = None if tid == NOBODY else tid
+                self.changes.append(Change(end, ifindex, number, slow.STATES[state], end - begin, known))
 
     def _count(self, driver: Driver, columns: Columns) -> None:
         """Add up packets and failed refills, and keep what was last seen posted."""

@@ -19,6 +19,7 @@ from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND, NOT_KNOWN
 from toolkit.live.queues import Live, Queue
+from toolkit.printable import printable
 from toolkit.stalls import slow
 from toolkit.trace import gfp
 from toolkit.trace.schema import Events
@@ -188,11 +189,13 @@ class Screen(App[None]):
         """List the failures, the queues that went deaf, the queues that receive again, and silences."""
         happened = [(line.at, (line.ifindex, line.queue), line.what, _FAILURE) for line in self._told()]
         changes = self._live.changes
-        for at, ifindex, number, state, lasted in [changes.popleft() for _ in range(len(changes))]:
+        for at, ifindex, number, state, lasted, tid in [changes.popleft() for _ in range(len(changes))]:
             driver = self._drivers[self._live.queues[ifindex, number].driver]
             what, style = f"is {driver.deaf}: {state}", "bold red"
             if lasted is not None and state in slow.STATES:
                 what, style = f"took no frame for {lasted / 1e9:.3f} s: {state}", _SILENCE
+                if tid in self._progress.threads:
+                    what += f" (CPU: {printable(self._progress.threads[tid])} {tid})"
             elif lasted is not None:
                 what, style = f"{driver.does} again after {lasted / 1e9:.3f} s", "bold green"
             happened.append((at, (ifindex, number), what, style))

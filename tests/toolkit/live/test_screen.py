@@ -16,6 +16,7 @@ from tests.conftest import BEGAN, META, S, event, failed, window, worker_stall
 from toolkit.capture.drain import Progress
 from toolkit.drivers import load
 from toolkit.errors import UserError
+from toolkit.event import NOBODY
 from toolkit.live.queues import Live, Queue
 from toolkit.live.screen import Line, Screen, bar, failures
 
@@ -117,6 +118,19 @@ def test_silences_are_a_column_and_a_line(shown: Shown) -> None:
         assert text.count("slow-poll") == 2
         assert " 0 stalls   3 silences " in text
         assert re.search(r"eth1 rx-0 .* 0 +0\.000 +1\.000 ", text)
+
+    shown.run(script)
+
+
+def test_a_wait_says_which_thread_had_the_cpu(shown: Shown) -> None:
+    shown.progress.threads[812] = "hog\x1b"
+    shown.live.take(
+        np.concatenate([event("late", 9, dur=S, tid=812), event("late", 9.5, dur=S // 4, tid=NOBODY)])
+    )
+
+    async def script(pilot: Pilot[None]) -> None:
+        told = r"for 1\.000 s: unpolled \(CPU: hog\\x1b 812\)"
+        await shown.until(pilot, told, r"for 0\.250 s: unpolled *\n")
 
     shown.run(script)
 
