@@ -105,7 +105,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_fields("refills failed fallbacks retries polls full_polls packets irqs spin_ns", _NUMBER),
         ]
     ),
-    "silences": pa.schema([*_WHERE, *_QUEUE, *_INTERVAL]),
+    "silences": pa.schema(
+        [*_WHERE, *_QUEUE, *_INTERVAL, *_fields("tid", _NUMBER), *_fields("thread", _TEXT)]
+    ),
     "queues": pa.schema(
         [
             *_WHERE,
