@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from toolkit.capture import kernel
 from toolkit.trace.schema import Events
 from toolkit.trace.writer import TraceWriter
+
+Counts = Mapping[str, Mapping[str, Sequence[int]]]
+"""The ledger of a batch as it is drained: kind of event -> attempted, delivered, dropped; by CPU."""
 
 KEPT_NS = 60 * 10**9
 MOST_EVENTS = 1 << 20
@@ -39,6 +43,7 @@ class Recent:
         self._lock = threading.Lock()
         self._batches: deque[tuple[Events, Mapping[str, Any]]] = deque()
         self._before: Mapping[str, Any] = {"now_ns": meta["clock"]["monotonic_ns"], "ledger": {}}
+        self._devices = meta["devices"]
 
     def write(self, events: Events, note: Mapping[str, Any]) -> None:
         """Keep one batch."""
@@ -51,6 +56,7 @@ class Recent:
                 count > self._most_events or self._batches[0][1]["now_ns"] < oldest
             ):
                 gone, self._before = self._batches.popleft()
+                self._devices = self._before.get("devices", self._devices)
                 count -= len(gone)
 
     def close(self, note: Mapping[str, Any]) -> None:
@@ -62,15 +68,16 @@ class Recent:
         :raises UserError: if the file exists or cannot be written.
         """
         with self._lock:
-            batches, before = list(self._batches), self._before
-        later = before["now_ns"] - self._meta["clock"]["monotonic_ns"]
-        clock = {name: value + later for name, value in self._meta["clock"].items()}
+            batches, before, devices = list(self._batches), self._before, self._devices
+        meta = self._meta | {"clock": clocks_at(before["now_ns"]), "devices": devices}
         last: dict[str, Any] = {"now_ns": before["now_ns"], "ledger": {}}
-        with TraceWriter(path, self._meta | {"clock": clock}) as writer:
+        with TraceWriter(path, meta) as writer:
             for events, note in batches:
-                last = {**note, "ledger": _since(note["ledger"], before["ledger"])}
+                last = {**note, "ledger": since(note["ledger"], before["ledger"])}
                 writer.write(events, last)
-            writer.close(last | {"end": {"reason": "saved"}})
+            writer.close(
+                {"now_ns": last["now_ns"], "ledger": settled(last["ledger"]), "end": {"reason": "saved"}}
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -81,18 +88,42 @@ class Recent:
         pass
 
 
-def _since(ledger: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
-    """Return the counts of a ledger minus those of an earlier one."""
+def clocks_at(now_ns: int) -> dict[str, int]:
+    """Return the clocks [ns] at a moment of the monotonic one, as they are set now.
+
+    A machine may have been suspended, or its wall clock set, since the trace began.
+    """
+    clocks = kernel.clocks()
+    later = now_ns - clocks["monotonic_ns"]
+    return {name: value + later for name, value in clocks.items()}
+
+
+def since(ledger: Counts, before: Counts) -> Counts:
+    """Return the counts of a ledger minus those of an earlier one.
+
+    What was attempted before and not yet delivered counts here, where it is delivered.
+    """
+    then = settled(before)
+    return {kind: _less(counts, then.get(kind)) for kind, counts in ledger.items()}
+
+
+def settled(ledger: Counts) -> Counts:
+    """Return a ledger in which no event is on its way."""
     return {
         kind: {
-            count: [
-                now - then for now, then in zip(each, _counts(before, kind, count, len(each)), strict=True)
-            ]
-            for count, each in counts.items()
+            **counts,
+            "attempted": [sum(each) for each in zip(counts["delivered"], counts["dropped"], strict=True)],
         }
         for kind, counts in ledger.items()
     }
 
 
-def _counts(ledger: Mapping[str, Any], kind: str, count: str, cpus: int) -> list[int]:
-    return list(ledger[kind][count]) if kind in ledger else [0] * cpus
+def _less(
+    counts: Mapping[str, Sequence[int]], before: Mapping[str, Sequence[int]] | None
+) -> dict[str, list[int]]:
+    if before is None:
+        return {name: list(each) for name, each in counts.items()}
+    return {
+        name: [now - then for now, then in zip(each, before[name], strict=True)]
+        for name, each in counts.items()
+    }

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import toolkit
 from tests.conftest import BEGAN, META, S, note, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.live.recent import MOST_EVENTS, Recent
+from toolkit.live.recent import MOST_EVENTS, Recent, since
 from toolkit.trace.schema import EVENT, Events
 
 
@@ -64,3 +65,24 @@ def test_saving_before_any_event_writes_an_empty_trace_and_no_file_twice(tmp_pat
     assert toolkit.read(tmp_path / "last.rxt").events.empty
     with pytest.raises(UserError, match="exists"):
         _recent().save(tmp_path / "last.rxt")
+
+
+def test_saved_minute_has_the_wall_clock_of_now_and_the_devices_of_then(tmp_path: Path) -> None:
+    recent = _recent()
+    later = [*META["devices"], META["devices"][0] | {"ifindex": 4, "name": "eth2"}]
+    recent.write(window(1), note(1, 0, window(1), devices=later))
+    recent.write(window(90), note(90, 0, *[window(1)] * 2))
+    recent.save(tmp_path / "last.rxt")
+    meta = toolkit.read(tmp_path / "last.rxt").meta
+    assert [device["name"] for device in meta["devices"]] == ["eth1", "eth2"]
+    apart = meta["clock"]["realtime_ns"] - meta["clock"]["monotonic_ns"]
+    assert abs(apart - (time.time_ns() - time.monotonic_ns())) < S
+
+
+def test_event_that_was_on_its_way_counts_where_it_is_delivered() -> None:
+    before = {"refill": {"attempted": [7], "delivered": [4], "dropped": [1]}}
+    now = {"refill": {"attempted": [9], "delivered": [8], "dropped": [1]}, "poll": {"attempted": [1]}}
+    assert since(now, before) == {
+        "refill": {"attempted": [4], "delivered": [4], "dropped": [0]},
+        "poll": {"attempted": [1]},
+    }
