@@ -51,6 +51,14 @@ def size(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
+def amount(text: str) -> quantities.Amount:
+    """Read an option that is a time or a size."""
+    try:
+        return quantities.amount(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Device = Annotated[
     list[str] | None,
     typer.Option(

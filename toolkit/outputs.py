@@ -74,6 +74,10 @@ def create(path: Path, *, force: bool) -> Iterator[BinaryIO]:
             raise
 
 
+LOCK = ".lock"
+"""Who has a directory alone has a lock on this file in it."""
+
+
 @contextmanager
 def alone(directory: Path, busy: str) -> Iterator[None]:
     """Have a directory for this block alone; the kernel ends that with the process, however it ends.
@@ -81,7 +85,7 @@ def alone(directory: Path, busy: str) -> Iterator[None]:
     :param busy: the sentence that is said if another process has it.
     :raises UserError: if another process has it.
     """
-    with (directory / ".lock").open("w") as file:
+    with (directory / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,6 +2,7 @@
 """Times and sizes as people write them."""
 
 import re
+from typing import NamedTuple
 
 _NS = {"us": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9, "": 1e9}
 _BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "": 1}
@@ -21,6 +22,26 @@ def size(text: str) -> int:
     :raises ValueError: if it is none; the sentence says what one looks like.
     """
     return round(_read(text, _BYTES, "a size such as 64M or 1G"))
+
+
+class Amount(NamedTuple):
+    """A time [ns] or a size [bytes]; the other one is None."""
+
+    ns: int | None
+    bytes: int | None
+
+
+def amount(text: str) -> Amount:
+    """Read a time or a size: 10m is ten minutes, 10M are ten MiB.
+
+    :raises ValueError: if it is neither; the sentence says what one looks like.
+    """
+    try:
+        if text.strip()[-1:] in ("K", "M", "G"):
+            return Amount(None, size(text))
+        return Amount(nanoseconds(text), None)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a time such as 10m nor a size such as 256M.") from None
 
 
 def _read(text: str, units: dict[str, float] | dict[str, int], kind: str) -> float:

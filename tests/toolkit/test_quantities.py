@@ -35,3 +35,16 @@ def test_what_is_no_time_is_said(text: str) -> None:
 def test_what_is_no_size_is_said() -> None:
     with pytest.raises(ValueError, match="'1s' is not a size such as 64M or 1G"):
         quantities.size("1s")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("10m", (600 * 10**9, None)), ("10M", (None, 10 << 20)), ("0", (0, None))]
+)
+def test_an_amount_is_a_time_or_a_size(text: str, found: tuple[int | None, int | None]) -> None:
+    assert quantities.amount(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "4x", "M", "10MB"])
+def test_what_is_neither_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match="is neither a time such as 10m nor a size such as 256M"):
+        quantities.amount(text)

@@ -6,17 +6,25 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from toolkit import completion
+from toolkit.quantities import Amount
 
 if TYPE_CHECKING:
-    from toolkit.capture.drain import Progress
+    from toolkit.capture.drain import Progress, Sink
     from toolkit.capture.start import Options
     from toolkit.live.recorder import Rules
+    from toolkit.live.segments import Room
+
+RING = "ring"
+"""The directory of the segments, in that of the traces."""
+
+_KEPT = Amount(ns=600 * 10**9, bytes=None)
 
 
 def record(
@@ -41,7 +49,7 @@ def record(
             "'dropped > 0'; may be repeated. [default: stall > 1s]",
         ),
     ] = None,
-    keep: Annotated[
+    before: Annotated[
         int,
         typer.Option(
             metavar="TIME", parser=completion.nanoseconds, help="So much before the event is put aside."
@@ -57,6 +65,23 @@ def record(
         int,
         typer.Option(metavar="TIME", parser=completion.nanoseconds, help="So much after the event, too."),
     ] = "10s",  # type: ignore[assignment]
+    keep: Annotated[
+        list[Amount] | None,
+        typer.Option(
+            metavar="TIME|SIZE",
+            parser=completion.amount,
+            help="So much is kept on disk, in DIR/ring, should the machine go down: 10m, 256M, or both; "
+            "0: nothing. [default: 10m and 256M, less on a small disk]",
+        ),
+    ] = None,
+    sync: Annotated[
+        int,
+        typer.Option(
+            metavar="TIME",
+            parser=completion.nanoseconds,
+            help="What is older survives a power cut, too; 0: when the kernel writes it, in half a minute.",
+        ),
+    ] = "5s",  # type: ignore[assignment]
     again: Annotated[
         int,
         typer.Option(
@@ -72,6 +97,10 @@ def record(
         int,
         typer.Option(metavar="SIZE", parser=completion.size, help="So much they may take; likewise."),
     ] = "1G",  # type: ignore[assignment]
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Have the recorder of DIR put aside what it keeps now; start none."),
+    ] = False,
     metrics: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Keep counters of the queues there (.prom), for node_exporter."),
@@ -87,8 +116,11 @@ def record(
     a file in DIR. A .json of the same name has the state of the machine at the event and afterwards: memory,
     pressure, the NICs' counters, and the last messages of the kernel.
 
-    At SIGUSR1 what is kept is put aside at once. Ends at Ctrl-C, SIGTERM, or when the module is unloaded;
-    what is kept and not put aside is lost then.
+    The last minutes are also kept in segments in DIR/ring: each is a trace of its own, readable after a
+    crash. Those of the recorder before are kept while there is room.
+
+    With --save, or at SIGUSR1, what is in memory is put aside at once. Ends at Ctrl-C, SIGTERM, or when the
+    module is unloaded.
 
     Example: sudo toolkit record -d eth0 --when 'stall > 500ms' --when 'failed > 100/s' -o /var/lib/rx-stall
     """
@@ -98,6 +130,9 @@ def record(
     from toolkit.extras import need
     from toolkit.live import conditions, recorder
 
+    if save:
+        print(recorder.ask(directory))
+        return
     rules = recorder.Rules(
         [conditions.parse(text) for text in dict.fromkeys(when or ["stall > 1s"])], after, again, files, size
     )
@@ -110,7 +145,22 @@ def record(
     devices = device or []
     options = Options(drivers=drivers_to_trace(driver or [], devices), devices=devices)
     with recorder.only_one(directory):
-        _record(options, rules, directory, keep + after, memory, metrics, address)
+        room = _room(directory, keep or [], sync / 1e9)
+        _record(options, rules, directory, before + after, memory, room, metrics, address)
+
+
+def _room(directory: Path, amounts: Sequence[Amount], sync_s: float) -> Room | None:
+    """Return how much is kept on disk; None: nothing. Of two times or two sizes the last counts.
+
+    :raises UserError: if the disk has no room for it.
+    """
+    from toolkit.live import segments
+
+    if any(0 in amount for amount in amounts):
+        return None
+    ns = [amount.ns for amount in amounts or [_KEPT] if amount.ns is not None]
+    size = [amount.bytes for amount in amounts if amount.bytes is not None]
+    return segments.make(directory / RING, ns[-1] if ns else None, size[-1] if size else None, sync_s)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -132,12 +182,13 @@ def _record(
     directory: Path,
     kept_ns: int,
     memory: int,
+    room: Room | None,
     metrics: Path | None,
     address: tuple[str, int] | None,
 ) -> None:
     """Trace until a signal comes or the module goes; see `record`."""
     from toolkit.errors import UserError
-    from toolkit.live.recorder import Recorder
+    from toolkit.live.recorder import Recorder, answer, is_asked
     from toolkit.live.service import notify
 
     stop, asked = threading.Event(), threading.Event()
@@ -152,15 +203,22 @@ def _record(
     started = start.begin(options)
     from toolkit.live.queues import Live
     from toolkit.live.recent import Recent
+    from toolkit.live.segments import Segments, take_over
     from toolkit.trace.schema import EVENT
 
     live = Live(options.drivers, started.devices)
     recorder = Recorder(rules, directory, _say)
     kept: list[Recent] = []
 
-    def sink(meta: dict[str, Any]) -> Recent:
+    def sink(meta: dict[str, Any]) -> Sink:
         kept.append(Recent(meta, kept_ns=kept_ns, most_events=max(memory // EVENT.itemsize, 1)))
-        return kept[0]
+        if room is None:
+            return kept[0]
+        ring = directory / RING
+        old, killed = take_over(ring)
+        if killed:
+            _say(f"the recorder before this one did not end by itself; its segments are in {ring}.")
+        return Segments(ring, old, room, meta, kept[0], _say)
 
     def ready(progress: Progress) -> None:
         if address:
@@ -173,9 +231,11 @@ def _record(
         notify("READY=1")
 
     def look(progress: Progress) -> None:
-        was_asked = asked.is_set()
+        was_asked, by_file = asked.is_set(), is_asked(directory)
         asked.clear()
-        recorder.look(progress, live, kept[0], asked=was_asked)
+        recorder.look(progress, live, kept[0], asked=was_asked or by_file)
+        if by_file:
+            answer(directory)
         if metrics:
             _write(progress, live, metrics)
         notify("WATCHDOG=1")

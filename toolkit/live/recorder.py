@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UserError
 from toolkit.live import conditions, surroundings
 from toolkit.live.conditions import Condition, Held, Seen
-from toolkit.outputs import alone
+from toolkit.live.segments import sync
+from toolkit.outputs import LOCK, alone
 
 if TYPE_CHECKING:
     from toolkit.capture.drain import Progress
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 
 ASKED = Condition("asked for", "asked", 0)
 """What is put aside because somebody asked."""
+
+_QUESTION = ".save"
+"""Whoever asks makes this file; the recorder removes it when it has done so."""
+
+ANSWER_S = 60.0
+"""A recorder answers within a second, unless its disk is slow."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Recorder:
         if pending is None:
             return
         name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        path = self.directory / f"{name}-{pending.condition.what}.rxt"
+        path = _free(self.directory, f"{name}-{pending.condition.what}")
         names = progress.names
         try:
             recent.save(path)
@@ -110,6 +119,8 @@ class Recorder:
                 "after": surroundings.read(names.values()),
             }
             path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+            # A disk that is busy takes its time: nobody waits for that.
+            threading.Thread(target=_sync, args=(path,), name="rxt-sync", daemon=True).start()
         except (UserError, OSError) as error:
             # The recorder goes on: the next event may find room.
             path.unlink(missing_ok=True)
@@ -135,9 +146,68 @@ def only_one(directory: Path) -> Iterator[None]:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone(directory, busy))
+            answer(directory)
         except OSError as error:
             raise UserError(f"cannot record into {directory}: {error.strerror}.") from error
         yield
+
+
+def is_asked(directory: Path) -> bool:
+    """Tell whether somebody asks the recorder of a directory to put aside what it keeps (ask)."""
+    return (directory / _QUESTION).exists()
+
+
+def answer(directory: Path) -> None:
+    """Tell whoever asks that it was done."""
+    with suppress(OSError):
+        (directory / _QUESTION).unlink(missing_ok=True)
+
+
+def ask(directory: Path) -> Path:
+    """Ask the recorder of a directory to put aside what it keeps now, and wait until it has.
+
+    :return: the trace that was put aside.
+    :raises UserError: if there is no recorder, or it does not, or this user may not ask.
+    """
+    question, there = directory / _QUESTION, {*directory.glob("*.rxt")}
+    deadline = time.monotonic() + ANSWER_S
+    try:
+        _require_recorder(directory)
+        question.touch()
+        while question.exists():
+            if time.monotonic() > deadline:
+                question.unlink()
+                _require_recorder(directory)
+                raise UserError(f"the recorder of {directory} did not answer in {ANSWER_S:.0f} s.")
+            time.sleep(0.05)
+    except OSError as error:
+        raise UserError(f"cannot ask the recorder of {directory}: {error.strerror}.") from error
+    if new := {*directory.glob("*.rxt")} - there:
+        return max(new)
+    raise UserError(f"the recorder of {directory} could not put anything aside; its own output says why.")
+
+
+def _require_recorder(directory: Path) -> None:
+    if (directory / LOCK).exists():
+        try:
+            with alone(directory, "it runs"):
+                pass
+        except UserError:
+            return
+    raise UserError(f"no recorder puts its traces into {directory}; start one, or give its --directory.")
+
+
+def _free(directory: Path, name: str) -> Path:
+    """Return a path for a trace; the second of one second has a number."""
+    paths = (directory / f"{name}{f'-{number}' if number > 1 else ''}.rxt" for number in count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def _sync(trace: Path) -> None:
+    # A newer trace may have taken its place already; and the disk may fail, when the kernel's log says so.
+    with suppress(OSError):
+        for path in (trace, trace.with_suffix(".json"), trace.parent):
+            sync(path)
 
 
 def _taken(changes: Any) -> list[Any]:

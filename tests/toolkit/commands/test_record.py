@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import Run
+from toolkit.commands import record
+from toolkit.quantities import amount
 
 
 @pytest.mark.parametrize(
@@ -11,6 +15,7 @@ from tests.conftest import Run
         (["--listen", "9435"], "--listen 9435: write HOST:PORT, such as 127.0.0.1:9435."),
         (["--listen", "127.0.0.1:99999"], "--listen 127.0.0.1:99999: write HOST:PORT"),
         (["--metrics", "counters.txt"], "counters.txt must end in .prom"),
+        (["--save", "-o", "/nowhere"], "no recorder puts its traces into /nowhere; start one"),
     ],
 )
 def test_mistakes_are_said_before_anything_begins(run: Run, words: list[str], sentence: str) -> None:
@@ -19,7 +24,37 @@ def test_mistakes_are_said_before_anything_begins(run: Run, words: list[str], se
     assert sentence in " ".join(said.split())
 
 
-def test_a_time_without_a_unit_that_is_known_is_a_wrong_option(run: Run) -> None:
-    code, _, said = run("record", "--keep", "4x")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--before", "4x"], "'4x' is not a time such as 1s or 200ms."),
+        (["--keep", "4x"], "'4x' is neither a time such as 10m nor a size such as 256M."),
+    ],
+)
+def test_an_amount_without_a_known_unit_is_a_wrong_option(run: Run, words: list[str], sentence: str) -> None:
+    code, _, said = run("record", *words)
     assert code == 2
-    assert "'4x' is not a time such as 1s or 200ms." in " ".join(said.split())
+    assert sentence in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("amounts", "kept"),
+    [
+        ([], (600 * 10**9, None)),
+        (["1m", "1G"], (60 * 10**9, 1 << 30)),
+        (["64M"], (None, 64 << 20)),
+        (["20M", "64M"], (None, 64 << 20)),
+    ],
+)
+def test_time_and_size_of_the_segments(
+    amounts: list[str], kept: tuple[int | None, int | None], tmp_path: Path
+) -> None:
+    room = record._room(tmp_path, [amount(text) for text in amounts], 5.0)
+    assert room and (room.ns, room.sync_s) == (kept[0], 5.0)
+    assert kept[1] is None or room.bytes == kept[1]
+
+
+@pytest.mark.parametrize("nothing", ["0", "0M"])
+def test_nothing_is_kept_on_disk_if_asked_for(nothing: str, tmp_path: Path) -> None:
+    assert record._room(tmp_path, [amount(nothing)], 5.0) is None
+    assert [*tmp_path.iterdir()] == []

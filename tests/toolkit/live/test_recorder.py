@@ -2,6 +2,7 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,48 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     refused = pytest.raises(UserError, match=r"^cannot record into .*Not a directory")
     with refused, recorder.only_one(tmp_path / "file" / "kept"):
         pass
+
+
+def test_whoever_asks_gets_the_trace(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s")
+    running.second()
+
+    def look() -> None:
+        while not recorder.is_asked(tmp_path):
+            time.sleep(0.001)
+        running.second(asked=True)
+        recorder.answer(tmp_path)
+
+    with recorder.only_one(tmp_path), ThreadPoolExecutor() as pool:
+        looked = pool.submit(look)
+        path = recorder.ask(tmp_path)
+        looked.result()
+    assert [path.name] == _traces(tmp_path) and not recorder.is_asked(tmp_path)
+    assert toolkit.read(path).damage is None
+
+
+def test_whoever_asks_is_told_why_there_is_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "ANSWER_S", 0.0)
+    for directory in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError, match=r"^no recorder puts its traces into "):
+            recorder.ask(directory)
+    silent = pytest.raises(UserError, match=r"^the recorder of .* did not answer in 0 s\.$")
+    with recorder.only_one(tmp_path), silent:
+        recorder.ask(tmp_path)
+    assert not recorder.is_asked(tmp_path)
+    monkeypatch.undo()
+    with recorder.only_one(tmp_path), ThreadPoolExecutor() as pool:
+        asked = pool.submit(recorder.ask, tmp_path)
+        while not recorder.is_asked(tmp_path):
+            time.sleep(0.001)
+        recorder.answer(tmp_path)
+        with pytest.raises(UserError, match=r"could not put anything aside; its own output says why"):
+            asked.result()
+
+
+def test_two_traces_of_one_second_have_two_names(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s")
+    running.second(asked=True)
+    running.now -= 1
+    running.second(asked=True)
+    assert [name.partition("-asked")[2] for name in _traces(tmp_path)] == ["-2.rxt", ".rxt"]
