@@ -3,7 +3,11 @@
 
 import json
 import re
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,12 +27,10 @@ def _rights() -> str:
     return ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in found[1].split())])
 
 
-@pytest.mark.machine("virtio-net")
-def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
-    lab.load(machine, "stock")
-    lab.end_trace(machine)
-    machine.ssh(f"sudo rm -rf {KEPT}", check=True)
-    record = f"toolkit record -d eth1 --when 'stall > 500ms' --after 2s -o {KEPT} --listen 127.0.0.1:9435"
+@contextmanager
+def _recorder(machine: guest.Guest, options: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """Start a recorder with the rights of the service; give it with what it said until it was ready."""
+    record = f"toolkit record -d eth1 -o {KEPT} {options}"
     command = f"echo $$ >/var/tmp/record.pid; exec setpriv --bounding-set={_rights()} {record}"
     with machine.popen(f'exec sudo sh -c "{command.replace("$", chr(92) + "$")}"') as process:
         lines: list[str] = []
@@ -36,6 +38,29 @@ def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.G
             lines.append(line.rstrip())
             if line.startswith("recording "):
                 break
+        yield process, lines
+
+
+def _end(machine: guest.Guest, process: subprocess.Popen[str], signal: str) -> int:
+    machine.ssh(f"sudo kill -{signal} $(cat /var/tmp/record.pid)", check=True)
+    return process.wait(timeout=120)
+
+
+def _segments(machine: guest.Guest, target: Path) -> list[Path]:
+    """Fetch what is on disk of the last minutes."""
+    machine.ssh(f"sudo rm -rf /var/tmp/ring; sudo cp -r {KEPT}/ring /var/tmp/", check=True)
+    machine.ssh("sudo chown -R $(id -u) /var/tmp/ring", check=True)
+    machine.copy_from("/var/tmp/ring", target)
+    return sorted(target.rglob("*.segment"))
+
+
+@pytest.mark.machine("virtio-net")
+def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
+    lab.end_trace(machine)
+    machine.ssh(f"sudo rm -rf {KEPT}", check=True)
+    options = "--when 'stall > 500ms' --after 2s --keep 16s --listen 127.0.0.1:9435"
+    with _recorder(machine, options) as (process, lines):
         assert lines[-1] == f"recording eth1; put aside in {KEPT} when stall > 500ms.", lines
         refused = machine.ssh(f"sudo toolkit record -d eth1 -o {KEPT}")
         assert refused.returncode == 1
@@ -52,8 +77,10 @@ def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.G
             "print(r.urlopen('http://127.0.0.1:9435/metrics').read().decode())\"",
             check=True,
         ).stdout
-        machine.ssh("sudo kill -TERM $(cat /var/tmp/record.pid)", check=True)
-        assert process.wait(timeout=120) == 0
+        saved = machine.ssh(f"sudo toolkit record --save -o {KEPT}", check=True).stdout.strip()
+        assert process.stderr.readline().rstrip() == f"{saved}: asked for"
+        assert _end(machine, process, "KILL") != 0
+    _assert_readable_after_the_kill(machine, saved, tmp_path)
     stalls = re.search(r'^rx_stall_stalls_total\{device="eth1".*\} ([\d.]+)$', scraped, re.MULTILINE)
     assert stalls and float(stalls[1]) >= 1
     found = toolkit.read(fetch(machine, f"{KEPT}/{name[1]}.rxt", tmp_path / "kept.rxt"))
@@ -67,3 +94,28 @@ def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.G
     # Memory was short then, and no more afterwards.
     assert about["before"]["pressure"]["memory"].startswith("some ")
     assert "Node 0" in about["before"]["zoneinfo"] and about["after"]["kernel_log"]
+
+
+def _assert_readable_after_the_kill(machine: guest.Guest, saved: str, tmp_path: Path) -> None:
+    """Each segment is readable to its last whole batch, and the next recorder goes on beside them."""
+    asked = toolkit.read(fetch(machine, saved, tmp_path / "asked.rxt"))
+    left = _segments(machine, tmp_path / "killed")
+    traces = [toolkit.read(path) for path in left]
+    *whole, last = traces
+    assert len(whole) >= 7 and [trace.damage for trace in whole] == [None] * len(whole)
+    assert last.damage and "cut off" in last.damage
+    for trace, following in pairwise(traces):
+        assert trace.summary["began_ns"] + trace.summary["duration_ns"] == following.summary["began_ns"]
+    ended = [each.summary["began_ns"] + each.summary["duration_ns"] for each in (asked, last)]
+    assert ended[0] <= ended[1] < ended[0] + 20e9
+    assert 16e9 <= ended[1] - traces[0].summary["began_ns"] < 25e9
+    large = machine.ssh(f"sudo toolkit record -d eth1 -o {KEPT} --keep 9000G")
+    assert large.returncode == 1 and "the disk of" in " ".join(large.stderr.split())
+    with _recorder(machine, "--keep 16s") as (process, lines):
+        assert (
+            f"the recorder before this one did not end by itself; its segments are in {KEPT}/ring." in lines
+        )
+        assert _end(machine, process, "TERM") == 0
+    after = _segments(machine, tmp_path / "again")
+    assert [path.name for path in after[: len(left)]] == [path.name for path in left]
+    assert toolkit.read(after[-1]).damage is None
