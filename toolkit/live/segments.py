@@ -184,6 +184,7 @@ class Segments:
         self._unsynced: set[Path] = set()
         self._synced = time.monotonic()
         self._failed_at: float | None = None
+        self._in_trouble = False
         self._thread = threading.Thread(target=self._write_all, name="rxt-segments", daemon=True)
         self._thread.start()
 
@@ -249,9 +250,8 @@ class Segments:
                 error = self._attempt(lambda: self._append_in_place_of_oldest(batch))
             if error:
                 self._fail(error)
-            elif self._failed_at is not None:
+            else:
                 self._failed_at = None
-                self._say(f"segments are written to {self._directory} again.")
         with self._changed:
             self._waiting_events -= len(batch.events)
             late, self._late = self._late, 0
@@ -261,9 +261,9 @@ class Segments:
     def _fail(self, error: UserError | OSError) -> None:
         """Leave the disk alone for a while; say why, once."""
         reason = str(error) if isinstance(error, UserError) else f"{self._directory}: {error.strerror}."
-        if self._failed_at is None:
+        if not self._in_trouble:
             self._say(f"{reason} The recorder goes on in memory alone, and tries again.")
-        self._failed_at = time.monotonic()
+        self._failed_at, self._in_trouble = time.monotonic(), True
 
     def _attempt(self, step: Callable[[], None]) -> UserError | OSError | None:
         """Do something with the disk; where it fails, leave the segment as it is and return the error."""
@@ -284,6 +284,10 @@ class Segments:
         """Write a batch to the segment, or to a new one; first make room for it."""
         if self._writer and (self._is_long() or batch.before is not self._last):
             self._end_segment({"reason": "rotated"})
+            if self._in_trouble:
+                # A disk that is full takes a batch now and then; it is well when it took a whole segment.
+                self._in_trouble = False
+                self._say(f"segments are written to {self._directory} again.")
         self._make_room(batch)
         if self._writer is None:
             self._begin_segment(batch)

@@ -186,7 +186,7 @@ def test_batches_that_a_slow_disk_did_not_take_are_told(
 def test_a_directory_that_is_gone_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "ring"
     directory.mkdir()
-    running = Running(directory, Room(None, 64 << 20, 0))
+    running = Running(directory, Room(8 * S, 64 << 20, 0))
     running.second()
     directory.rename(tmp_path / "elsewhere")
     directory.write_text("no directory")
@@ -196,11 +196,13 @@ def test_a_directory_that_is_gone_for_a_while(tmp_path: Path, monkeypatch: pytes
     directory.unlink()
     monkeypatch.setattr(segments, "AGAIN_S", 0.0)
     running.second()
+    assert running.said[1:] == []
+    running.second()
     assert running.said[1:] == [f"segments are written to {directory} again."]
     running.recent.save(tmp_path / "memory.rxt")
-    assert len(toolkit.read(tmp_path / "memory.rxt").events) == 4
+    assert len(toolkit.read(tmp_path / "memory.rxt").events) == 5
     running.end()
-    assert _ends(directory) == [(3, 4, "interrupt")]
+    assert _ends(directory) == [(3, 4, "rotated"), (4, 5, "interrupt")]
 
 
 @pytest.mark.parametrize(("fulls", "said"), [(1, 0), (2, 1)])
