@@ -27,6 +27,20 @@ RING = "ring"
 _KEPT = Amount(ns=600 * 10**9, bytes=None)
 
 
+def _configured(context: typer.Context, config: Path | None) -> Path | None:
+    """Take what a file has for options as their defaults."""
+    from toolkit.live import configuration
+
+    if config:
+        repeated = {
+            parameter.name: parameter.nargs == -1 or bool(getattr(parameter, "multiple", False))
+            for parameter in context.command.params
+            if parameter.name and parameter.name not in ("config", "check_config", "save", "help")
+        }
+        context.default_map = configuration.read(config, repeated)
+    return config
+
+
 def record(
     driver: Annotated[
         list[str] | None,
@@ -97,6 +111,18 @@ def record(
         int,
         typer.Option(metavar="SIZE", parser=completion.size, help="So much they may take; likewise."),
     ] = "1G",  # type: ignore[assignment]
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            callback=_configured,
+            is_eager=True,
+            help="Take options from a TOML file, by their long names; those given here go before.",
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool, typer.Option("--check-config", help="Check FILE and the other options; start nothing.")
+    ] = False,
     save: Annotated[
         bool,
         typer.Option("--save", help="Have the recorder of DIR put aside what it keeps now; start none."),
@@ -141,6 +167,9 @@ def record(
         need("metrics", "prometheus_client")
     if metrics:
         refuse_metrics(metrics, force=False)
+    if check_config:
+        print(f"{config or 'the command line'}: nothing is wrong.")
+        return
     require_root()
     devices = device or []
     options = Options(drivers=drivers_to_trace(driver or [], devices), devices=devices)

@@ -58,3 +58,29 @@ def test_time_and_size_of_the_segments(
 def test_nothing_is_kept_on_disk_if_asked_for(nothing: str, tmp_path: Path) -> None:
     assert record._room(tmp_path, [amount(nothing)], 5.0) is None
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "sentence"),
+    [
+        ('when = ["stall > 2s"]\nkeep = ["1h", "1G"]\nfiles = 9', 0, "record.toml: nothing is wrong."),
+        ('when = "stall > 2s"\ndriver = "virtio_net"', 0, "record.toml: nothing is wrong."),
+        ('when = ["stalls"]', 1, "'stalls' is no condition"),
+        ('keep = "4x"', 2, "'4x' is neither a time such as 10m nor a size such as 256M."),
+        ("files = 0", 2, "for '--files': "),
+        ('listen = "9435"', 1, "--listen 9435: write HOST:PORT"),
+        ("file = 1", 1, "there is no option 'file'; there is: after, again, before,"),
+        ("save = true", 1, "there is no option 'save'"),
+    ],
+)
+def test_a_configuration_is_checked(run: Run, tmp_path: Path, text: str, code: int, sentence: str) -> None:
+    (tmp_path / "record.toml").write_text(text)
+    found, out, said = run("record", "--config", str(tmp_path / "record.toml"), "--check-config")
+    assert sentence in " ".join((out + said).split())
+    assert found == code
+
+
+def test_the_command_line_goes_before_the_configuration(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "record.toml").write_text('when = ["stalls"]')
+    words = ["--config", str(tmp_path / "record.toml"), "--check-config", "--when", "stall > 1s"]
+    assert run("record", *words)[0] == 0
