@@ -84,8 +84,8 @@ def record(
         typer.Option(
             metavar="TIME|SIZE",
             parser=completion.amount,
-            help="So much is kept on disk, in DIR/ring, should the machine go down: 10m, 256M, or both; "
-            "0: nothing. [default: 10m and 256M, less on a small disk]",
+            help="So much is kept on disk, in DIR/ring, should the machine go down: 10m, 256M, or one --keep "
+            "of each; 0: nothing. [default: 10m and 256M, less on a small disk]",
         ),
     ] = None,
     sync: Annotated[

@@ -102,17 +102,17 @@ def make(directory: Path, ns: int | None, size: int | None, sync_s: float) -> Ro
     if size is None:
         return Room(ns, min(DEFAULT_BYTES, max(free // 10, LEAST_BYTES)), sync_s)
     if size < LEAST_BYTES:
-        raise UserError(f"--keep {_mib(size)}: give {_mib(LEAST_BYTES)} or more, or 0 for memory alone.")
+        raise UserError(f"--keep {_shown(size)}: give {_shown(LEAST_BYTES)} or more, or 0 for memory alone.")
     if size > free:
         raise UserError(
-            f"--keep {_mib(size)}: the disk of {directory} has only {_mib(free)} free; "
+            f"--keep {_shown(size)}: the disk of {directory} has only {_shown(free)} free; "
             "keep less, or give another --directory."
         )
     return Room(ns, size, sync_s)
 
 
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.4g}M"
+def _shown(size: int) -> str:
+    return f"{size / (1 << 30):.4g}G" if size >= 1 << 30 else f"{size / (1 << 20):.4g}M"
 
 
 def take_over(directory: Path) -> tuple[list[Path], bool]:

@@ -242,7 +242,7 @@ def test_what_was_written_is_synced(
     ("size", "sentence"),
     [
         (1 << 20, "--keep 1M: give 16M or more, or 0 for memory alone."),
-        (1 << 60, r"--keep 1\.1e\+12M: the disk of .*/ring has only \S+M free; keep less"),
+        (9000 << 30, r"--keep 9000G: the disk of .*/ring has only \S+[GM] free; keep less"),
     ],
 )
 def test_a_size_that_does_not_fit_is_said(tmp_path: Path, size: int, sentence: str) -> None:
