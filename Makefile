@@ -86,7 +86,7 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.fleet
 	$(PYTHON) -m bench.overhead
 	$(PYTHON) -m bench.qlge_nic
-	$(PYTHON) -m bench.segments
+	$(SUDO) $(PYTHON) -m bench.segments
 
 clean: ## remove .venv and out; images stay in the cache (python -m vm build --prune)
 	rm -rf .venv out

@@ -1,96 +1,134 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What `toolkit record` writes to the disk while nothing happens, and under traffic, by policy of syncing.
+"""What the segments of `toolkit record` cost a disk and a CPU, by policy of syncing.
 
-    python -m bench.segments
+    sudo python -m bench.segments [--seconds 120]
 
-A machine is started for it. The recorder runs once for each policy, with and without traffic. Counted are the
-bytes of its segments, what the disk was made to write (the kernel's own count, the journal with it), and the
-CPU time of the recorder. The peer is the same recorder that keeps nothing on disk.
+Each policy has an ext4 of its own in a loop device, whose writes the kernel counts, the journal's with them.
+All policies get the same batches at the same time, two a second: of a machine in which nothing happens (what
+the probes see when they look at eight queues), then of a busy one (100 windows a second of each queue). The
+peer is memory alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
+import statistics
 import subprocess
-import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from vm import guest, trial
+import numpy as np
 
-POLICIES = {
-    "memory alone": "--keep 0",
-    "never": "--sync 0",
-    "30 s": "--sync 30s",
-    "5 s": "--sync 5s",
-    "1 s": "--sync 1s",
-}
-KEPT = "/var/tmp/kept"
-LOOK = """
-import pathlib, time
-proc = pathlib.Path("/proc", pathlib.Path("/var/tmp/record.pid").read_text().strip())
-sizes = [path.stat().st_size for path in pathlib.Path("/var/tmp/kept/ring").glob("*.segment")]
-sectors = pathlib.Path("/sys/block/vda/stat").read_text().split()[6]
-ticks = proc.joinpath("stat").read_text().rpartition(")")[2].split()[11:13]
-resident = next(line for line in proc.joinpath("status").open() if line.startswith("VmRSS"))
-print(time.monotonic(), sum(sizes), sectors, sum(map(int, ticks)), resident.split()[1])
-"""
+from toolkit.event import KIND
+from toolkit.live import segments
+from toolkit.live.recent import Recent
+from toolkit.live.segments import Room, Segments
+from toolkit.trace.schema import EVENT, Events
+
+POLICIES = {"memory alone": None, "0": 0.0, "30s": 30.0, "5s": 5.0, "1s": 1.0, "100ms": 0.1}
+QUEUES = 8
+BATCHES_PER_S = 2
 
 
-def look(machine: guest.Guest) -> list[float]:
-    """Return seconds, bytes of segments, sectors written, CPU time [10 ms] and memory [KiB]."""
-    return [float(word) for word in machine.ssh("sudo python3 -", check=True, stdin=LOOK).stdout.split()]
+def mount(folder: Path) -> tuple[Path, Path]:
+    """Make an ext4 and mount it.
 
-
-def measure(machine: guest.Guest, options: str, rate: int, seconds: float) -> dict[str, float]:
-    """Return what a recorder writes in an hour, and its share of a CPU.
-
-    :param rate: frames a second that the machine gets meanwhile.
+    :return: where it is, and what the kernel counts of its device.
     """
-    machine.ssh(f"sudo rm -rf {KEPT}; sync", check=True)
-    command = f"toolkit record -d eth1 -o {KEPT} --when 'stall > 1h' {options}"
-    start = f'exec sudo sh -c "echo \\$\\$ >/var/tmp/record.pid; exec {command}"'
-    with machine.popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        for line in process.stderr or ():
-            if line.startswith("recording "):
-                break
-        with TemporaryDirectory() as scratch:
-            traffic = trial.Traffic(rate=rate)
-            with trial.wire(machine, traffic, Path(scratch) / "witness.json") if rate else nullcontext():
-                time.sleep(5)
-                before = look(machine)
-                time.sleep(seconds)
-                # What the kernel would write later belongs to it, too.
-                machine.ssh("sync", check=True)
-                after = look(machine)
-        machine.ssh("sudo kill -TERM $(cat /var/tmp/record.pid)", check=True)
-        process.wait(timeout=120)
-    took, size, sectors, ticks, _ = (now - then for now, then in zip(after, before, strict=True))
-    return {
-        "segments_MB_per_h": round(size * 3600 / took / 1e6, 1),
-        "disk_MB_per_h": round(sectors * 512 * 3600 / took / 1e6, 1),
-        "cpu_percent": round(ticks / took, 2),
-        "resident_MiB": round(after[4] / 1024),
+    image, place = folder / "image", folder / "disk"
+    place.mkdir(parents=True)
+    with image.open("wb") as file:
+        file.truncate(1 << 30)
+    # Without lazy initialization, nothing but the recorder makes it write.
+    lazy = "lazy_itable_init=0,lazy_journal_init=0"
+    subprocess.run(["mkfs.ext4", "-q", "-E", lazy, str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    device = os.stat(place).st_dev  # noqa: PTH116
+    return place, Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+
+
+def batch(number: int, count: int) -> Events:
+    """Return windows such as a NIC under light traffic makes."""
+    chance = np.random.default_rng(number)
+    events = np.zeros(count, EVENT)
+    events["ts"] = time.monotonic_ns() - chance.integers(0, 500_000_000, count)
+    events["kind"], events["ifindex"], events["queue"] = KIND["window"], 2, np.arange(count) % QUEUES
+    events["dur"], events["packets"] = chance.integers(1, 10_000_000, count), chance.integers(0, 60, count)
+    events["polls"] = events["irqs"] = chance.integers(0, 30, count)
+    events["posted_before"] = events["posted_after"] = chance.integers(200, 256, count)
+    return events
+
+
+def record(folder: Path, sync_s: float | None, windows: int, seconds: float) -> dict[str, float]:
+    """Write batches for some seconds.
+
+    :param windows: so many a second.
+    :return: what was written in an hour [MB], and the share of a CPU [%]; with syncing, its times [ms].
+    """
+    place, counts = mount(folder)
+    took: list[float] = []
+
+    def sync(path: Path) -> None:
+        began = time.perf_counter()
+        _sync(path)
+        took.append((time.perf_counter() - began) * 1e3)
+
+    _sync = segments.sync
+    segments.sync = sync
+    clock = {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns(), "boottime_ns": 0}
+    meta: dict[str, Any] = {"clock": clock, "devices": [], "drivers": [{"name": "generic"}]}
+    recent = Recent(meta)
+    room = Room(600 * 10**9, 256 << 20, sync_s or 0.0)
+    sink = recent if sync_s is None else Segments(place, [], room, meta, recent, print)
+    before, cpu, began, count = _written(counts), time.process_time(), time.monotonic(), 0
+    for number in range(round(seconds * BATCHES_PER_S)):
+        time.sleep(max(0, began + number / BATCHES_PER_S - time.monotonic()))
+        events = batch(number, max(windows // BATCHES_PER_S, 1))
+        count += len(events)
+        ledger = {name: [count] for name in ("attempted", "delivered")} | {"dropped": [0]}
+        sink.write(events, {"now_ns": time.monotonic_ns(), "ledger": {"window": ledger}})
+    hours = (time.monotonic() - began) / 3600
+    cpu, syncs = time.process_time() - cpu, took.copy()
+    sink.close({"end": {"reason": "duration"}})
+    # What the kernel would write later belongs to it, too.
+    subprocess.run(["sync", "-f", str(place)], check=True)
+    size = sum(path.stat().st_size for path in place.glob("*.segment"))
+    found = {
+        "segments_MB_per_h": round(size / 1e6 / hours, 1),
+        "disk_MB_per_h": round((_written(counts) - before) / 1e6 / hours, 1),
+        "cpu_percent": round(cpu / hours / 36, 2),
     }
+    if syncs:
+        found |= {"sync_ms": round(statistics.median(syncs), 1), "longest_sync_ms": round(max(syncs), 1)}
+    subprocess.run(["umount", str(place)], check=True)
+    return found
+
+
+def _written(counts: Path) -> int:
+    return int(counts.read_text().split()[6]) * 512
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--rate", type=int, default=6000, help="frames a second, where there is traffic")
+    parser.add_argument("--seconds", type=float, default=120.0)
     arguments = parser.parse_args()
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    with guest.machine("virtio-net") as machine:
-        for rate in (0, arguments.rate):
-            for policy, options in POLICIES.items():
-                each = measure(machine, options, rate, arguments.seconds)
-                print(f"{rate} frames/s, sync {policy}: {each}", file=sys.stderr, flush=True)
-                found.setdefault(f"{rate} frames/s", {})[policy] = each
+    found = {}
+    for name, windows in (("idle", QUEUES * BATCHES_PER_S), ("busy", QUEUES * 100)):
+        with TemporaryDirectory(dir="/var/tmp") as scratch, multiprocessing.Pool(len(POLICIES)) as pool:
+            running = {
+                policy: pool.apply_async(
+                    record, (Path(scratch, policy.replace(" ", "-")), sync_s, windows, arguments.seconds)
+                )
+                for policy, sync_s in POLICIES.items()
+            }
+            found[name] = {policy: result.get() for policy, result in running.items()}
     print(json.dumps(found, indent=1))
 
 
