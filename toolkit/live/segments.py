@@ -136,6 +136,12 @@ def take_over(directory: Path) -> tuple[list[Path], bool]:
     return found, bool(found) and not _is_ended(found[-1])
 
 
+def _number(path: Path) -> int:
+    """Return the number in the name of a segment; 0, if somebody gave it another name."""
+    number = path.name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
 def _is_ended(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-len(_END), os.SEEK_END)
@@ -168,7 +174,7 @@ class Segments:
     ) -> None:
         self._directory, self._room, self._meta, self._recent, self._say = directory, room, meta, recent, say
         self._files = [_Segment(path, path.stat().st_size) for path in old]
-        self._next = int(old[-1].name.partition("-")[0]) + 1 if old else 1
+        self._next = max(map(_number, old), default=0) + 1
         self._before: Mapping[str, Any] = {"now_ns": meta["clock"]["monotonic_ns"], "ledger": {}}
         self._devices = meta["devices"]
         # Between the two threads.
@@ -185,7 +191,7 @@ class Segments:
         self._synced = time.monotonic()
         self._failed_at: float | None = None
         self._in_trouble = False
-        self._thread = threading.Thread(target=self._write_all, name="rxt-segments", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="rxt-segments", daemon=True)
         self._thread.start()
 
     def write(self, events: Events, note: Mapping[str, Any]) -> None:
@@ -220,6 +226,12 @@ class Segments:
                 self._end = end
             self._changed.notify()
         self._thread.join(LAST_S)
+
+    def _run(self) -> None:
+        try:
+            self._write_all()
+        except Exception as error:
+            self._say(f"segments are written no more; {type(error).__name__}: {error}")
 
     def _write_all(self) -> None:
         """Write what is waiting, and sync, until the end."""

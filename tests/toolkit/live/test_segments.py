@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,6 +145,8 @@ def test_what_a_killed_recorder_leaves_is_kept_while_there_is_room(
     left = _files(tmp_path)
     (tmp_path / ".00000009-x.segment.123.new").write_text("cut off")
     (tmp_path / "00000010-x.segment").write_text("")
+    shutil.copy(left[0], tmp_path / "0-copy.segment")
+    left = _files(tmp_path)[:-1]
     running = begin(8 * S)
     assert running.killed and _files(tmp_path) == left and len([*tmp_path.iterdir()]) == len(left)
     assert toolkit.read(left[-1]).damage is not None
