@@ -160,7 +160,8 @@ class Segments:
     :param meta: the JSON object of the whole trace.
     :param say: is told when the disk fails, and when it is well again.
 
-    Attribute: `reached` [ns], when the last batch that the segments have was drained.
+    Attributes: `reached` [ns], when the last batch that the segments have was drained; `safe` [ns], likewise
+    of the last one that survives a power cut.
     """
 
     def __init__(
@@ -186,7 +187,7 @@ class Segments:
         self._writer: TraceWriter | None = None
         self._base: Mapping[str, Any] = self._before
         self._last: Mapping[str, Any] = self._before
-        self.reached = 0
+        self.reached = self.safe = 0
         self._unsynced: set[Path] = set()
         self._synced = time.monotonic()
         self._failed_at: float | None = None
@@ -351,6 +352,7 @@ class Segments:
             note = self._note(self._last)
             self._writer.close({"now_ns": note["now_ns"], "ledger": settled(note["ledger"]), "end": end})
             self._files[-1].bytes = self._writer.path.stat().st_size
+            self._unsynced.add(self._writer.path)
             self._writer = None
 
     def _note(self, note: Mapping[str, Any]) -> dict[str, Any]:
@@ -366,6 +368,7 @@ class Segments:
                 # What was written may be deleted already.
                 with suppress(FileNotFoundError):
                     sync(path)
+            self.safe = self.reached
         except OSError as error:
             self._fail(error)
 
