@@ -3,7 +3,7 @@
 
 PYTHON := .venv/bin/python
 APT := python3-venv
-APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 $(if $(filter 0,$(shell id -u)),,uidmap)
+APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 git perl $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.

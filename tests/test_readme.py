@@ -14,6 +14,7 @@ README = ROOT / "README.md"
 PAGES = [
     README,
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/upstream").rglob("*.md")),
     *sorted((ROOT / "probes").glob("*/README.md")),
     *(ROOT / directory / "README.md" for directory in ("analysis", "vm")),
 ]

@@ -18,7 +18,8 @@ from vm import experiment as experiments
 from vm import guest as guests
 from vm import machines, results, variants
 from vm import matrix as matrices
-from vm.image import image
+from vm import upstream as findings
+from vm.image import debian, image
 from vm.vagrant import box as boxes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -173,6 +174,26 @@ def results_(
 ) -> None:
     """Write a driver's page of results: the claim of its patch, and what experiments found."""
     print(results.write(driver, experiments_, output))
+
+
+@app.command()
+def upstream(
+    name: Annotated[str, typer.Argument(help="A finding (docs/upstream).")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also repeat its experiment, in this directory.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Of each variant, with --out.")] = 3,
+    seed: Annotated[int | None, typer.Option(help="Of the order of the runs, with --out.")] = None,
+) -> None:
+    """Check the patches of a finding against the newest kernel source, as a maintainer would.
+
+    Example: python -m vm upstream aoe
+    """
+    finding = findings.load(name)
+    findings.check(finding, lambda line: print(line, flush=True), debian.stderr)
+    if out:
+        seed = experiments.seed_of(out) if seed is None else seed
+        experiments.run(findings.plan(finding, seed), runs, out)
 
 
 @app.command()

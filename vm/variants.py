@@ -21,7 +21,11 @@ from vm.machines import Machine
 from vm.paths import cache
 
 # Runs a command in a tree: unshare's own way to make mounts private fails where the root is no mount point.
-_ENTER = 'mount --make-rprivate / 2>/dev/null; mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
+# The kernel's objtool reads its limits in /proc, and fails without.
+_ENTER = (
+    "mount --make-rprivate / 2>/dev/null; "
+    'for each in dev proc; do mount --rbind "/$each" "$0/$each" || exit; done; exec chroot "$0" "$@"'
+)
 
 
 def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
@@ -54,7 +58,7 @@ def build(machine: Machine, variant: str, *, say: Callable[[str], object]) -> Pa
     began = time.monotonic()
     say(f"building {machine.driver} {variant}")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with _tree(built) as tree:
+    with tools(built) as tree:
         module = build_module(machine.driver, variant, tree)
         half = kept.with_suffix(f".{os.getpid()}")
         shutil.copyfile(module, half)
@@ -64,13 +68,13 @@ def build(machine: Machine, variant: str, *, say: Callable[[str], object]) -> Pa
 
 
 @contextmanager
-def _tree(built: image.Image) -> Iterator[Tree]:
+def tools(built: image.Image) -> Iterator[Tree]:
     """Unpack what builds modules for an image, for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache()) as directory:
         root = Path(directory)
         words = ["tar", "--extract", "--file", str(built.tools), "--directory", directory, "--no-same-owner"]
         subprocess.run(words, check=True)
-        for name in ("dev", "tmp"):
+        for name in ("dev", "proc", "tmp"):
             (root / name).mkdir()
         btf = root / "btf"
         btf.write_bytes(elf.section(built.kernel.read_bytes(), ".BTF"))

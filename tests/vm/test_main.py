@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vm import __main__ as command
-from vm import experiment, guest, variants
+from vm import experiment, guest, upstream, variants
 from vm.image import image
 
 
@@ -209,6 +209,20 @@ def test_experiment_goes_on_with_its_seed(
     assert (plan.variants, plan.scenario, plan.seed) == (("stock", "patched"), ("knob", "--times", "3"), 41)
     assert (runs, out, accel) == (3, tmp_path, None)
     assert json.loads(capsys.readouterr().out) == {"verdict": "none"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_finding_is_checked_and_its_experiment_repeated_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], again: bool
+) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(upstream, "check", lambda finding, tell, _: tell(f"source of {finding.name}"))
+    monkeypatch.setattr(experiment, "run", lambda *words: ran.append(words))
+    name = sorted(path.parent.name for path in upstream.FINDINGS.glob("*/finding.toml"))[0]
+    words = ["--out", str(tmp_path), "--runs", "2", "--seed", "5"] if again else []
+    assert _run(monkeypatch, "upstream", name, *words) == 0
+    assert capsys.readouterr().out == f"source of {name}\n"
+    assert ran == ([(upstream.plan(upstream.load(name), 5), 2, tmp_path)] if again else [])
 
 
 def test_termination_runs_what_is_to_be_put_back(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

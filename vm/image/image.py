@@ -61,6 +61,9 @@ TOOLS = [
     ),
 ]
 
+# And what is of one release: gcc 14 has the compiler proper there, gcc 12 in usr/lib.
+TOOLS_OF = {"trixie": ["usr/libexec/gcc"]}
+
 
 @dataclass(frozen=True)
 class Image:
@@ -196,6 +199,7 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     private = "mount --make-rprivate / 2>/dev/null"
     populate = f'{private}; mount --bind "$1" "$1.tree" && exec mke2fs -q -F -t ext4 -d "$1.tree" "$1.raw"'
     own_mounts = "unshare --mount --propagation unchanged"
+    tools = shlex.join([*TOOLS, *TOOLS_OF.get(machine.release, [])])
     hooks = [
         ("essential", 'mkdir "$1"/opt/box'),
         ("essential", f"sync-in {BOX.name} /opt/box"),
@@ -215,7 +219,7 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("customize", f'{own_mounts} sh -c {shlex.quote(populate)} sh "$1" && rmdir "$1.tree"'),
         ("customize", 'qemu-img convert -O qcow2 "$1.raw" "$1/disk"; rm "$1.raw"'),
         ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"'),
-        ("customize", f'tar --create --file "$1/tools" --directory "$1" {shlex.join(TOOLS)}'),
+        ("customize", f'tar --create --file "$1/tools" --directory "$1" {tools}'),
     ]
     files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd", "tools": "tools.tar"}
     if _has_hypervisor(machine):

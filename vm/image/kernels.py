@@ -2,6 +2,7 @@
 """The packages of the kernels that are promised, of any architecture: fetched by apt, and never installed."""
 
 import re
+import shutil
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -43,6 +44,40 @@ def fetch(kernel: Kernel, architecture: str, say: debian.Say) -> Path:
         if old.name not in files.values():
             old.unlink()
     return home
+
+
+def source(kernel: Kernel, say: debian.Say) -> Path:
+    """Unpack the newest kernel source of a suite; a source that is in the cache is not fetched again.
+
+    :param say: is told of progress, a line at a time.
+    :return: its root, which has the name and the version of Debian's package.
+    :raises UserError: if this system's apt has no archive of Debian, or the suite has no such package.
+    """
+    home = cache() / "packages" / f"{kernel.suite}-source"
+    # The package is for all architectures; apt has to be told of one.
+    apt = _apt(home, kernel, "amd64")
+    say(f"looking for the kernel source of {kernel.suite}")
+    cmd([*apt, "apt-get", "--quiet", "update"])
+    about = cmd([*apt, "apt-cache", "show", "--no-all-versions", "linux-source"], check=False).stdout
+    depends = re.search(r"^Depends: (linux-source-\S+) \(= (\S+)\)", about, re.MULTILINE)
+    if not depends:
+        raise UserError(f"the suite {kernel.suite} has no package linux-source.")
+    package, version = depends.groups()
+    root = cache() / "sources" / f"{package}_{version}"
+
+    def unpack(work: Path) -> None:
+        cmd([*apt, "apt-get", "--quiet", "download", package])
+        (package_file,) = home.glob(f"{package}_*.deb")
+        inside = work / ".package"
+        cmd(["dpkg-deb", "--extract", package_file, inside])
+        package_file.unlink()
+        (archive,) = inside.glob("usr/src/*.tar.xz")
+        words: list[str | Path] = ["tar", "--extract", "--file", archive, "--directory", work]
+        cmd([*words, "--strip-components=1", "--no-same-owner"])
+        shutil.rmtree(inside)
+
+    debian.once(root, unpack, what=f"the source {root.name} (1.6 GB)", force=False, say=say)
+    return root
 
 
 def _apt(home: Path, kernel: Kernel, architecture: str) -> list[str]:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,3 +88,58 @@ def test_suite_without_a_kernel_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(debian, "archives", dict)
     with pytest.raises(UserError, match="apt has no archive of Debian"):
         kernels.fetch(BACKPORTS, "arm64", lambda _: None)
+
+
+@pytest.fixture
+def source_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """An archive whose linux-source is a small package; gives the commands of apt. Unpacking is real."""
+    tree = tmp_path / "made/linux-source-7.3"
+    tree.mkdir(parents=True)
+    (tree / "Makefile").write_text("VERSION = 7\n")
+    package = tmp_path / "package"
+    for name in ("usr/src", "DEBIAN"):
+        (package / name).mkdir(parents=True)
+    (package / "DEBIAN/control").write_text(
+        "Package: linux-source-7.3\nVersion: 7.3.4-1\nArchitecture: all\nMaintainer: A <a@example.org>\n"
+        "Description: a source\n"
+    )
+    words: list[str | Path] = ["tar", "--create", "--xz", "--directory", tree.parent, tree.name, "--file"]
+    subprocess.run([*words, package / "usr/src/linux-source-7.3.tar.xz"], check=True)
+    commands: list[list[str]] = []
+
+    def answer(words: Sequence[str | Path], **_words: object) -> subprocess.CompletedProcess[str]:
+        if words[0] != "env":
+            return subprocess.run(words, check=True, capture_output=True, text=True)
+        _, directory, _, *command = map(str, words)
+        commands.append(command)
+        if "download" in command:
+            home = Path(directory.removeprefix("--chdir="))
+            subprocess.run(["dpkg-deb", "--build", package, home], check=True, stdout=subprocess.DEVNULL)
+        said = "Depends: linux-source-7.3 (= 7.3.4-1~bpo13+1)\n" if "show" in command else ""
+        return subprocess.CompletedProcess(command, 0, said, "")
+
+    monkeypatch.setattr(kernels, "cmd", answer)
+    monkeypatch.setattr(kernels, "cache", lambda: tmp_path)
+    monkeypatch.setattr(
+        debian, "archives", lambda: {"Debian": "file:/archive", "Debian-Security": "file:/security"}
+    )
+    return commands
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed")
+def test_newest_source_is_unpacked_once(source_package: list[list[str]], tmp_path: Path) -> None:
+    for _ in ("fetched", "there already"):
+        root = kernels.source(BACKPORTS, lambda _: None)
+        assert root == tmp_path / "sources/linux-source-7.3_7.3.4-1~bpo13+1"
+        assert [path.name for path in root.iterdir()] == ["Makefile"]
+    assert [command[-1] for command in source_package] == [
+        *("update", "linux-source", "linux-source-7.3"),
+        *("update", "linux-source"),
+    ]
+    assert not list((tmp_path / "packages").rglob("*.deb"))
+
+
+@pytest.mark.usefixtures("apt")
+def test_suite_without_a_source_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="trixie-backports has no package linux-source"):
+        kernels.source(BACKPORTS, lambda _: None)

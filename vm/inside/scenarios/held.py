@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="KiB of a request")
     parser.add_argument("--threads", type=int, default=1, help="that make requests, one at a time each")
     parser.add_argument("--rate", type=int, default=0, help="requests a second of each; 0: as many as it can")
+    parser.add_argument("--pause", type=int, default=0, help="ms of rest after each request")
     parser.add_argument("--before", type=float, default=5.0, help="seconds before")
     parser.add_argument("--after", type=float, default=10.0, help="seconds to go on after")
     arguments = parser.parse_args()
@@ -46,6 +47,8 @@ def main() -> None:
         with progress.witness(arguments.output) as account:
             job = ["--rw", arguments.rw, "--bs", f"{arguments.size}k", "--numjobs", str(arguments.threads)]
             job += ["--rate_iops", str(arguments.rate)] if arguments.rate else []
+            # Unlike a rate, a rest is not made up for later: what is sent in a time has a bound.
+            job += ["--thinktime", str(arguments.pause * 1000)] if arguments.pause else []
             with _io(job, account):
                 with log.phase("before"):
                     time.sleep(arguments.before)
