@@ -127,7 +127,7 @@ class Ring:
     :param fill: the place of the next buffer; or how many buffers are posted, if there is no `clean`.
     :param clean: the place of the next frame.
     :param count: how many places there are, or `mask`, one less; of neither: fill and clean only grow.
-    :param step: the NIC is told of so many buffers at a time.
+    :param step: the NIC is told of so many buffers at a time, and of `behind` less than that.
     """
 
     functions: tuple[str, ...]
@@ -137,6 +137,7 @@ class Ring:
     count: str = ""
     mask: str = ""
     step: int = 0
+    behind: int = 0
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@
  */
 
 /* So many further polls that fail come because frames do, if they come between RXT_WINDOW_NS and RXT_LOOK_NS after that
- * poll. Sooner, what is left of the frames before brings some, and then the NIC may be deaf; and e1000e's watchdog brings
+ * poll. Sooner, what is left of the frames before brings some, and then the NIC may be deaf; and a driver's watchdog brings
  * two every 2 s. */
 #define RXT_DROPPING 3
 #define RXT_LOOK_NS (10 * RXT_WINDOW_NS)

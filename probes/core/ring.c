@@ -15,7 +15,8 @@ struct rxt_ring {
 	struct rxt_member clean;	/* place of the next frame */
 	struct rxt_member count;	/* of places; without it, both places only grow */
 	u32 more;			/* to be added to `count`: it may be a mask */
-	u32 step;			/* the NIC is told of so many buffers at a time */
+	u32 step;			/* the NIC is told of so many buffers at a time, 0: of each */
+	u32 behind;			/* and of that many less */
 };
 
 /* By the number of the driver. */
@@ -58,7 +59,7 @@ static __always_inline u16 rxt_ring_posted(struct rxt_queue *queue)
 		}
 	}
 	if (ring->step) {
-		not_told = fill % ring->step;
+		not_told = (fill + ring->step - ring->behind) % ring->step + ring->behind;
 		posted = posted > not_told ? posted - not_told : 0;
 	}
 	return posted < RXT_NOT_KNOWN ? posted : RXT_NOT_KNOWN;

@@ -376,7 +376,8 @@ def ring_leaf(leaf: Any, driver: Driver, places: Mapping[str, tuple[int, int]]) 
     for name, (offset, size) in places.items():
         member = getattr(leaf, "count" if name == "mask" else name)
         member.offset, member.size = offset, size
-    leaf.more, leaf.step = int("mask" in places), driver.ring.step
+    leaf.more = int("mask" in places)
+    leaf.step, leaf.behind = driver.ring.step, driver.ring.behind
     return leaf
 
 

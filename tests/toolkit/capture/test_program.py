@@ -263,7 +263,7 @@ def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pyt
     ring = maps["rings"][1]
     members = [(member.offset, member.size) for member in (ring.fill, ring.clean, ring.count)]
     assert members == [(20, 2), (22, 2), (16, 4)]
-    assert (ring.more, ring.step) == (0, 16)
+    assert (ring.more, ring.step, ring.behind) == (0, 16, 1)
 
 
 class _Leaf(SimpleNamespace):
