@@ -22,7 +22,8 @@ EXAMPLE = Path(__file__).parent / "example" / "e1000e"
 def known(folder: Path) -> Iterator[None]:
     """Have the toolkit know the example, by a copy of all probes in a folder, with the example among them."""
     shutil.copytree(PROBES, folder / "probes")
-    shutil.copytree(EXAMPLE, folder / "probes" / "e1000e")
+    # It takes the place of the driver that is only declared.
+    shutil.copytree(EXAMPLE, folder / "probes" / "e1000e", dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drivers, "PROBES", folder / "probes")
         drivers.load.cache_clear()

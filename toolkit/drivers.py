@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,6 +118,34 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class Ring:
+    """What a driver.toml without C says of an rx ring: where the members are that tell what is posted.
+
+    Members are ``struct.member``, of the struct that each of the `functions` has as its n-th `argument`.
+
+    :param functions: of the driver's, called in its polls.
+    :param fill: the place of the next buffer; or how many buffers are posted, if there is no `clean`.
+    :param clean: the place of the next frame.
+    :param count: how many places there are, or `mask`, one less; of neither: fill and clean only grow.
+    :param step: the NIC is told of so many buffers at a time, and of `behind` less than that.
+    """
+
+    functions: tuple[str, ...]
+    argument: int
+    fill: str
+    clean: str = ""
+    count: str = ""
+    mask: str = ""
+    step: int = 0
+    behind: int = 0
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that there are."""
+        return tuple(filter(None, (self.fill, self.clean, self.count, self.mask)))
+
+
+@dataclass(frozen=True)
 class Also:
     """A further number of a table of durations: events of a `kind`, or a `column` of the table of queues.
 
@@ -159,6 +187,9 @@ class Driver:
     :param refused: what a witness counts as refused.
     :param unknown: the columns of stalls and queues (docs/stalls.md) that nobody can tell of it.
     :param does: what a queue does when it is not stalled, and `deaf`, what it is when it is.
+    :param ring: of a driver without C: its rx ring.
+    :param like: of a driver without C: the driver whose probes it uses.
+    :param ring_states: states of drivers that are like this one, which their rings tell.
     """
 
     name: str
@@ -184,11 +215,42 @@ class Driver:
     refused: str = REFUSED
     does: str = "receives"
     deaf: str = "deaf"
+    ring: Ring | None = None
+    like: str = ""
+    ring_states: tuple[State, ...] = ()
 
     @property
     def of_any(self) -> bool:
         """Whether these probes are for NICs of any driver, and not of one."""
         return not self.module
+
+    @property
+    def by_polls(self) -> bool:
+        """Whether these are the probes for NICs of any driver, maybe with a ring declared."""
+        return self.of_any or self.ring is not None
+
+    @property
+    def ring_hooks(self) -> tuple[Hook, ...]:
+        """The hooks at which the ring is seen."""
+        if not self.ring:
+            return ()
+        return tuple(
+            Hook(
+                f"{self.like}_ring_{self.ring.argument}",
+                # In a kernel that has the driver built in, the function is of no module.
+                (f"kprobe:{self.module}:{function}", f"kprobe:{function}"),
+                required=False,
+                missing=f"what is posted where {self.module} calls {function}",
+                # The others are for rings of other sizes.
+                tells=("posted_min",) if function == self.ring.functions[0] else (),
+            )
+            for function in self.ring.functions
+        )
+
+    @property
+    def source(self) -> Path:
+        """Its C text."""
+        return (PROBES / self.like if self.like else self.directory) / "probe.c"
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -243,6 +305,8 @@ def load(name: str) -> Driver:
     directory = PROBES / name
     with (directory / "driver.toml").open("rb") as file:
         table = tomllib.load(file)
+    if "ring" in table:
+        return _declared(table, directory)
     events, flags = (
         tuple(Own(entry["name"], numbers[entry[of]], entry["means"]) for entry in table.get(which, []))
         for which, of, numbers in (("event", "kind", KIND), ("flag", "flag", FLAG))
@@ -264,16 +328,8 @@ def load(name: str) -> Driver:
             Regime(entry["name"], tuple(entry["hooks"]), tuple(entry.get("functions", [])))
             for entry in table["regime"]
         ),
-        states=tuple(
-            State(
-                entry["name"],
-                tuple(_condition(condition, words) for condition in entry["begin"]),
-                tuple(_condition(condition, words) for condition in entry["end"]),
-                entry["means"],
-                entry.get("losing", False),
-            )
-            for entry in table["state"]
-        ),
+        states=tuple(_state(entry, words) for entry in table["state"]),
+        ring_states=tuple(_state(entry, words) for entry in table.get("ring_state", [])),
         events=events,
         flags=flags,
         causes=tuple(_cause(entry, words) for entry in table.get("cause", [])),
@@ -282,6 +338,21 @@ def load(name: str) -> Driver:
         unknown=tuple(table.get("unknown", [])),
         **{name: table[name] for name in _WORDS if name in table},
     )
+
+
+def _declared(table: Mapping[str, Any], directory: Path) -> Driver:
+    """Return a driver without C: the probes of another, those for any driver, and what its ring tells."""
+    like, ring = load(table["like"]), table["ring"]
+    declared = replace(
+        like,
+        **{key: table[key] for key in ("name", "module", "title", "queue")},
+        directory=directory,
+        states=(*like.ring_states, *like.states),
+        unknown=tuple(column for column in like.unknown if column != "posted_min"),
+        like=like.name,
+        ring=Ring(tuple(ring["functions"]), **{key: ring[key] for key in ring if key != "functions"}),
+    )
+    return replace(declared, hooks=(*like.hooks, *declared.ring_hooks))
 
 
 def of_any() -> Driver:
@@ -362,6 +433,16 @@ def _condition(entry: Mapping[str, Any], words: _Words) -> Condition:
             for operator, value in operators.items()
         }
     return condition
+
+
+def _state(entry: Mapping[str, Any], words: _Words) -> State:
+    return State(
+        entry["name"],
+        tuple(_condition(condition, words) for condition in entry["begin"]),
+        tuple(_condition(condition, words) for condition in entry["end"]),
+        entry["means"],
+        entry.get("losing", False),
+    )
 
 
 def _cause(entry: Mapping[str, Any], words: _Words) -> Cause:

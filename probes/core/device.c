@@ -20,7 +20,7 @@ BPF_HASH(devices, u32, struct rxt_device, 1024);
 /* Those that the user asked for, if there are any, and those that only probes for any driver are for; and by what each is
  * traced. */
 #define RXT_BY_OWN_PROBES 1
-#define RXT_BY_POLLS 2		/* by what NAPI tells of any driver */
+#define RXT_BY_POLLS 2		/* by what NAPI tells of any driver; the driver's number is added */
 BPF_HASH(only_devices, struct rxt_name, u8, 256);
 
 static __always_inline u32 rxt_netns(u64 netdev)

@@ -6,7 +6,7 @@
  */
 
 /* So many further polls that fail come because frames do, if they come between RXT_WINDOW_NS and RXT_LOOK_NS after that
- * poll. Sooner, what is left of the frames before brings some, and then the NIC may be deaf; and e1000e's watchdog brings
+ * poll. Sooner, what is left of the frames before brings some, and then the NIC may be deaf; and a driver's watchdog brings
  * two every 2 s. */
 #define RXT_DROPPING 3
 #define RXT_LOOK_NS (10 * RXT_WINDOW_NS)
@@ -27,8 +27,8 @@ static __always_inline void rxt_failing_tell(struct rxt_queue *queue)
 	event.ts = queue->failing_since;
 	event.gfp = queue->failing_gfp;
 	event.order = queue->failing_order;
-	event.posted_before = RXT_NOT_KNOWN;
-	event.posted_after = RXT_NOT_KNOWN;
+	event.posted_before = queue->failing_empty ? 0 : RXT_NOT_KNOWN;
+	event.posted_after = event.posted_before;
 	if (queue->failing_full >= RXT_SPINNING)
 		event.flags = queue->spinning_flag;
 	else if (queue->failing_polls >= RXT_DROPPING)
@@ -70,6 +70,7 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
 	if (!queue->failing_since || full) {
 		queue->failing_since = bpf_ktime_get_ns();
 		queue->failing_polls = 0;
+		queue->failing_empty = queue->empty;
 		queue->failing_order = order;
 		queue->failing_gfp = gfp;
 	} else if (queue->failing_polls < RXT_DROPPING && began - queue->failing_since >= RXT_WINDOW_NS &&

@@ -126,6 +126,7 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	u64 key, napi = ctx->args[0], counted;
 	int began;
 	u32 work = (u32)ctx->args[1], budget = (u32)ctx->args[2], packets = work;
+	u16 posted;
 
 	if (!poll)
 		return 0;
@@ -155,7 +156,8 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	} else if (poll->failed_order != RXT_NO_ORDER && work >= budget) {
 		packets = 0;
 	}
+	posted = queue->ring ? rxt_ring_polled(queue, poll->failed_order, poll->failed_gfp) : poll->posted;
 	rxt_failing_polled(queue, poll->ts, packets, work >= budget, poll->failed_order, poll->failed_gfp);
-	rxt_polled(queue, poll->ts, packets, poll->posted, work >= budget);
+	rxt_polled(queue, poll->ts, packets, posted, work >= budget);
 	return 0;
 }

@@ -14,6 +14,7 @@ struct rxt_queue {
 	/* Interrupts come on any CPU, so they are added to this count and not to the window. */
 	u64 irqs;		/* since the trace began */
 	u64 irqs_sent;		/* of these, in windows that were sent */
+	u64 ring;		/* address of the ring whose members are declared (ring.c); 0: not seen yet */
 	u64 allowance_since;	/* ns, see rxt_take_allowance */
 	u64 off_since;		/* ns, when NAPI was last turned off */
 	u64 scheduled;		/* ns, when NAPI was scheduled; 0: a poll has begun since */
@@ -27,13 +28,14 @@ struct rxt_queue {
 	u16 off_posted;
 	u8 driver;
 	u8 watched;		/* the filters let it through */
-	u8 empty;		/* the last refill left nothing posted */
+	u8 empty;		/* the last refill left nothing posted; of a declared ring: the last poll did */
 	u8 by_polls;		/* not 0: refills are not known, and what fails in a poll is told (failing.c): its flag for
 				 * polls that go on and fail */
 	u8 spinning_flag;	/* and that for polls that spin */
 	u8 failing_order;
 	u8 failing_polls;	/* further ones */
 	u8 failing_told;
+	u8 failing_empty;	/* the ring was empty when it began */
 };
 
 BPF_HASH(queues, u64, struct rxt_queue, 4096);

@@ -40,11 +40,11 @@ static __always_inline struct rxt_queue *generic_learn(u64 napi)
 	rxt_read_name(netdev, &name);
 	traced = only_devices.lookup(&name);
 	/* An instance that only sends has no id (napi_hash_add in net/core/dev.c). */
-	if (!traced || *traced != RXT_BY_POLLS || !id) {
+	if (!traced || *traced < RXT_BY_POLLS || !id) {
 		generic_others.update(&napi, &one);
 		return 0;
 	}
-	queue = rxt_add_queue(napi, netdev, generic_number(netdev, id), DRIVER_generic);
+	queue = rxt_add_queue(napi, netdev, generic_number(netdev, id), *traced - RXT_BY_POLLS);
 	if (!queue)
 		return 0;
 	queue->by_polls = FLAG_drops;
@@ -58,7 +58,7 @@ static __always_inline struct rxt_queue *generic_queue(u64 napi)
 
 	if (!queue && !generic_others.lookup(&napi))
 		queue = generic_learn(napi);
-	return queue && queue->driver == DRIVER_generic && queue->watched ? queue : 0;
+	return queue && queue->by_polls && queue->watched ? queue : 0;
 }
 
 /* static int __napi_poll(struct napi_struct *n, bool *repoll), which calls the poll function of every driver */
@@ -79,11 +79,12 @@ int generic_napi_on(struct pt_regs *ctx)
 	struct rxt_queue *queue = queues.lookup(&napi);
 
 	generic_others.delete(&napi);
-	if (!queue || queue->driver != DRIVER_generic)
+	if (!queue || !queue->by_polls)
 		return 0;
 	if (queue->watched) {
 		rxt_flush(queue, &queue->window);
 		rxt_failing_end(queue, bpf_ktime_get_ns());
+		rxt_ring_end(queue);
 	}
 	queues.delete(&napi);
 	return 0;
@@ -101,8 +102,36 @@ int generic_look(struct pt_regs *ctx)
 		if (!napi)
 			break;
 		queue = queues.lookup(&napi);
-		if (queue && queue->driver == DRIVER_generic && queue->watched)
+		if (queue && queue->by_polls && queue->watched) {
 			rxt_failing_look(queue);
+			rxt_ring_look(queue);
+		}
 	}
 	return 0;
+}
+
+/* A function that a declared driver calls in its polls has the ring as an argument. A ring is known from then on. */
+static __always_inline int generic_ring(u64 ring)
+{
+	struct rxt_poll *poll = rxt_poll_here();
+	struct rxt_queue *queue;
+	u64 key;
+
+	if (!poll)
+		return 0;
+	key = poll->key;
+	queue = queues.lookup(&key);
+	if (queue && queue->by_polls && queue->ring != ring)
+		queue->ring = queue->ring ? RXT_SEVERAL_RINGS : ring;
+	return 0;
+}
+
+int generic_ring_1(struct pt_regs *ctx)
+{
+	return generic_ring(PT_REGS_PARM1(ctx));
+}
+
+int generic_ring_2(struct pt_regs *ctx)
+{
+	return generic_ring(PT_REGS_PARM2(ctx));
 }

@@ -30,7 +30,8 @@ def test_a_driver_that_is_only_a_directory_is_traced(machine: guest.Guest, tmp_p
     machine.ssh("mkdir -p /var/tmp/example", check=True)
     for file in EXAMPLE.iterdir():
         machine.copy_to(file, f"/var/tmp/example/{file.name}")
-    machine.ssh(f"sudo cp -r /var/tmp/example {PROBES}", check=True)
+    # It takes the place of the driver that is only declared.
+    machine.ssh(f"sudo mv {PROBES} /var/tmp/declared && sudo cp -r /var/tmp/example {PROBES}", check=True)
     try:
         doctor = machine.ssh("sudo toolkit doctor e1000e --json")
         findings = json.loads(doctor.stdout)["e1000e"]
@@ -44,7 +45,7 @@ def test_a_driver_that_is_only_a_directory_is_traced(machine: guest.Guest, tmp_p
         at_end = received(machine, DEVICE)
         process.communicate(timeout=120)
     finally:
-        machine.ssh(f"sudo rm -rf {PROBES}", check=True)
+        machine.ssh(f"sudo rm -rf {PROBES} && sudo mv /var/tmp/declared {PROBES}", check=True)
     path = fetch(machine, "/var/tmp/e1000e.rxt", tmp_path / "e1000e.rxt")
     with known(tmp_path):
         found = toolkit.read(path)

@@ -13,7 +13,7 @@ from toolkit.trace.schema import EVENT
 @pytest.mark.parametrize("name", drivers.names())
 def test_each_driver_is_whole(name: str) -> None:
     driver = drivers.load(name)
-    source = (driver.directory / "probe.c").read_text()
+    source = driver.source.read_text()
     assert driver.name == name
     assert driver.states
     assert driver.regimes
@@ -36,6 +36,20 @@ def test_each_driver_is_whole(name: str) -> None:
         assert any(macro in source for macro in macros), f"{field.name} is not used"
     core = {field.name for field in drivers.core()[1]}
     assert not core & {field.name for field in driver.fields}, "core's macros are seen by all"
+
+
+def test_declared_driver_is_one_without_c_that_knows_what_is_posted() -> None:
+    of_any = drivers.of_any()
+    for driver in map(drivers.load, drivers.names()):
+        assert driver.by_polls == (driver.source == of_any.source)
+        if not driver.ring:
+            continue
+        assert list(driver.directory.glob("*.c")) == []
+        assert [state.name for state in driver.states] == ["starved", *(each.name for each in of_any.states)]
+        assert {*of_any.unknown} - {*driver.unknown} == {"posted_min"}
+        structs = {member.partition(".")[0] for member in driver.ring.members}
+        assert len(structs) == 1, "one argument has one type"
+        assert not (driver.ring.count and driver.ring.mask)
 
 
 def test_core_is_all_texts_of_its_directory() -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from toolkit.errors import UserError
 
-_STRUCT, _UNION, _ENUM, _TYPEDEF = 4, 5, 6, 8  # BTF_KIND_*, include/uapi/linux/btf.h
+_ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF = 3, 4, 5, 6, 8  # BTF_KIND_*, include/uapi/linux/btf.h
 #: btf_dump_printf_fn_t(ctx, fmt, va_list): a 64-bit architecture passes a va_list as a pointer or a word.
 _PRINT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
@@ -27,6 +27,12 @@ class _Member(ctypes.Structure):
     """struct btf_member"""
 
     _fields_ = (("name_off", ctypes.c_uint32), ("type", ctypes.c_uint32), ("offset", ctypes.c_uint32))
+
+
+class _Array(ctypes.Structure):
+    """struct btf_array"""
+
+    _fields_ = (("type", ctypes.c_uint32), ("index_type", ctypes.c_uint32), ("nelems", ctypes.c_uint32))
 
 
 class _Enumerator(ctypes.Structure):
@@ -66,24 +72,32 @@ class Btf:
         self._handle = handle
 
     def resolve(self, path: str) -> int | None:
-        """Look up ``struct.member.member`` or ``struct``.
+        """Look up ``struct.member.member`` or ``struct``; ``member[1]`` is an element of an array.
 
         :return: the offset of the member, or the size of the struct, in bytes; None if there is no such name.
         """
+        found = self.member(path)
+        if found is None:
+            return None
+        return found[0] if "." in path else found[1]
+
+    def member(self, path: str) -> tuple[int, int] | None:
+        """Return the offset and the size of a member, in bytes; None if there is no such name."""
         struct, *members = path.split(".")
         type_id = self._lib.btf__find_by_name_kind(self._handle, struct.encode(), _STRUCT)
         if type_id <= 0:
             return None
-        if not members:
-            return int(self._lib.btf__resolve_size(self._handle, type_id))
         total = 0
         for member in members:
-            found = self._member(type_id, member)
+            name, _, element = member.rstrip("]").partition("[")
+            found = self._member(type_id, name)
+            if found is not None and element:
+                found = self._element(*found, int(element))
             if found is None:
                 return None
             type_id, bits = found
             total += bits
-        return total // 8
+        return total // 8, int(self._lib.btf__resolve_size(self._handle, type_id))
 
     def has_tracepoint(self, name: str) -> bool:
         """Tell whether there is a raw tracepoint of that name (DEFINE_EVENT in include/trace/bpf_probe.h)."""
@@ -143,6 +157,20 @@ class Btf:
             if not found and (inner := self._member(member.type, name)):
                 return inner[0], offset + inner[1]
         return None
+
+    def _element(self, type_id: int, offset: int, number: int) -> tuple[int, int] | None:
+        """Return the type of an array's elements and the offset of one in bits; None if it is not there.
+
+        :param offset: of the array, in bits.
+        """
+        kind = self._lib.btf__type_by_id(self._handle, self._strip(type_id)).contents
+        if (kind.info >> 24) & 0x1F != _ARRAY:
+            return None
+        array = _Array.from_address(ctypes.addressof(kind) + ctypes.sizeof(_Type))
+        if number >= array.nelems:
+            return None
+        size = int(self._lib.btf__resolve_size(self._handle, array.type))
+        return array.type, offset + 8 * size * number
 
     def _strip(self, type_id: int) -> int:
         while True:

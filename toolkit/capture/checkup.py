@@ -82,7 +82,8 @@ def check(driver: Driver) -> list[Finding]:
         return findings
     bpf, _ = compiled
     try:
-        for attached in program.attach(bpf, program.hooks([driver]), strict=False):
+        useless = program.set_rings(bpf, [driver])
+        for attached in program.attach(bpf, program.hooks([driver]), strict=False, useless=useless):
             findings.append(_hook(attached))
     finally:
         program.detach(bpf)
@@ -147,7 +148,15 @@ def check_packed(driver: Driver, packed: PackedKernel) -> list[Finding]:
                 return place.name in functions.get(place.module, ())
             return any(place.name in names for names in (packed.functions or (), *functions.values()))
 
+        useless = {}
+        if driver.ring:
+            _, lacking = matching.ring(driver.ring, by_module.get(driver.module, by_module[_KERNEL]))
+            why = f"this kernel's BTF lacks {', '.join(lacking)}"
+            useless = dict.fromkeys((hook.at for hook in driver.ring_hooks if lacking), why)
         for hook in program.hooks([driver]):
+            if hook.at in useless:
+                findings.append(_hook(program.Attached(hook, None, useless[hook.at])))
+                continue
             at = next((found.place for found in matching.places(hook, has)), None)
             findings.append(_hook(program.Attached(hook, at, "" if at else program.NO_FUNCTION)))
     return findings

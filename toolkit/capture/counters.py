@@ -49,7 +49,7 @@ def _of(device: str) -> dict[str, int]:
 def _ethtool(device: str) -> dict[str, int]:
     """Return the driver's own counters, as ``ethtool -S`` does; none, if it has none.
 
-    A driver may have the same names for each queue (vmxnet3): these are added up.
+    A driver may have the same names for each queue: these are added up.
     """
     # struct ethtool_sset_info, ethtool_gstrings, ethtool_stats
     info = kernel.ethtool(device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _STATS, 0))

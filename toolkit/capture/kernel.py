@@ -156,9 +156,9 @@ def facts(driver: Driver, over: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     :param over: the devices that are traced by this driver's probes (devices).
     :raises UserError: if the driver's own module is not loaded.
     """
-    if not driver.of_any:
+    if not driver.by_polls or not (MODULES / driver.module).exists():
         return module_facts(driver.module)
-    bound = sorted({driver_of(device["name"]) or "unknown" for device in over})
+    bound = sorted({driver.module or driver_of(device["name"]) or "unknown" for device in over})
     if len(bound) == 1 and (MODULES / bound[0] / "initstate").exists():
         return module_facts(bound[0])
     unknown = dict.fromkeys(("srcversion", "build_id", "version", "variant"))
@@ -188,7 +188,7 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
                 "driver": driver.name,
                 "bus": (path / "device").resolve().name,
                 # If a driver only works over a device, only its events name its queues.
-                "queues": [] if driver.netif or driver.of_any else _queues(driver, path),
+                "queues": [] if driver.netif or driver.by_polls else _queues(driver, path),
             }
         )
     return found

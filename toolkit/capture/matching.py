@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from toolkit.capture.btf import Btf
-from toolkit.drivers import Driver, Field, Hook
+from toolkit.drivers import Driver, Field, Hook, Ring
 from toolkit.errors import UserError
 
 
@@ -72,6 +72,19 @@ def members(fields: Iterable[Field], types: Callable[[Field], Btf]) -> Found:
         else:
             missing.append(field)
     return Found(macros, missing)
+
+
+def ring(of: Ring, types: Btf) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """Look up the members of a declared ring.
+
+    :return: "fill", "clean", "count" or "mask" -> offset and size in bytes; and the members that are not
+        there.
+    """
+    found = {path: types.member(path) for path in of.members}
+    named = {name: found[path] for name in ("fill", "clean", "count", "mask") if (path := getattr(of, name))}
+    return {name: place for name, place in named.items() if place}, [
+        path for path in found if not found[path]
+    ]
 
 
 def require_members(owner: str, found: Found) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from toolkit.capture import headers, kernel, matching
 from toolkit.capture.btf import kernel_btf, module_btf
-from toolkit.drivers import Driver, Hook, core, core_sources
+from toolkit.drivers import Driver, Hook, core, core_sources, load
 from toolkit.errors import UserError
 from toolkit.paths import PROBES
 
@@ -157,7 +157,16 @@ def defines(
         macros["RXT_ONLY_DEVICES"] = 1
     if only_queues:
         macros["RXT_ONLY_QUEUES"] = 1
-    return Macros(macros, {driver.name: fields(driver) | own_names(driver) for driver in drivers})
+    return Macros(macros, {driver.name: fields(driver) | own_names(driver) for driver in _written(drivers)})
+
+
+def _written(drivers: Sequence[Driver]) -> list[Driver]:
+    """Return the drivers whose C is used, each once."""
+    return list(
+        {
+            driver.like or driver.name: load(driver.like) if driver.like else driver for driver in drivers
+        }.values()
+    )
 
 
 def cpus() -> int:
@@ -196,10 +205,10 @@ def _source(drivers: Sequence[Driver], macros: Macros) -> tuple[str, list[str]]:
     bcc rewrites map accesses in the main file only, so the files become one text, each under its own name.
     """
     parts = [_named(path) for path in core_sources()]
-    for driver in drivers:
+    for driver in _written(drivers):
         local = macros.local.get(driver.name, {})
         parts += [f"#define {name} {value}\n" for name, value in local.items()]
-        parts.append(_named(driver.directory / "probe.c"))
+        parts.append(_named(driver.source))
         parts += [f"#undef {name}\n" for name in local]
     return "".join(parts), [f"-I{PROBES}", *(f"-D{name}={value}" for name, value in macros.common.items())]
 
@@ -210,18 +219,26 @@ def _named(path: Path) -> str:
 
 
 def hooks(drivers: Sequence[Driver]) -> list[Hook]:
-    """Return the hooks of core and of the drivers, in the order in which they are attached."""
-    return [*core()[0], *(hook for driver in drivers for hook in driver.hooks)]
+    """Return the hooks of core and of the drivers, each once, in the order in which they are attached."""
+    every: list[Hook] = []
+    for hook in (*core()[0], *(hook for driver in drivers for hook in driver.hooks)):
+        if hook not in every:
+            every.append(hook)
+    return every
 
 
-def attach(bpf: Any, wanted: Sequence[Hook], *, strict: bool = True) -> list[Attached]:
+def attach(
+    bpf: Any, wanted: Sequence[Hook], *, strict: bool = True, useless: Sequence[Attached] = ()
+) -> list[Attached]:
     """Attach each hook to the first of its candidates that this kernel has.
 
     :param strict: whether a required one that is missing is an error.
+    :param useless: hooks not to attach (set_rings).
     :return: one entry a hook, in order.
     :raises UserError: if `strict` and a required one cannot be attached.
     """
-    result = [_attach_one(bpf, hook) for hook in wanted]
+    settled = [attached.hook for attached in useless]
+    result = [useless[settled.index(hook)] if hook in settled else _attach_one(bpf, hook) for hook in wanted]
     for attached in result:
         if strict and attached.hook.required and attached.at is None:
             raise UserError(
@@ -304,12 +321,12 @@ def misses(bpf: Any) -> dict[str, int] | None:
 
 
 class Chosen(NamedTuple):
-    """A device that is traced: its network namespace (inode number), its name there, and whether by the
-    probes for any driver."""
+    """A device that is traced: its network namespace (inode number), its name there, and the number of its
+    driver if that is traced by its polls (Driver.by_polls)."""
 
     netns: int
     name: str
-    of_any: bool = False
+    by_polls: int | None = None
 
 
 #: RXT_BY_OWN_PROBES and RXT_BY_POLLS in probes/core/device.c.
@@ -320,11 +337,48 @@ def set_filters(bpf: Any, devices: Collection[Chosen], queues: Collection[int]) 
     """Tell the program which devices and queues to send events of; empty means all."""
     table = bpf["only_devices"]
     for device in devices:
-        by = _BY_POLLS if device.of_any else _BY_OWN_PROBES
+        by = _BY_OWN_PROBES if device.by_polls is None else _BY_POLLS + device.by_polls
         table[table.Key(device.netns, device.name.encode())] = table.Leaf(by)
     table = bpf["only_queues"]
     for number in queues:
         table[table.Key(number)] = table.Leaf(1)
+
+
+def set_rings(bpf: Any, drivers: Sequence[Driver]) -> list[Attached]:
+    """Tell the program where the members of declared rings are.
+
+    :return: the hooks that are of no use, since this kernel lacks members of the ring, and which.
+    """
+    useless = []
+    for number, driver in enumerate(drivers):
+        if not driver.ring:
+            continue
+        try:
+            with module_btf(driver.module) if kernel.has_btf(driver.module) else kernel_btf() as types:
+                places, missing = matching.ring(driver.ring, types)
+        except UserError as error:
+            places, missing = {}, [str(error)]
+        if missing:
+            why = f"this kernel's BTF lacks {', '.join(missing)}"
+            useless += [Attached(hook, None, why) for hook in driver.ring_hooks]
+            continue
+        table = bpf["rings"]
+        table[table.Key(number)] = ring_leaf(table.Leaf(), driver, places)
+    return useless
+
+
+def ring_leaf(leaf: Any, driver: Driver, places: Mapping[str, tuple[int, int]]) -> Any:
+    """Return a struct rxt_ring (probes/core/ring.c), filled for a declared ring.
+
+    :param places: as matching.ring returns them.
+    """
+    assert driver.ring
+    for name, (offset, size) in places.items():
+        member = getattr(leaf, "count" if name == "mask" else name)
+        member.offset, member.size = offset, size
+    leaf.more = int("mask" in places)
+    leaf.step, leaf.behind = driver.ring.step, driver.ring.behind
+    return leaf
 
 
 def device_name(bpf: Any, number: int) -> tuple[int, str] | None:

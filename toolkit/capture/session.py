@@ -61,13 +61,14 @@ def run(
     bpf, headers = start.program.result()
     _check_layout(bpf)
     program.set_filters(bpf, start.chosen, options.queues)
+    useless = program.set_rings(bpf, options.drivers)
 
     progress = Progress(devices=devices)
     rotate = threading.Event()
     oom_score_adj = command.oom_score_adj()
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(_signals(rotate))
-        attached = program.attach(bpf, program.hooks(options.drivers))
+        attached = program.attach(bpf, program.hooks(options.drivers), useless=useless)
         progress.missing = [hook for hook in attached if hook.at is None]
 
         def begin() -> Sink:

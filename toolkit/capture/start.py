@@ -59,7 +59,7 @@ class Start:
 def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Driver]:
     """Return the drivers that were named; or else those of some devices; or else all that are there.
 
-    A device whose driver has no probes of its own is left to those for any driver, which are the last.
+    A device whose driver has no directory is left to the probes for any driver, which are the last.
 
     :param devices: as in Options.
     :raises UserError: if a driver is not known, or none is left.
@@ -72,13 +72,13 @@ def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Drive
     own, of_any = [driver for driver in loaded if not driver.of_any], drivers.of_any()
     # A device in another network namespace may be of any of those that have probes of their own.
     if any("/" in name for name in devices):
+        own = [driver for driver in own if not driver.by_polls]
         if not own:
             raise UserError("name the driver of a device in another network namespace (toolkit drivers).")
         return own
     bound = {driver.name: {path.name for path in kernel.paths(driver)} for driver in loaded}
     asked = set(devices) or {name for name in bound[of_any.name] if kernel.is_up(name)}
-    if devices:
-        own = [driver for driver in own if bound[driver.name] & asked]
+    own = [driver for driver in own if bound[driver.name] & asked or not (devices or driver.by_polls)]
     left = asked - {name for driver in own for name in bound[driver.name]}
     if left and not left <= bound[of_any.name]:
         raise UserError(
@@ -93,14 +93,13 @@ def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Drive
 def devices_of(options: Options) -> list[dict[str, Any]]:
     """Return the devices of the drivers that are to be traced, each once (kernel.devices).
 
-    Of those that only the probes for any driver are for, these are the ones that were asked for, or that are
-    up.
+    Of those that are traced by their polls, these are the ones that were asked for, or that are up.
     """
     found: dict[int, dict[str, Any]] = {}
     for driver in options.drivers:
         for device in kernel.devices(driver):
             name = device["name"]
-            if driver.of_any and not (name in options.devices if options.devices else kernel.is_up(name)):
+            if driver.by_polls and not (name in options.devices if options.devices else kernel.is_up(name)):
                 continue
             found.setdefault(device["ifindex"], device)
     return list(found.values())
@@ -166,7 +165,7 @@ def choose(devices: list[dict[str, Any]], options: Options) -> list[Chosen]:
     names = ", ".join(driver.name for driver in options.drivers)
     there, here = kernel.namespaces(), kernel.netns()
     by_name = {device["name"]: device for device in devices}
-    of_any = {driver.name for driver in options.drivers if driver.of_any}
+    by_polls = {driver.name: number for number, driver in enumerate(options.drivers) if driver.by_polls}
     chosen = []
     for asked in options.devices:
         namespace, _, name = asked.rpartition("/")
@@ -178,9 +177,9 @@ def choose(devices: list[dict[str, Any]], options: Options) -> list[Chosen]:
             raise UserError(f"no device {name!r} of {names}; there is: {', '.join(by_name) or 'none'}.")
         # Only the drivers that were named tell what a device in another namespace is traced by.
         by = by_name[name]["driver"] if name in by_name and not namespace else options.drivers[-1].name
-        chosen.append(Chosen(there[namespace] if namespace else here, name, by in of_any))
-    if of_any and not options.devices:
-        chosen = [Chosen(here, device["name"], device["driver"] in of_any) for device in devices]
+        chosen.append(Chosen(there[namespace] if namespace else here, name, by_polls.get(by)))
+    if by_polls and not options.devices:
+        chosen = [Chosen(here, device["name"], by_polls.get(device["driver"])) for device in devices]
     looked_at = [by_name[name] for name in options.devices if name in by_name] or devices
     known = {queue["queue"] for device in looked_at for queue in device["queues"]}
     # The queues of some devices are known by their events only.

@@ -24,7 +24,8 @@ def doctor(
         list[str] | None,
         typer.Argument(
             metavar="DRIVER",
-            help="Only these drivers [default: all]",
+            help="Only these drivers [default: all; without --packages, of drivers that are only declared "
+            "those that are loaded]",
             autocompletion=completion.drivers,
         ),
     ] = None,
@@ -54,6 +55,7 @@ def doctor(
     Example: toolkit doctor --packages linux-image-*.deb
     """
     from toolkit.capture.checkup import check, verdict
+    from toolkit.capture.kernel import module_identity
     from toolkit.drivers import load, names
 
     words = driver or []
@@ -65,6 +67,8 @@ def doctor(
     if packages:
         _packed(chosen, packages, named=bool(words), as_json=as_json)
         return
+    if not words:
+        chosen = [item for item in chosen if not item.ring or module_identity(item.module) is not None]
     results = {item.name: check(item) for item in chosen}
     if as_json:
         print(json.dumps({name: _plain(findings) for name, findings in results.items()}, indent=1))

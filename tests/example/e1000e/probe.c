@@ -44,7 +44,8 @@ static __always_inline u32 e1000e_filled(u64 ring)
 /* What the NIC may use. */
 static __always_inline u16 e1000e_posted(u64 ring)
 {
-	u32 filled = e1000e_filled(ring), not_told = e1000e_use(ring) % E1000E_TAKEN_AT_ONCE;
+	/* The tail is written when the buffer of each 16th place is filled, before the driver moves on. */
+	u32 filled = e1000e_filled(ring), not_told = (e1000e_use(ring) - 1) % E1000E_TAKEN_AT_ONCE + 1;
 
 	return filled > not_told ? filled - not_told : 0;
 }

@@ -107,6 +107,7 @@ class Lab:
         seconds: float = 0.0,
         traffic: trial.Traffic | None = None,
         options: Sequence[str] = (),
+        driver: str | None = None,
         alone: bool = False,
         reached: Callable[[Analysis], bool] = lambda _: True,
         then: Callable[[], None] = lambda: None,
@@ -118,6 +119,7 @@ class Lab:
         :param out: a directory for what the trial leaves.
         :param scenario: module under vm.inside.scenarios and its options; none: just wait for `seconds`.
         :param options: of `toolkit trace`.
+        :param driver: to trace, if not the machine's own, by a tracer that is `alone`; "": the devices'.
         :param alone: with a tracer of its own. A file that is cut from a trace lacks the last 10 ms of what
             is only counted, since nothing has sent that window yet; a trace that ends has it.
         :param reached: whether a trace shows that the shortage reached the ring.
@@ -130,7 +132,7 @@ class Lab:
             try:
                 files = trial.run(
                     machine,
-                    machine.machine.driver,
+                    machine.machine.driver if driver is None else driver,
                     directory,
                     scenario=scenario,
                     seconds=seconds,

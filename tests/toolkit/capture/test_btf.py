@@ -13,7 +13,7 @@ from toolkit.capture import btf
 from toolkit.capture.btf import Btf, _Type
 from toolkit.errors import UserError
 
-INT, STRUCT, UNION, ENUM, TYPEDEF, CONST = 1, 4, 5, 6, 8, 10
+INT, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST = 1, 3, 4, 5, 6, 8, 10
 Members = list[tuple[str, int, int]]
 
 
@@ -85,6 +85,21 @@ TYPES: tuple[tuple[int, str, int, Members], ...] = (
 def test_path_is_an_offset_or_a_size_in_bytes(path: str, value: int | None) -> None:
     lib: Any = Types(*TYPES)
     assert Btf(lib, 1).resolve(path) == value
+
+
+def test_element_of_an_array_is_a_member() -> None:
+    """After an array's type follow its elements' type, its index's and their number."""
+    lib: Any = Types(
+        (INT, "int", 4, []),
+        (STRUCT, "ring", 24, [("size", 1, 32)]),
+        (ARRAY, "", 0, [("", 0, 0)]),
+        (STRUCT, "queue", 64, [("dev", 1, 0), ("rings", 3, 64)]),
+    )
+    lib._types[2][3:] = [2, 1, 2]
+    types = Btf(lib, 1)
+    assert [types.member(f"queue.rings[{number}].size") for number in (0, 1, 2)] == [(12, 4), (36, 4), None]
+    assert types.member("queue.dev[0]") is None
+    assert types.resolve("queue.rings[1].size") == 36
 
 
 def test_offset_in_a_struct_with_bit_fields_leaves_their_width_out() -> None:

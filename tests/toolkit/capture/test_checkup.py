@@ -13,7 +13,7 @@ from toolkit.capture import checkup, kernel, program
 from toolkit.capture.checkup import Finding
 from toolkit.capture.packages import PackedKernel
 from toolkit.capture.program import Attached, Macros
-from toolkit.drivers import Driver, Field, Hook
+from toolkit.drivers import Driver, Field, Hook, Ring
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")
@@ -237,6 +237,33 @@ def test_packed_kernel_is_looked_through_for_members_and_hooks(built_in: bool) -
     found = _found(packed, required)
     assert "lacks a.b" in found["struct members"].found
     assert found["hook poll"].level == "fail"
+
+
+@needs_libbpf
+def test_packed_kernel_that_lacks_a_members_of_a_ring_is_partly_observable() -> None:
+    """The probes for any driver are for its NICs, too; only what is posted is not known then."""
+    ring = Ring(("fill",), 1, fill="queue.napi")
+    declared = replace(VIRTIO_NET, hooks=(), fields=(), ring=ring, like="generic")
+    for driver, level in (
+        (declared, "ok"),
+        (replace(declared, ring=replace(ring, clean="queue.head")), "warn"),
+    ):
+        driver = replace(driver, hooks=driver.ring_hooks)
+        packed = PackedKernel(
+            "6.1",
+            "arm64",
+            frozenset({"warn_alloc"}),
+            section(*CORE_TYPES),
+            {"virtio_net": MODULE},
+            has_modules=True,
+        )
+        finding = _found(packed, driver)["hook generic_ring_1"]
+        assert finding.level == level
+        if level == "warn":
+            assert "lacks what is posted" in finding.found and "lacks queue.head" in finding.found
+            assert finding.unknown == ("posted_min",)
+        else:
+            assert finding.found == "kprobe:virtio_net:fill"
 
 
 @needs_libbpf

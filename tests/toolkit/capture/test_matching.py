@@ -8,7 +8,7 @@ import pytest
 from toolkit import drivers
 from toolkit.capture import matching
 from toolkit.capture.matching import Place
-from toolkit.drivers import Field, Hook
+from toolkit.drivers import Field, Hook, Ring
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")
@@ -28,6 +28,12 @@ def test_places_are_the_candidates_that_are_there_in_their_order() -> None:
 def test_modules_are_those_of_the_driver_its_members_and_its_hooks() -> None:
     assert matching.modules(VIRTIO_NET) == {"virtio_net", "virtio_ring"}
     assert matching.modules(replace(VIRTIO_NET, hooks=(HOOK,), fields=())) == {"virtio_net", "e1000e"}
+
+
+def test_ring_is_its_members_and_those_that_are_missing() -> None:
+    ring = Ring(("fill",), 1, "rq.tail", "rq.head", mask="rq.mask")
+    types: Any = SimpleNamespace(member={"rq.tail": (8, 2), "rq.mask": (12, 4)}.get)
+    assert matching.ring(ring, types) == ({"fill": (8, 2), "mask": (12, 4)}, ["rq.head"])
 
 
 def test_member_is_the_first_of_its_candidates() -> None:

@@ -233,6 +233,46 @@ def test_hooks_are_those_of_the_core_and_then_the_drivers() -> None:
     assert names[: -len(own)] and all(name.startswith("rxt_") for name in names[: -len(own)])
 
 
+def test_hooks_that_drivers_share_are_attached_once() -> None:
+    """Declared drivers are traced by the probes for any driver; each has its ring's function beside."""
+    of_any, declared = drivers.of_any(), [drivers.load("e1000"), drivers.load("igb")]
+    hooks = program.hooks([*declared, of_any])
+    assert hooks == [hook for place, hook in enumerate(hooks) if hook not in hooks[:place]]
+    assert {hook.at[0] for hook in hooks} >= {"kprobe:igb:igb_alloc_rx_buffers", of_any.hooks[0].at[0]}
+
+
+def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, driver = {"e1000_ring.next_to_use": (20, 2), "e1000_ring.next_to_clean": (22, 2)}, "e1000e"
+
+    @contextmanager
+    def types(_: str) -> Iterator[Any]:
+        yield SimpleNamespace(member=there.get)
+
+    monkeypatch.setattr(program, "module_btf", types)
+    monkeypatch.setattr(kernel, "has_btf", lambda _: True)
+    maps = {"rings": Table()}
+    monkeypatch.setattr(Table, "Leaf", _Leaf)
+    chosen = [VIRTIO_NET, drivers.load(driver)]
+    useless = program.set_rings(maps, chosen)
+    assert [(each.hook, each.at) for each in useless] == [(hook, None) for hook in chosen[1].ring_hooks]
+    assert useless[0].why == "this kernel's BTF lacks e1000_ring.count"
+    assert maps["rings"] == {}
+    assert program.attach(None, chosen[1].ring_hooks, useless=useless) == useless
+    there["e1000_ring.count"] = (16, 4)
+    assert program.set_rings(maps, chosen) == []
+    ring = maps["rings"][1]
+    members = [(member.offset, member.size) for member in (ring.fill, ring.clean, ring.count)]
+    assert members == [(20, 2), (22, 2), (16, 4)]
+    assert (ring.more, ring.step, ring.behind) == (0, 16, 1)
+
+
+class _Leaf(SimpleNamespace):
+    """A struct rxt_ring."""
+
+    def __init__(self) -> None:
+        super().__init__(**{name: SimpleNamespace(offset=0, size=0) for name in ("fill", "clean", "count")})
+
+
 def _btf(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, int]) -> None:
     @contextmanager
     def module_btf(_: str) -> Iterator[Any]:
@@ -434,9 +474,9 @@ class Table(dict[Any, Any]):
 
 def test_filters_and_the_switch_are_entries_of_maps() -> None:
     maps = {name: Table() for name in ("only_devices", "only_queues", "armed")}
-    chosen = [program.Chosen(4026531840, "eth1"), program.Chosen(4026532177, "eth1", of_any=True)]
+    chosen = [program.Chosen(4026531840, "eth1"), program.Chosen(4026532177, "eth1", by_polls=3)]
     program.set_filters(maps, chosen, [])
-    assert maps["only_devices"] == {(4026531840, b"eth1"): 1, (4026532177, b"eth1"): 2}
+    assert maps["only_devices"] == {(4026531840, b"eth1"): 1, (4026532177, b"eth1"): 5}
     assert maps["only_queues"] == {}
     program.arm(maps, True)
     assert maps["armed"] == {0: 1}

@@ -157,7 +157,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "defines": lambda *_, **__: {},
         "compile_program": lambda *_: step("compile") or (maps, "the kernel's BTF"),
         "set_filters": lambda _, chosen, queues: step(f"filter {[each.name for each in chosen]} {queues}"),
-        "attach": lambda _, hooks: step("attach") or [Attached(hook, hook.at[0]) for hook in hooks],
+        "attach": lambda _, hooks, **__: step("attach") or [Attached(hook, hook.at[0]) for hook in hooks],
         "arm": lambda _, on: step(f"arm {on}"),
         "detach": lambda _: step("detach"),
         "regime": lambda *_: "none",

@@ -114,13 +114,13 @@ def test_without_a_nic_there_is_nothing_to_trace(tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with three drivers: eth0 is e1000e's and up, which has no own probes; eth1 and eth2 are
-    qlge's."""
+    """A machine with four drivers: eth0 is of one that nobody knows and up, eth1 and eth2 are qlge's, eth3 is
+    igb's, whose ring is declared, and up; virtio_net has no NIC."""
     monkeypatch.setattr(kernel, "MODULES", tmp_path)
     monkeypatch.setattr(kernel, "NET", tmp_path / "net")
-    for module in ("e1000e", "qlge", "virtio_net"):
+    for module in ("e1001", "qlge", "virtio_net", "igb"):
         (tmp_path / module).mkdir()
-    names = (("eth0", "e1000e"), ("eth1", "qlge"), ("eth2", "qlge"))
+    names = (("eth0", "e1001"), ("eth1", "qlge"), ("eth2", "qlge"), ("eth3", "igb"))
     for number, (name, module) in enumerate(names, 2):
         device = tmp_path / "net" / name / "device"
         device.mkdir(parents=True)
@@ -130,14 +130,17 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             (driver / "module").symlink_to(tmp_path / module)
         (device / "driver").symlink_to(driver)
         (device.parent / "ifindex").write_text(f"{number}\n")
-        (device.parent / "flags").write_text(f"{0x1003 if name == 'eth0' else 0x1002:#x}\n")
+        (device.parent / "flags").write_text(f"{0x1003 if name in ('eth0', 'eth3') else 0x1002:#x}\n")
 
 
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
     ("names", "devices", "traced"),
     [
-        ([], [], ["qlge", "virtio_net", "generic"]),
+        ([], [], ["igb", "qlge", "virtio_net", "generic"]),
+        ([], ["eth3"], ["igb"]),
+        ([], ["eth3", "eth0"], ["igb", "generic"]),
+        (["generic"], ["eth3"], ["generic"]),
         ([], ["eth1"], ["qlge"]),
         ([], ["eth0"], ["generic"]),
         ([], ["eth0", "eth1"], ["qlge", "generic"]),
@@ -155,7 +158,7 @@ def test_drivers_are_those_named_or_of_the_devices_or_all_that_are_loaded(
 def test_a_device_that_is_not_there_is_said_with_those_that_are() -> None:
     with pytest.raises(UserError) as error:
         start.drivers_to_trace([], ["eth9"])
-    assert str(error.value) == "there is no NIC 'eth9'; there is: eth0, eth1, eth2."
+    assert str(error.value) == "there is no NIC 'eth9'; there is: eth0, eth1, eth2, eth3."
 
 
 @pytest.mark.usefixtures("machine")
@@ -169,12 +172,23 @@ def test_each_device_is_traced_once_and_by_its_own_probes_first() -> None:
         ("eth0", "generic"),
     ]
     chosen = start.choose(found, Options(both, ["eth1", "eth0"]))
-    assert chosen == [Chosen(HERE, "eth1"), Chosen(HERE, "eth0", of_any=True)]
+    assert chosen == [Chosen(HERE, "eth1"), Chosen(HERE, "eth0", by_polls=1)]
 
 
 @pytest.mark.usefixtures("machine")
 def test_probes_for_any_driver_take_only_what_is_up() -> None:
-    """eth0 is up, and eth1 has probes of its own."""
+    """eth0 is up, and eth1 has probes of its own. What is traced by its polls has its driver's number."""
     options = Options(start.drivers_to_trace([], []))
     chosen = start.choose(start.devices_of(options), options)
-    assert chosen == [Chosen(HERE, "eth1"), Chosen(HERE, "eth2"), Chosen(HERE, "eth0", of_any=True)]
+    assert chosen == [
+        Chosen(HERE, "eth3", by_polls=0),
+        Chosen(HERE, "eth1"),
+        Chosen(HERE, "eth2"),
+        Chosen(HERE, "eth0", by_polls=3),
+    ]
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_declared_driver_whose_nics_are_down_is_left_out() -> None:
+    (kernel.NET / "eth3" / "flags").write_text("0x1002\n")
+    assert [driver.name for driver in start.drivers_to_trace([], [])] == ["qlge", "virtio_net", "generic"]
