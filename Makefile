@@ -45,8 +45,9 @@ setup: .venv/stamp ## install what machines need: .venv and Debian packages, QEM
 setup-vagrant: setup ## also install Vagrant and libvirt
 	$(call apt_install,$(APT_VAGRANT))
 
-setup-test: setup-vagrant ## also install the browser that looks at the pages
+setup-test: setup-vagrant ## also install the browser that looks at the pages, and fetch promtool
 	$(call apt_install,$(APT_BROWSER))
+	$(PYTHON) -m tests.promtool
 
 demo: setup ## boot a machine, make its NIC deaf, trace it, show the stall in out/demo
 	$(PYTHON) -m vm.demo

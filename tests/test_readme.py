@@ -15,6 +15,7 @@ PAGES = [
     README,
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/upstream").rglob("*.md")),
+    ROOT / "docs" / "monitoring" / "README.md",
     *sorted((ROOT / "probes").glob("*/README.md")),
     *(ROOT / directory / "README.md" for directory in ("analysis", "vm")),
 ]
