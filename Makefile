@@ -5,6 +5,8 @@ PYTHON := .venv/bin/python
 APT := python3-venv
 APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 git perl $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
+# A trace that was recorded; what is built for a release has to analyze it.
+TRACE := tests/data/virtio_net_pressure/trace.rxt
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
@@ -28,7 +30,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,5 +91,16 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.qlge_nic
 	$(SUDO) $(PYTHON) -m bench.segments
 
-clean: ## remove .venv and out; images stay in the cache (python -m vm build --prune)
-	rm -rf .venv out
+dist: .venv/stamp ## build sdist and wheel in dist/, and analyze a trace with the wheel in a new environment
+	rm -rf dist out/dist
+	mkdir -p dist out/dist
+	$(PYTHON) -m hatchling build --target sdist --directory $(CURDIR)/dist
+	tar -xf dist/rx_stall_toolkit-*.tar.gz -C out/dist --strip-components 1
+	cd out/dist && $(CURDIR)/$(PYTHON) -m hatchling build --target wheel --directory $(CURDIR)/dist
+	python3 -m venv out/dist/venv
+	out/dist/venv/bin/pip install --quiet --disable-pip-version-check dist/rx_stall_toolkit-*.whl
+	cd / && $(CURDIR)/out/dist/venv/bin/toolkit analyze $(CURDIR)/$(TRACE) -o $(CURDIR)/out/dist/tables | grep went
+	ls -l dist
+
+clean: ## remove .venv, dist and out; images stay in the cache (python -m vm build --prune)
+	rm -rf .venv dist out

@@ -5,9 +5,10 @@ The package is unpacked into the cache and not installed, since it would start a
 """
 
 import re
+import sys
 from pathlib import Path
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, one_sentence
 from vm.cmd import cmd
 from vm.image.debian import once, stderr
 from vm.paths import cache
@@ -34,5 +35,12 @@ def _unpack(directory: Path) -> None:
     package.unlink()
 
 
-if __name__ == "__main__":
+@one_sentence("tests.promtool")
+def main() -> int:
+    """Fetch promtool."""
     print(promtool())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.version import __version__
+
 ROOT = Path(__file__).parent.parent
 TRACE = ROOT / "tests" / "data" / "virtio_net_pressure" / "trace.rxt"
 
@@ -46,6 +48,13 @@ def test_wheel_analyzes_a_trace_anywhere(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "eth1 went deaf once" in done.stdout
+
+
+def test_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert headings[1].startswith(f"[{__version__}] - ")
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", each) for each in headings[1:])
 
 
 def _names(requirements: list[str]) -> set[str]:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [
     README,
+    ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/upstream").rglob("*.md")),
     ROOT / "docs" / "monitoring" / "README.md",
