@@ -7,6 +7,7 @@ APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iprou
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 # A trace that was recorded; what is built for a release has to analyze it.
 TRACE := tests/data/virtio_net_pressure/trace.rxt
+APT_DEB := debhelper lintian mmdebstrap $(shell sed -n 's/^ \(python3-[a-z0-9-]*\),$$/\1/p' debian/control)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
@@ -30,7 +31,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench dist clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench dist deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +102,14 @@ dist: .venv/stamp ## build sdist and wheel in dist/, and analyze a trace with th
 	out/dist/venv/bin/pip install --quiet --disable-pip-version-check dist/rx_stall_toolkit-*.whl
 	cd / && $(CURDIR)/out/dist/venv/bin/toolkit analyze $(CURDIR)/$(TRACE) -o $(CURDIR)/out/dist/tables | grep went
 	ls -l dist
+
+deb: ## build a package for this release of Debian in dist/, and install, use and purge it on a fresh tree
+	$(call apt_install,$(APT_DEB))
+	mkdir -p dist
+	rm -f dist/*.deb
+	debian/build dist
+	lintian --fail-on error dist/*.deb
+	python3 -m tests.deb dist/*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")"
 
 clean: ## remove .venv, dist and out; images stay in the cache (python -m vm build --prune)
 	rm -rf .venv dist out

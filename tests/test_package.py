@@ -57,6 +57,18 @@ def test_changelog_begins_with_this_version() -> None:
     assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", each) for each in headings[1:])
 
 
+def test_debian_package_is_made_of_what_is_here() -> None:
+    (copied,) = re.findall(r"^sources=\((.+)\)$", (ROOT / "debian" / "build").read_text(), re.MULTILINE)
+    assert [name for name in copied.split() if not (ROOT / name).exists()] == []
+    rules = (ROOT / "debian" / "rules").read_text()
+    (extras,) = re.findall(r'"\.\[(.+)\]"', rules)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) <= set(known)
+    assert f"depends.py rx-stall-toolkit {extras.replace(',', ' ')} " in rules
+    unit = (ROOT / "docs" / "systemd" / "rx-stall-record.service").read_text()
+    assert "\nExecStart=/usr/local/bin/toolkit record --directory /var/lib/rx-stall\n" in unit
+
+
 def _names(requirements: list[str]) -> set[str]:
     return {re.split("[^a-z0-9-]", line)[0] for line in requirements}
 
