@@ -5,6 +5,9 @@ PYTHON := .venv/bin/python
 APT := python3-venv
 APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 git perl $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
+# A trace that was recorded; what is built for a release has to analyze it.
+TRACE := tests/data/virtio_net_pressure/trace.rxt
+APT_DEB := debhelper lintian mmdebstrap $(shell sed -n 's/^ \(python3-[a-z0-9-]*\),$$/\1/p' debian/control)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
@@ -28,7 +31,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench dist deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +48,9 @@ setup: .venv/stamp ## install what machines need: .venv and Debian packages, QEM
 setup-vagrant: setup ## also install Vagrant and libvirt
 	$(call apt_install,$(APT_VAGRANT))
 
-setup-test: setup-vagrant ## also install the browser that looks at the pages
+setup-test: setup-vagrant ## also install the browser that looks at the pages, and fetch promtool
 	$(call apt_install,$(APT_BROWSER))
+	$(PYTHON) -m tests.promtool
 
 demo: setup ## boot a machine, make its NIC deaf, trace it, show the stall in out/demo
 	$(PYTHON) -m vm.demo
@@ -88,5 +92,24 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.qlge_nic
 	$(SUDO) $(PYTHON) -m bench.segments
 
-clean: ## remove .venv and out; images stay in the cache (python -m vm build --prune)
-	rm -rf .venv out
+dist: .venv/stamp ## build sdist and wheel in dist/, and analyze a trace with the wheel in a new environment
+	rm -rf dist out/dist
+	mkdir -p dist out/dist
+	$(PYTHON) -m hatchling build --target sdist --directory $(CURDIR)/dist
+	tar -xf dist/rx_stall_toolkit-*.tar.gz -C out/dist --strip-components 1
+	cd out/dist && $(CURDIR)/$(PYTHON) -m hatchling build --target wheel --directory $(CURDIR)/dist
+	python3 -m venv out/dist/venv
+	out/dist/venv/bin/pip install --quiet --disable-pip-version-check dist/rx_stall_toolkit-*.whl
+	cd / && $(CURDIR)/out/dist/venv/bin/toolkit analyze $(CURDIR)/$(TRACE) -o $(CURDIR)/out/dist/tables | grep went
+	ls -l dist
+
+deb: ## build a package for this release of Debian in dist/, and install, use and purge it on a fresh tree
+	$(call apt_install,$(APT_DEB))
+	mkdir -p dist
+	rm -f dist/*.deb
+	debian/build dist
+	lintian --fail-on error dist/*.deb
+	python3 -m tests.deb dist/*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")"
+
+clean: ## remove .venv, dist and out; images stay in the cache (python -m vm build --prune)
+	rm -rf .venv dist out

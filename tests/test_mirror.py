@@ -37,6 +37,7 @@ WITHOUT_MODULE = {
     "tests/test_fuzz.py": "of reading as a whole; the fuzzer is tests/fuzz.py",
     "tests/test_house.py": "of what all drivers share",
     "tests/test_mirror.py": "of all modules",
+    "tests/test_monitoring.py": "of docs/monitoring",
     "tests/test_package.py": "of what is installed",
     "tests/test_readme.py": "of README.md",
     "tests/test_trace_file.py": "of the lines in docs/trace-file.md",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.version import __version__
+
 ROOT = Path(__file__).parent.parent
 TRACE = ROOT / "tests" / "data" / "virtio_net_pressure" / "trace.rxt"
 
@@ -46,6 +48,25 @@ def test_wheel_analyzes_a_trace_anywhere(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "eth1 went deaf once" in done.stdout
+
+
+def test_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert headings[1].startswith(f"[{__version__}] - ")
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", each) for each in headings[1:])
+
+
+def test_debian_package_is_made_of_what_is_here() -> None:
+    (copied,) = re.findall(r"^sources=\((.+)\)$", (ROOT / "debian" / "build").read_text(), re.MULTILINE)
+    assert [name for name in copied.split() if not (ROOT / name).exists()] == []
+    rules = (ROOT / "debian" / "rules").read_text()
+    (extras,) = re.findall(r'"\.\[(.+)\]"', rules)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) <= set(known)
+    assert f"depends.py rx-stall-toolkit {extras.replace(',', ' ')} " in rules
+    unit = (ROOT / "docs" / "systemd" / "rx-stall-record.service").read_text()
+    assert "\nExecStart=/usr/local/bin/toolkit record --directory /var/lib/rx-stall\n" in unit
 
 
 def _names(requirements: list[str]) -> set[str]:

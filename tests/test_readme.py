@@ -13,8 +13,10 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [
     README,
+    ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/upstream").rglob("*.md")),
+    ROOT / "docs" / "monitoring" / "README.md",
     *sorted((ROOT / "probes").glob("*/README.md")),
     *(ROOT / directory / "README.md" for directory in ("analysis", "vm")),
 ]

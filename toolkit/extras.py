@@ -3,6 +3,8 @@
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
+from sysconfig import get_path
 
 from toolkit.errors import UserError
 
@@ -22,7 +24,13 @@ def missing(*names: str, extra: str = "") -> UserError:
     :param names: of the modules.
     :param extra: the extra that brings the modules; None if the toolkit itself needs them.
     """
-    return UserError(
-        f"this needs {', '.join(names)}, which is not installed; "
-        f"in the toolkit's checkout, run: {sys.executable} -m pip install '.{f'[{extra}]' if extra else ''}'"
-    )
+    wanted = f"'.{f'[{extra}]' if extra else ''}'"
+    how = f"in the toolkit's checkout, run: {sys.executable} -m pip install {wanted}"
+    if _is_distributions():
+        how = f"in a virtual environment, in the toolkit's checkout, run: pip install {wanted}"
+    return UserError(f"this needs {', '.join(names)}, which is not installed; {how}")
+
+
+def _is_distributions() -> bool:
+    """Tell whether this interpreter is the distribution's, for which pip installs nothing (PEP 668)."""
+    return sys.prefix == sys.base_prefix and Path(get_path("stdlib"), "EXTERNALLY-MANAGED").exists()

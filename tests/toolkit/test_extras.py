@@ -28,6 +28,17 @@ def test_a_missing_package_of_no_extra_comes_with_the_toolkit() -> None:
     assert str(extras.missing("pandas")).endswith(f"{sys.executable} -m pip install '.'")
 
 
+def test_where_pip_may_not_install_a_virtual_environment_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+    monkeypatch.setattr(extras, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert str(extras.missing("dask", extra="fleet")).endswith(
+        "in a virtual environment, in the toolkit's checkout, run: pip install '.[fleet]'"
+    )
+
+
 def test_each_extra_that_is_named_exists() -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {
