@@ -66,7 +66,7 @@ def test_no_shell_or_an_unknown_one_is_a_wrong_option(run: Run) -> None:
         ("toolkit trace virt", ["virtio_net"]),
         ("toolkit trace virtio_net --detail f", ["full"]),
         ("toolkit trace virtio_net -d l", ["lo"]),
-        ("toolkit doctor q", ["qlge"]),
+        ("toolkit doctor ql", ["qlge"]),
         ("toolkit export --perf", ["--perfetto"]),
     ],
 )
