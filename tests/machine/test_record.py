@@ -102,7 +102,8 @@ def _assert_readable_after_the_kill(machine: guest.Guest, saved: str, tmp_path: 
     left = _segments(machine, tmp_path / "killed")
     traces = [toolkit.read(path) for path in left]
     *whole, last = traces
-    assert len(whole) >= 7 and [trace.damage for trace in whole] == [None] * len(whole)
+    # Each is 2 s long, or as long as the machine took for a batch.
+    assert len(whole) >= 2 and [trace.damage for trace in whole] == [None] * len(whole)
     assert last.damage and "cut off" in last.damage
     for trace, following in pairwise(traces):
         assert trace.summary["began_ns"] + trace.summary["duration_ns"] == following.summary["began_ns"]
