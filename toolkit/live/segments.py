@@ -49,8 +49,8 @@ LAST_S = 10.0
 _BESIDES = 1 << 20
 """A batch takes no more than its events and this, for its JSON: Arrow leaves alone what does not shrink."""
 
-_END = b"\xff\xff\xff\xff\0\0\0\0"
-"""The last bytes of a trace that was ended."""
+_ROTATED = "rotated"
+"""Why a segment ended after which the recorder went on."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def take_over(directory: Path) -> tuple[list[Path], bool]:
             path.unlink()
             continue
         found.append(path)
-    return found, bool(found) and not _is_ended(found[-1])
+    return found, bool(found) and not _is_last(found[-1])
 
 
 def _number(path: Path) -> int:
@@ -142,10 +142,14 @@ def _number(path: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _is_ended(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-len(_END), os.SEEK_END)
-        return file.read() == _END
+def _is_last(path: Path) -> bool:
+    """Tell whether a recorder ended with this segment; it may also be killed between one and the next."""
+    try:
+        ends = [note["end"]["reason"] for _, note in TraceReader(path) if "end" in note]
+    except UserError:
+        # Of a newer format: nobody can tell here.
+        return True
+    return bool(ends) and ends[-1] != _ROTATED
 
 
 class Segments:
@@ -296,7 +300,7 @@ class Segments:
     def _append(self, batch: _Batch) -> None:
         """Write a batch to the segment, or to a new one; first make room for it."""
         if self._writer and (self._is_long() or batch.before is not self._last):
-            self._end_segment({"reason": "rotated"})
+            self._end_segment({"reason": _ROTATED})
             if self._in_trouble:
                 # A disk that is full takes a batch now and then; it is well when it took a whole segment.
                 self._in_trouble = False

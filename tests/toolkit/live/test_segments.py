@@ -159,6 +159,16 @@ def test_what_a_killed_recorder_leaves_is_kept_while_there_is_room(
     assert not begin(8 * S).killed
 
 
+def test_a_recorder_may_be_killed_between_two_segments(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin(8 * S)
+    for _ in range(5):
+        running.second()
+    running.kill()
+    _files(tmp_path)[-1].unlink()
+    assert _ends(tmp_path)[-1][-1] == "rotated"
+    assert begin(8 * S).killed
+
+
 def test_old_segments_make_room(begin: Callable[..., Running], tmp_path: Path) -> None:
     running = begin(size=3 << 20)
     for number in range(15):
