@@ -15,8 +15,9 @@ from vm.inside.xen import echo
 
 #: How long the packets may take that use up a ring.
 USED_UP_SECONDS = 60
-#: As many as a ring has slots (XEN_NETIF_RX_RING_SIZE in drivers/net/xen-netback/common.h).
-BURST = 256
+#: Datagrams, each of six packets: as many as use up a ring (XEN_NETIF_RX_RING_SIZE in
+#: drivers/net/xen-netback/common.h: 256 slots).
+BURST, DATAGRAM = 43, bytes(8000)
 DISCARD = 9
 
 
@@ -44,8 +45,9 @@ def main() -> None:
 def _burst(guest: xen.Guest) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port, suppress(TimeoutError):
         port.settimeout(1)
+        port.setsockopt(socket.SOL_SOCKET, echo.SO_SNDBUFFORCE, echo.BUFFER)
         for _ in range(BURST):
-            port.sendto(b"", (guest.address, DISCARD))
+            port.sendto(DATAGRAM, (guest.address, DISCARD))
 
 
 if __name__ == "__main__":
