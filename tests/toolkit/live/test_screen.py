@@ -188,11 +188,11 @@ def test_failures_are_written_down_and_a_flood_is_cut(shown: Shown) -> None:
 
 
 def test_a_flood_does_not_wash_away_what_became_of_a_queue(shown: Shown) -> None:
-    shown.live.take(np.concatenate(worker_stall(11, 13)))
-    shown.lines = [Line(BEGAN + 15 * S + n, 3, 1, f"refill failed {n}") for n in range(30)]
-
     async def script(pilot: Pilot[None]) -> None:
         await pilot.resize_terminal(120, 40)
+        # All at once: the screen looks by itself, too, twice a second.
+        shown.live.take(np.concatenate(worker_stall(11, 13)))
+        shown.lines = [Line(BEGAN + 15 * S + n, 3, 1, f"refill failed {n}") for n in range(30)]
         shown.app.look()
         text = await shown.until(pilot, "refill failed 29", "lines before these are left out")
         assert "refill failed 11\n" not in text
