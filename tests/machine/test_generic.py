@@ -1,40 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """NICs whose drivers have no probes of their own, on a real kernel: stalls are found, and what is lost."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 import toolkit
 from tests.machine.harness.lab import Lab, failed, fetch
+from tests.machine.harness.nics import starve
 from vm import guest, trial
 
 
 @pytest.mark.machine("nics")
 def test_a_deaf_nic_and_one_that_drops_are_told_apart(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     """e1000e (eth1) is deaf until its watchdog looks; vmxnet3 (eth2) keeps its buffers and drops frames."""
-    with trial.wire(machine, trial.Traffic(nic=1, rate=1500), tmp_path / "eth2.json"):
-        files = lab.trial(
-            machine,
-            tmp_path,
-            "knob",
-            "--hold",
-            "4",
-            traffic=trial.Traffic(rate=3000),
-            options=["-d", "eth1", "-d", "eth2"],
-            alone=True,
-            reached=lambda analysis: set(analysis.stalls["device"]) >= {"eth1", "eth2"},
-        )
-    found = toolkit.read(files.trace, files.witness, files.phases)
+    found, longest, length = starve(lab, machine, tmp_path)
     (driver,) = found.meta["drivers"]
     assert (driver["name"], driver["module"]) == ("generic", "e1000e, vmxnet3")
-    longest = found.stalls.loc[found.stalls.groupby("device")["duration_ns"].idxmax()].set_index("device")
     assert longest["state"].to_dict() == {"eth1": "no-work", "eth2": "dropping"}
     assert (longest["order"] == 0).all() and not longest["open"].any()
     # As long as memory is kept back; and e1000e until its watchdog comes, every 2 s.
-    hold = next(p for p in json.loads(files.phases.read_text())["phases"] if p["name"] == "hold")
-    length = hold["end_ns"] - hold["start_ns"]
     assert longest["duration_ns"]["eth1"] == pytest.approx(length, abs=2.5e9)
     assert longest["duration_ns"]["eth2"] == pytest.approx(length, rel=0.5)
     agreement = found.agreement

@@ -67,6 +67,12 @@ def run(
     return *result(files), json.loads(files.witness.read_text())
 
 
+def phases(analysis: Analysis) -> list[dict[str, Any]]:
+    """Return the phases of the scenario that ran during a trace."""
+    found: list[dict[str, Any]] = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
+    return found
+
+
 def sent(machine: guest.Guest) -> int:
     """:return: packets that netback handed to the guest, by its own count."""
     return int(machine.ssh(f"cat /sys/class/net/{DEVICE}/statistics/tx_packets", check=True).stdout)
@@ -122,8 +128,7 @@ def test_a_paused_guest_is_one_stall_whatever_netback_says(
     (stall,) = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000].to_dict("records")
     assert (stall["state"], stall["open"]) == ("blocked", False)
     # From when netback's own account has no slot left; Xen's tools take a second or two to go on.
-    phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
-    paused = next(phase for phase in phases if phase["name"] == "paused")
+    paused = next(phase for phase in phases(analysis) if phase["name"] == "paused")
     assert abs(stall["start_ns"] - account["used_up_ns"]) < 1_000_000_000
     assert stall["end_ns"] < paused["end_ns"] + 1_000_000_000
     assert stall["duration_ns"] > 39_000_000_000
@@ -144,8 +149,7 @@ def test_a_guest_that_cannot_fill_its_ring(lab: Lab, machine: guest.Guest, tmp_p
     long = analysis.stalls[analysis.stalls["duration_ns"] > 1_000_000_000]
     assert set(long["state"]) == {"blocked"} and not long["open"].any()
     assert len(long) == sum(gap["duration_ns"] > 1_000_000_000 for gap in account["gaps"])
-    phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
-    (short,) = [phase for phase in phases if phase["shortage"]]
+    (short,) = [phase for phase in phases(analysis) if phase["shortage"]]
     # From when netback's own account has too few slots: how soon that is depends on the host.
     expected = short["end_ns"] - account["used_up_ns"]
     assert abs(long["duration_ns"].sum() - expected) < 1_000_000_000
@@ -165,8 +169,7 @@ def test_a_guest_whose_memory_is_full(lab: Lab, machine: guest.Guest, tmp_path: 
     assert abs(longest["start_ns"] - account["used_up_ns"]) < 1_000_000_000
     assert longest["duration_ns"] > 3_000_000_000
     # It ends when memory is free: with the next of the frontend's own attempts.
-    phases = json.loads((analysis.path.parent / "phases.json").read_text())["phases"]
-    (hold,) = [phase for phase in phases if phase["shortage"]]
+    (hold,) = [phase for phase in phases(analysis) if phase["shortage"]]
     assert abs(longest["end_ns"] - hold["end_ns"]) < 1_000_000_000
     # Fewer than a packet may need, and as many as netback itself shows.
     events = toolkit.read(analysis.path).events

@@ -148,17 +148,16 @@ def check_packed(driver: Driver, packed: PackedKernel) -> list[Finding]:
                 return place.name in functions.get(place.module, ())
             return any(place.name in names for names in (packed.functions or (), *functions.values()))
 
-        useless = {}
+        useless: list[program.Attached] = []
         if driver.ring:
             _, lacking = matching.ring(driver.ring, by_module.get(driver.module, by_module[_KERNEL]))
-            why = f"this kernel's BTF lacks {', '.join(lacking)}"
-            useless = dict.fromkeys((hook.at for hook in driver.ring_hooks if lacking), why)
+            useless = program.without_ring(driver, lacking) if lacking else []
         for hook in program.hooks([driver]):
-            if hook.at in useless:
-                findings.append(_hook(program.Attached(hook, None, useless[hook.at])))
-                continue
-            at = next((found.place for found in matching.places(hook, has)), None)
-            findings.append(_hook(program.Attached(hook, at, "" if at else program.NO_FUNCTION)))
+            attached = next((each for each in useless if each.hook == hook), None)
+            if attached is None:
+                at = next((found.place for found in matching.places(hook, has)), None)
+                attached = program.Attached(hook, at, "" if at else program.NO_FUNCTION)
+            findings.append(_hook(attached))
     return findings
 
 

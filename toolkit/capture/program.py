@@ -359,12 +359,17 @@ def set_rings(bpf: Any, drivers: Sequence[Driver]) -> list[Attached]:
         except UserError as error:
             places, missing = {}, [str(error)]
         if missing:
-            why = f"this kernel's BTF lacks {', '.join(missing)}"
-            useless += [Attached(hook, None, why) for hook in driver.ring_hooks]
+            useless += without_ring(driver, missing)
             continue
         table = bpf["rings"]
         table[table.Key(number)] = ring_leaf(table.Leaf(), driver, places)
     return useless
+
+
+def without_ring(driver: Driver, missing: Sequence[str]) -> list[Attached]:
+    """Return the hooks at which a declared ring is seen, of no use since these members of it are missing."""
+    why = f"this kernel's BTF lacks {', '.join(missing)}"
+    return [Attached(hook, None, why) for hook in driver.ring_hooks]
 
 
 def ring_leaf(leaf: Any, driver: Driver, places: Mapping[str, tuple[int, int]]) -> Any:

@@ -41,6 +41,11 @@ def _configured(context: typer.Context, config: Path | None) -> Path | None:
     return config
 
 
+def _time(said: str) -> Any:
+    """Return an option that is a time [ns]."""
+    return typer.Option(metavar="TIME", parser=completion.nanoseconds, help=said)
+
+
 def record(
     driver: Annotated[
         list[str] | None,
@@ -63,22 +68,14 @@ def record(
             "'dropped > 0'; may be repeated. [default: stall > 1s]",
         ),
     ] = None,
-    before: Annotated[
-        int,
-        typer.Option(
-            metavar="TIME", parser=completion.nanoseconds, help="So much before the event is put aside."
-        ),
-    ] = "1m",  # type: ignore[assignment]
+    before: Annotated[int, _time("So much before the event is put aside.")] = "1m",  # type: ignore[assignment]
     memory: Annotated[
         int,
         typer.Option(
             metavar="SIZE", parser=completion.size, help="Memory for that, at most: then less is kept."
         ),
     ] = "64M",  # type: ignore[assignment]
-    after: Annotated[
-        int,
-        typer.Option(metavar="TIME", parser=completion.nanoseconds, help="So much after the event, too."),
-    ] = "10s",  # type: ignore[assignment]
+    after: Annotated[int, _time("So much after the event, too.")] = "10s",  # type: ignore[assignment]
     keep: Annotated[
         list[Amount] | None,
         typer.Option(
@@ -89,21 +86,9 @@ def record(
         ),
     ] = None,
     sync: Annotated[
-        int,
-        typer.Option(
-            metavar="TIME",
-            parser=completion.nanoseconds,
-            help="What is older survives a power cut, too; 0: when the kernel writes it, in half a minute.",
-        ),
+        int, _time("What is older survives a power cut, too; 0: when the kernel writes it, in half a minute.")
     ] = "5s",  # type: ignore[assignment]
-    again: Annotated[
-        int,
-        typer.Option(
-            metavar="TIME",
-            parser=completion.nanoseconds,
-            help="The same condition puts nothing aside for so long afterwards.",
-        ),
-    ] = "5m",  # type: ignore[assignment]
+    again: Annotated[int, _time("The same condition puts nothing aside for so long afterwards.")] = "5m",  # type: ignore[assignment]
     files: Annotated[
         int, typer.Option(metavar="N", min=1, help="So many traces are kept; the oldest go first.")
     ] = 50,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,15 @@ PARTS = ("binary", "image", "modules")
 FILES = {f"linux-{part}-7.3.4+deb13-arm64_1%3a7.3.4-1~bpo13+1_arm64.deb" for part in PARTS}
 
 
+def _patch(monkeypatch: pytest.MonkeyPatch, cache: Path, answer: Callable[..., object]) -> None:
+    """Have commands answered, with a cache of its own and Debian's archive under a name of its own."""
+    monkeypatch.setattr(kernels, "cmd", answer)
+    monkeypatch.setattr(kernels, "cache", lambda: cache)
+    monkeypatch.setattr(
+        debian, "archives", lambda: {"Debian": "file:/archive", "Debian-Security": "file:/security"}
+    )
+
+
 @pytest.fixture
 def apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """An archive that has one kernel; gives the commands of apt, without the words before them."""
@@ -41,11 +50,7 @@ def apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
             said = ABOUT.get(command[-1], "")
         return subprocess.CompletedProcess(command, 0, said, "")
 
-    monkeypatch.setattr(kernels, "cmd", answer)
-    monkeypatch.setattr(kernels, "cache", lambda: tmp_path)
-    monkeypatch.setattr(
-        debian, "archives", lambda: {"Debian": "file:/archive", "Debian-Security": "file:/security"}
-    )
+    _patch(monkeypatch, tmp_path, answer)
     return commands
 
 
@@ -118,11 +123,7 @@ def source_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list
         said = "Depends: linux-source-7.3 (= 7.3.4-1~bpo13+1)\n" if "show" in command else ""
         return subprocess.CompletedProcess(command, 0, said, "")
 
-    monkeypatch.setattr(kernels, "cmd", answer)
-    monkeypatch.setattr(kernels, "cache", lambda: tmp_path)
-    monkeypatch.setattr(
-        debian, "archives", lambda: {"Debian": "file:/archive", "Debian-Security": "file:/security"}
-    )
+    _patch(monkeypatch, tmp_path, answer)
     return commands
 
 
