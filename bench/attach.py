@@ -21,7 +21,7 @@ from vm.qemu import emulator
 
 CYCLES = """
 import sys, time
-from toolkit.capture import program
+from toolkit.capture import maps, program
 from toolkit.drivers import load
 
 drivers = [load(sys.argv[1])]
@@ -29,9 +29,9 @@ macros = program.defines(drivers, ring=1 << 20, full=False, only_devices=False, 
 bpf, _ = program.compile_program(drivers, macros)
 for cycle in range(int(sys.argv[2])):
     program.attach(bpf, program.hooks(drivers))
-    program.arm(bpf, True)
+    maps.arm(bpf, True)
     time.sleep(0.2)
-    program.arm(bpf, False)
+    maps.arm(bpf, False)
     program.detach(bpf)
     time.sleep(0.1)
     print(cycle + 1, flush=True)

@@ -46,6 +46,19 @@ static __always_inline struct rxt_queue *virtnet_queue(u64 napi)
 	return queue && queue->watched ? queue : 0;
 }
 
+/* As virtnet_queue, where a device may have come since: a queue whose address was that of a removed one is learned
+ * again. A device that comes up fills its rings before it turns NAPI on (virtnet_open). */
+static __always_inline struct rxt_queue *virtnet_queue_again(u64 napi)
+{
+	struct rxt_queue *queue = queues.lookup(&napi);
+	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
+	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
+
+	if (queue && queue->ifindex != rxt_ifindex(virtnet_netdev(vi)))
+		virtnet_learn(napi);
+	return virtnet_queue(napi);
+}
+
 /* int virtnet_poll(struct napi_struct *napi, int budget) */
 int virtnet_poll_in(struct pt_regs *ctx)
 {
@@ -61,7 +74,7 @@ int virtnet_fill_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM2(ctx) + OFF_rq_napi;
 
-	if (virtnet_queue(napi))
+	if (rxt_poll_here() ? virtnet_queue(napi) : virtnet_queue_again(napi))
 		rxt_fill_in(napi, PT_REGS_PARM3(ctx), virtnet_posted(napi));
 	return 0;
 }
@@ -102,21 +115,15 @@ int virtnet_napi_off(struct pt_regs *ctx)
 	return 0;
 }
 
-/* void napi_enable(struct napi_struct *n), which runs whenever a device comes up: a queue whose address was that of a
- * removed one is learned again. */
+/* void napi_enable(struct napi_struct *n) */
 int virtnet_napi_on(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM1(ctx);
 	struct rxt_queue *queue;
-	u64 vi;
 
 	if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
 		return 0;
-	queue = queues.lookup(&napi);
-	vi = rxt_pointer(rxt_pointer(rxt_pointer(virtnet_rq(napi) + OFF_rq_vq) + OFF_vq_vdev) + OFF_vdev_priv);
-	if (queue && queue->ifindex != rxt_ifindex(virtnet_netdev(vi)))
-		virtnet_learn(napi);
-	queue = virtnet_queue(napi);
+	queue = virtnet_queue_again(napi);
 	if (queue)
 		rxt_napi(queue, RXT_NAPI_ON, virtnet_posted(napi));
 	return 0;

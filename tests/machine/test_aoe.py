@@ -16,8 +16,9 @@ from toolkit.stalls.analysis import Analysis
 from toolkit.trace.reader import TraceReader
 from vm import guest
 
-#: More skbs than there are frames without a pool, and fewer than the pool takes.
-SLOW_NIC = ("held", "--delay", "20", "--rate", "60", "--before", "3", "--hold", "5", "--after", "3")
+#: More skbs than there are frames without a pool, and fewer than the pool takes, on a host of any speed: a
+#: request needs 64 and begins 200 ms after the one before, so at most three are within the 400 ms.
+SLOW_NIC = ("held", "--delay", "400", "--pause", "200", "--before", "3", "--hold", "5", "--after", "3")
 #: More than the pool takes, until they are let go.
 EXHAUSTION = ("held", "--skbs", "300", "--before", "3", "--hold", "4", "--after", "4")
 

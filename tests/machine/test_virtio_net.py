@@ -176,10 +176,12 @@ def test_a_device_that_comes_back_is_known_by_name(lab: Lab, machine: guest.Gues
     lab.load(machine, "stock")
     bus = machine.ssh("basename $(readlink /sys/class/net/eth1/device)", check=True).stdout.strip()
     driver = "/sys/bus/virtio/drivers/virtio_net"
+    times = 4
 
     def rebind() -> None:
         again = f"echo {bus} >{driver}/unbind && echo {bus} >{driver}/bind && sleep 1 && rx-stall-nic eth1"
-        machine.ssh(f"sudo sh -c '{again}'", check=True)
+        for _ in range(times):
+            machine.ssh(f"sudo sh -c '{again}'", check=True)
         with trial.wire(machine, trial.Traffic(), tmp_path / "after.json"):
             time.sleep(1)
 
@@ -188,8 +190,8 @@ def test_a_device_that_comes_back_is_known_by_name(lab: Lab, machine: guest.Gues
     queue = analysis.queues.sort_values("packets").iloc[-1]
     assert queue["packets"] > 100
     assert queue["size"] == 256
-    # Its ring was empty when it came.
-    assert queue["posted_min"] == 0
+    # Its ring was empty whenever it came, also where its queue had the address of a former one.
+    assert (analysis.queues["posted_min"] == 0).sum() == times
 
 
 @pytest.mark.machine("virtio-net-mq")

@@ -27,7 +27,7 @@ EVENTS, SECONDS = 100, 60
 ON_AND_OFF = f"""
 CYCLES = {CYCLES}
 import time
-from toolkit.capture import program
+from toolkit.capture import maps, program
 from toolkit.capture.ring import ledger
 from toolkit import drivers
 
@@ -38,11 +38,11 @@ counts = ledger(bpf["ledger"].map_fd, program.cpus(), len(bpf["ledger"]) // prog
 for _ in range(CYCLES):
     before = int(counts["attempted"].sum())
     program.attach(bpf, program.hooks(drivers))
-    program.arm(bpf, True)
+    maps.arm(bpf, True)
     deadline = time.monotonic() + {SECONDS}
     while counts["attempted"].sum() - before < {EVENTS} and time.monotonic() < deadline:
         time.sleep(0.1)
-    program.arm(bpf, False)
+    maps.arm(bpf, False)
     program.detach(bpf)
     print(int(counts["attempted"].sum()) - before, flush=True)
 """

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from toolkit.capture import btf, elf, kernel, matching, packages, program
+from toolkit.capture import btf, elf, kernel, maps, matching, packages, program
 from toolkit.capture.btf import Btf
 from toolkit.capture.packages import PackedKernel
-from toolkit.drivers import Driver, core
+from toolkit.driver import Driver
+from toolkit.drivers import core
 from toolkit.errors import UserError
 
 #: Size of the ring of events in the check, in bytes.
@@ -82,7 +83,7 @@ def check(driver: Driver) -> list[Finding]:
         return findings
     bpf, _ = compiled
     try:
-        useless = program.set_rings(bpf, [driver])
+        useless = maps.set_rings(bpf, [driver])
         for attached in program.attach(bpf, program.hooks([driver]), strict=False, useless=useless):
             findings.append(_hook(attached))
     finally:
@@ -151,7 +152,7 @@ def check_packed(driver: Driver, packed: PackedKernel) -> list[Finding]:
         useless: list[program.Attached] = []
         if driver.ring:
             _, lacking = matching.ring(driver.ring, by_module.get(driver.module, by_module[_KERNEL]))
-            useless = program.without_ring(driver, lacking) if lacking else []
+            useless = maps.without_ring(driver, lacking) if lacking else []
         for hook in program.hooks([driver]):
             attached = next((each for each in useless if each.hook == hook), None)
             if attached is None:

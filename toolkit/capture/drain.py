@@ -13,9 +13,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.capture import counters, kernel, program
+from toolkit.capture import counters, kernel, maps, program
 from toolkit.capture.ring import Ring, ledger
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.event import KIND, NOBODY
 from toolkit.trace.schema import EVENT, Events
 
@@ -265,7 +265,7 @@ class Drain:
         :return: `threads`, for the note of their batch; nothing, if there is none.
         """
         tids = np.unique(events["tid"][events["kind"] == KIND["late"]])
-        named = {int(tid): program.thread_name(self._bpf, int(tid)) for tid in tids if tid != NOBODY}
+        named = {int(tid): maps.thread_name(self._bpf, int(tid)) for tid in tids if tid != NOBODY}
         threads = {tid: name for tid, name in named.items() if name is not None}
         self._progress.threads |= threads
         return {"threads": [{"tid": tid, "name": name} for tid, name in threads.items()]} if threads else {}
@@ -275,7 +275,7 @@ class Drain:
         for device in kernel.devices(driver):
             if device["ifindex"] == number:
                 return device
-        netns, name = program.device_name(self._bpf, number) or (None, f"if{number}")
+        netns, name = maps.device_name(self._bpf, number) or (None, f"if{number}")
         if netns not in (None, kernel.netns()):
             names = {inode: name for name, inode in kernel.namespaces().items()}
             name = f"{names.get(netns, f'net:[{netns}]')}/{name}"

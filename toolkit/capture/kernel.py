@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.errors import UserError
 
 TRACEFS = Path("/sys/kernel/tracing")

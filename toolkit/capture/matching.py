@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from toolkit.capture.btf import Btf
-from toolkit.drivers import Driver, Field, Hook, Ring
+from toolkit.driver import Driver, Field, Hook, Ring
 from toolkit.errors import UserError
 
 

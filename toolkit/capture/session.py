@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.capture import command, kernel, program
+from toolkit.capture import command, kernel, maps, program
 from toolkit.capture.drain import Drain, Progress, Sink
 from toolkit.capture.start import Options, Start, devices_of
 from toolkit.errors import UserError
@@ -60,8 +60,8 @@ def run(
     options, facts, identities, devices = start.options, start.facts, start.identities, start.devices
     bpf, headers = start.program.result()
     _check_layout(bpf)
-    program.set_filters(bpf, start.chosen, options.queues)
-    useless = program.set_rings(bpf, options.drivers)
+    maps.set_filters(bpf, start.chosen, options.queues)
+    useless = maps.set_rings(bpf, options.drivers)
 
     progress = Progress(devices=devices)
     rotate = threading.Event()
@@ -84,14 +84,14 @@ def run(
         _survive()
         drain.start()
         try:
-            program.arm(bpf, True)
+            maps.arm(bpf, True)
             progress.started = time.monotonic()
             ready(progress)
             with command.running(options.command, oom_score_adj) as child:
                 _wait(options, identities, stop, drain, progress, show, child)
             progress.status = command.exit_status(child) if child else 0
         finally:
-            program.arm(bpf, False)
+            maps.arm(bpf, False)
             program.detach(bpf)
             drain.finish()
     return progress

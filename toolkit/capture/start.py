@@ -14,8 +14,8 @@ from typing import Any
 
 from toolkit import drivers
 from toolkit.capture import command, kernel, program
-from toolkit.capture.program import Chosen
-from toolkit.drivers import Driver
+from toolkit.capture.maps import Chosen
+from toolkit.driver import Driver
 from toolkit.errors import UserError
 
 

@@ -16,7 +16,7 @@ from toolkit.printable import wrapped
 
 if TYPE_CHECKING:
     from toolkit.capture.checkup import Finding
-    from toolkit.drivers import Driver
+    from toolkit.driver import Driver
 
 
 def doctor(

@@ -4,6 +4,7 @@
 from typing import Literal, NamedTuple
 
 from toolkit import drivers
+from toolkit.driver import REFUSED
 
 
 class Metric(NamedTuple):
@@ -24,7 +25,7 @@ METRICS = (
     Metric("stalled_ns", "stalled time", "ns", "decides"),
     Metric("longest_ns", "longest stall", "ns", "decides"),
     Metric("open", "open stalls", "stalls", "decides"),
-    Metric("refused", drivers.REFUSED, "share", "decides"),
+    Metric("refused", REFUSED, "share", "decides"),
     # A stall that became a spin is not cured: the queue is polled, and still receives nothing.
     Metric("spin_ns", "spin time", "ns", "guards"),
     # Nor is it where its time went into refills and polls that take long.

@@ -8,7 +8,7 @@ from pathlib import Path
 from toolkit.paths import PROBES
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_CODE = ("trace/*.py", "stalls/*.py", "fleet/dataset.py", "fleet/rows.py", "drivers.py", "event.py")
+_CODE = ("trace/*.py", "stalls/*.py", "fleet/dataset.py", "fleet/rows.py", "driver*.py", "event.py")
 """The modules that make the rows of the dataset."""
 
 

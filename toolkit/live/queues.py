@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOBODY, NOT_KNOWN
 from toolkit.stalls import rules, slow, spans
 from toolkit.stalls.marks import Marks, QueueTable, joined, matching, queue_table, turns

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, RichLog, Static
 
 from toolkit.capture.drain import Progress
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND, NOT_KNOWN

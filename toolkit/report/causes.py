@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from toolkit import drivers
-from toolkit.drivers import Cause, Driver
+from toolkit.driver import Cause, Driver
 from toolkit.stalls.classes import CALLED
 from toolkit.stalls.stalls import ALLOCATION, BEFORE, NOT_SEEN
 

@@ -2,7 +2,7 @@
 """The tables that drivers declare of their own events, in sentences."""
 
 from toolkit import drivers
-from toolkit.drivers import Driver, Table
+from toolkit.driver import Driver, Table
 from toolkit.english import count
 from toolkit.stalls.analysis import Analysis
 

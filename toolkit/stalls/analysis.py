@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit import drivers
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOBODY, NOT_KNOWN
 from toolkit.stalls import columns
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL

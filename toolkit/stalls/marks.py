@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.drivers import Condition
+from toolkit.driver import Condition
 from toolkit.event import ALL_QUEUES
 from toolkit.stalls import rules
 from toolkit.trace.reader import Columns

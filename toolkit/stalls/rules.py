@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.drivers import Condition
+from toolkit.driver import Condition
 from toolkit.event import FLAG, KIND
 from toolkit.trace.reader import Columns
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
 from toolkit.stalls import rules
 from toolkit.stalls.marks import Marks, Queue, joined

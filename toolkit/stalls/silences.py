@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.event import KIND, NOBODY
 from toolkit.stalls import spans
 from toolkit.stalls.scan import SLOW_NS, Scan

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.drivers import Driver
+from toolkit.driver import Driver
 from toolkit.event import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 from toolkit.stalls import rules
 from toolkit.stalls.classes import CALLED, RECONFIGURATION, classify

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.drivers import Driver, State
+from toolkit.driver import Driver, State
 from toolkit.stalls import rules
 from toolkit.stalls.columns import take
 from toolkit.stalls.marks import Marks, QueueTable, joined, matching, queue_table, spread, turns

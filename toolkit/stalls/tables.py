@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from toolkit.drivers import Driver, Table
+from toolkit.driver import Driver, Table
 from toolkit.stalls.columns import Draft, integers, take
 from toolkit.stalls.marks import Marks, devices, first_of, in_order, last_of, latest
 from toolkit.stalls.scan import Scan

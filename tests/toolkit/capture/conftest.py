@@ -4,14 +4,14 @@ import pytest
 from tests.toolkit.capture.drained import BLUE, CPUS, NAMES, RING_PAGES, Machine
 from tests.toolkit.capture.ring_memory import PAGE
 from tests.toolkit.capture.test_start import DEVICES
-from toolkit.capture import drain, kernel, program, session, start
+from toolkit.capture import drain, kernel, maps, program, session, start
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Ring, pool and batches are small, so that all of them go round many times."""
     monkeypatch.setattr(program, "cpus", lambda: CPUS)
-    monkeypatch.setattr(program, "device_name", lambda _, number: NAMES.get(number))
+    monkeypatch.setattr(maps, "device_name", lambda _, number: NAMES.get(number))
     monkeypatch.setattr(kernel, "devices", lambda _: DEVICES)
     monkeypatch.setattr(kernel, "namespaces", lambda: {"blue": BLUE})
     monkeypatch.setattr(drain, "POOL_BYTES", 0)

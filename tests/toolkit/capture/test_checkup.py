@@ -13,7 +13,7 @@ from toolkit.capture import checkup, kernel, program
 from toolkit.capture.checkup import Finding
 from toolkit.capture.packages import PackedKernel
 from toolkit.capture.program import Attached, Macros
-from toolkit.drivers import Driver, Field, Hook, Ring
+from toolkit.driver import Driver, Field, Hook, Ring
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")

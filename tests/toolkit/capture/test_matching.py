@@ -8,7 +8,7 @@ import pytest
 from toolkit import drivers
 from toolkit.capture import matching
 from toolkit.capture.matching import Place
-from toolkit.drivers import Field, Hook, Ring
+from toolkit.driver import Field, Hook, Ring
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")

@@ -14,7 +14,7 @@ import pytest
 from toolkit import drivers
 from toolkit.capture import headers, kernel, program
 from toolkit.capture.program import Macros
-from toolkit.drivers import Driver, Field, Hook
+from toolkit.driver import Driver, Field, Hook
 from toolkit.errors import UserError
 
 VIRTIO_NET = drivers.load("virtio_net")
@@ -241,38 +241,6 @@ def test_hooks_that_drivers_share_are_attached_once() -> None:
     assert {hook.at[0] for hook in hooks} >= {"kprobe:igb:igb_alloc_rx_buffers", of_any.hooks[0].at[0]}
 
 
-def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    there, driver = {"e1000_ring.next_to_use": (20, 2), "e1000_ring.next_to_clean": (22, 2)}, "e1000e"
-
-    @contextmanager
-    def types(_: str) -> Iterator[Any]:
-        yield SimpleNamespace(member=there.get)
-
-    monkeypatch.setattr(program, "module_btf", types)
-    monkeypatch.setattr(kernel, "has_btf", lambda _: True)
-    maps = {"rings": Table()}
-    monkeypatch.setattr(Table, "Leaf", _Leaf)
-    chosen = [VIRTIO_NET, drivers.load(driver)]
-    useless = program.set_rings(maps, chosen)
-    assert [(each.hook, each.at) for each in useless] == [(hook, None) for hook in chosen[1].ring_hooks]
-    assert useless[0].why == "this kernel's BTF lacks e1000_ring.count"
-    assert maps["rings"] == {}
-    assert program.attach(None, chosen[1].ring_hooks, useless=useless) == useless
-    there["e1000_ring.count"] = (16, 4)
-    assert program.set_rings(maps, chosen) == []
-    ring = maps["rings"][1]
-    members = [(member.offset, member.size) for member in (ring.fill, ring.clean, ring.count)]
-    assert members == [(20, 2), (22, 2), (16, 4)]
-    assert (ring.more, ring.step, ring.behind) == (0, 16, 1)
-
-
-class _Leaf(SimpleNamespace):
-    """A struct rxt_ring."""
-
-    def __init__(self) -> None:
-        super().__init__(**{name: SimpleNamespace(offset=0, size=0) for name in ("fill", "clean", "count")})
-
-
 def _btf(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, int]) -> None:
     @contextmanager
     def module_btf(_: str) -> Iterator[Any]:
@@ -463,29 +431,3 @@ def test_program_that_does_not_compile_is_told_by_the_compilers_first_error(
         program.compile_program([VIRTIO_NET], Macros({}, {}))
     why = "probe.c:7: error: no member named 'rq'"
     assert f"against the kernel's BTF: {why}; against the headers in /headers: {why}." in str(error.value)
-
-
-class Table(dict[Any, Any]):
-    """A map of the program, as bcc shows it."""
-
-    Leaf = int
-    Key = staticmethod(lambda *members: members[0] if len(members) == 1 else members)
-
-
-def test_filters_and_the_switch_are_entries_of_maps() -> None:
-    maps = {name: Table() for name in ("only_devices", "only_queues", "armed")}
-    chosen = [program.Chosen(4026531840, "eth1"), program.Chosen(4026532177, "eth1", by_polls=3)]
-    program.set_filters(maps, chosen, [])
-    assert maps["only_devices"] == {(4026531840, b"eth1"): 1, (4026532177, b"eth1"): 5}
-    assert maps["only_queues"] == {}
-    program.arm(maps, True)
-    assert maps["armed"] == {0: 1}
-    program.arm(maps, False)
-    assert maps["armed"] == {0: 0}
-
-
-def test_a_device_is_what_the_program_saw_it_called() -> None:
-    seen = SimpleNamespace(name=SimpleNamespace(netns=4026532177, name=b"eth2"), ifindex=3)
-    maps = {"devices": Table({1 << 31 | 7: seen})}
-    assert program.device_name(maps, 1 << 31 | 7) == (4026532177, "eth2")
-    assert program.device_name(maps, 3) is None

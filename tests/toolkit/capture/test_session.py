@@ -16,11 +16,11 @@ from tests.toolkit.capture.drained import VIRTIO_NET, Kept, Machine
 from tests.toolkit.capture.ring_memory import numbered
 from tests.toolkit.capture.test_start import DEVICES
 from toolkit import drivers
-from toolkit.capture import kernel, program, session, start
+from toolkit.capture import kernel, maps, program, session, start
 from toolkit.capture.drain import Progress
 from toolkit.capture.program import Attached
 from toolkit.capture.start import Options
-from toolkit.drivers import Hook
+from toolkit.driver import Hook
 from toolkit.errors import UserError
 from toolkit.trace.schema import EVENT
 
@@ -142,8 +142,8 @@ def test_sigusr1_stops_nothing() -> None:
 def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A kernel that has everything; gives the steps of a trace in their order."""
     steps: list[str] = []
-    maps: Any = {"events": machine.ring, "ledger": machine.ledger, "queues": machine.queues}
-    maps |= {"layout": SimpleNamespace(Leaf=EVENT)}
+    bpf: Any = {"events": machine.ring, "ledger": machine.ledger, "queues": machine.queues}
+    bpf |= {"layout": SimpleNamespace(Leaf=EVENT)}
     step = steps.append
     for name, value in {
         "require_root": lambda: None,
@@ -155,15 +155,18 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(kernel, name, value)
     for name, value in {
         "defines": lambda *_, **__: {},
-        "compile_program": lambda *_: step("compile") or (maps, "the kernel's BTF"),
-        "set_filters": lambda _, chosen, queues: step(f"filter {[each.name for each in chosen]} {queues}"),
+        "compile_program": lambda *_: step("compile") or (bpf, "the kernel's BTF"),
         "attach": lambda _, hooks, **__: step("attach") or [Attached(hook, hook.at[0]) for hook in hooks],
-        "arm": lambda _, on: step(f"arm {on}"),
         "detach": lambda _: step("detach"),
         "regime": lambda *_: "none",
         "misses": lambda _: {"poll_in": 3},
     }.items():
         monkeypatch.setattr(program, name, value)
+    for name, value in {
+        "set_filters": lambda _, chosen, queues: step(f"filter {[each.name for each in chosen]} {queues}"),
+        "arm": lambda _, on: step(f"arm {on}"),
+    }.items():
+        monkeypatch.setattr(maps, name, value)
     # Locked memory would stay with the process that runs the tests.
     monkeypatch.setattr(session, "_survive", lambda: step("survive"))
     monkeypatch.setattr(kernel, "module_identity", lambda _: 7)

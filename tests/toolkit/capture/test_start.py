@@ -9,7 +9,7 @@ import pytest
 
 from toolkit import drivers
 from toolkit.capture import kernel, start
-from toolkit.capture.program import Chosen
+from toolkit.capture.maps import Chosen
 from toolkit.capture.start import Options
 from toolkit.errors import UserError
 

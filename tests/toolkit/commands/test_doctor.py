@@ -9,7 +9,8 @@ from toolkit import drivers
 from toolkit.capture import checkup, kernel, packages
 from toolkit.capture.checkup import Finding
 from toolkit.capture.packages import PackedKernel
-from toolkit.drivers import Driver, load, names
+from toolkit.driver import Driver
+from toolkit.drivers import load, names
 
 GOOD = Finding("ok", "bcc", "version 0.30.0")
 PARTLY = Finding("warn", "devices", "none is bound to this driver", "bring one up to see events")

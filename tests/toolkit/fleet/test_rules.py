@@ -15,6 +15,7 @@ PACKAGE = Path(rules.__file__).parent.parent
     [
         "toolkit/stalls/stalls.py",
         "toolkit/trace/reader.py",
+        "toolkit/driver.py",
         "toolkit/drivers.py",
         "toolkit/fleet/rows.py",
         "probes/event.h",

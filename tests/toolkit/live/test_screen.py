@@ -221,13 +221,17 @@ def test_keys_filter_pause_and_save(shown: Shown) -> None:
         text = await shown.until(pilot, "eth1 rx-1", "only: rx-1")
         assert "eth1 rx-0" not in text
         await pilot.press("f", *["backspace"] * 4, "enter")
+        await shown.until(pilot, "eth1 rx-0", r"dropped\s*\n")
         await pilot.press("space")
+        await shown.until(pilot, "PAUSED")
         shown.live.take(failed(10, queue=1))
         shown.app.look()
-        assert "is deaf" not in await shown.until(pilot, "PAUSED")
+        await pilot.pause(0.1)
+        assert "is deaf" not in shown.text()
         await pilot.press("space", "s")
+        await shown.until(pilot, r"dropped\s*\n", "saved watch.rxt")
         shown.app.look()
-        assert "PAUSED" not in await shown.until(pilot, "is deaf: starved", "saved watch.rxt")
+        await shown.until(pilot, "is deaf: starved")
 
     shown.run(script)
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from toolkit.drivers import POSTED
+from toolkit.driver import POSTED
 from toolkit.event import KIND, NOT_KNOWN
 from toolkit.report.drawing import INK, colours, empty, title, word, worst_first, write
 from toolkit.stalls.accounts import Witness

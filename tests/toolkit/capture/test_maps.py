@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from toolkit import drivers
+from toolkit.capture import kernel, maps, program
+
+
+class Table(dict[Any, Any]):
+    """A map of the program, as bcc shows it."""
+
+    Leaf = int
+    Key = staticmethod(lambda *members: members[0] if len(members) == 1 else members)
+
+
+class _Leaf(SimpleNamespace):
+    """A struct rxt_ring."""
+
+    def __init__(self) -> None:
+        super().__init__(**{name: SimpleNamespace(offset=0, size=0) for name in ("fill", "clean", "count")})
+
+
+def test_filters_and_the_switch_are_entries_of_maps() -> None:
+    tables = {name: Table() for name in ("only_devices", "only_queues", "armed")}
+    chosen = [maps.Chosen(4026531840, "eth1"), maps.Chosen(4026532177, "eth1", by_polls=3)]
+    maps.set_filters(tables, chosen, [])
+    assert tables["only_devices"] == {(4026531840, b"eth1"): 1, (4026532177, b"eth1"): 5}
+    assert tables["only_queues"] == {}
+    maps.arm(tables, True)
+    assert tables["armed"] == {0: 1}
+    maps.arm(tables, False)
+    assert tables["armed"] == {0: 0}
+
+
+def test_a_device_is_what_the_program_saw_it_called() -> None:
+    seen = SimpleNamespace(name=SimpleNamespace(netns=4026532177, name=b"eth2"), ifindex=3)
+    tables = {"devices": Table({1 << 31 | 7: seen})}
+    assert maps.device_name(tables, 1 << 31 | 7) == (4026532177, "eth2")
+    assert maps.device_name(tables, 3) is None
+
+
+def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, driver = {"e1000_ring.next_to_use": (20, 2), "e1000_ring.next_to_clean": (22, 2)}, "e1000e"
+
+    @contextmanager
+    def types(_: str) -> Iterator[Any]:
+        yield SimpleNamespace(member=there.get)
+
+    monkeypatch.setattr(maps, "module_btf", types)
+    monkeypatch.setattr(kernel, "has_btf", lambda _: True)
+    tables = {"rings": Table()}
+    monkeypatch.setattr(Table, "Leaf", _Leaf)
+    chosen = [drivers.load("virtio_net"), drivers.load(driver)]
+    useless = maps.set_rings(tables, chosen)
+    assert [(each.hook, each.at) for each in useless] == [(hook, None) for hook in chosen[1].ring_hooks]
+    assert useless[0].why == "this kernel's BTF lacks e1000_ring.count"
+    assert tables["rings"] == {}
+    assert program.attach(None, chosen[1].ring_hooks, useless=useless) == useless
+    there["e1000_ring.count"] = (16, 4)
+    assert maps.set_rings(tables, chosen) == []
+    ring = tables["rings"][1]
+    members = [(member.offset, member.size) for member in (ring.fill, ring.clean, ring.count)]
+    assert members == [(20, 2), (22, 2), (16, 4)]
+    assert (ring.more, ring.step, ring.behind) == (0, 16, 1)
