@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
+"""Of program.py. A long file: each way in which a kernel or a bcc may differ is a test of its own."""
+
 import os
 import re
 import sys

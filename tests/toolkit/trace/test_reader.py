@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
+"""Of reader.py. A long file: each kind of damage is a test of its own."""
+
 import json
 import random
 from pathlib import Path
