@@ -221,8 +221,11 @@ def wire(guest: Guest, traffic: Traffic, witness: Path) -> Iterator[None]:
     words = [sys.executable, "-m", "vm.wire", "--socket", str(guest.wire(traffic.nic))]
     words += ["--size", str(traffic.size), "--rate", str(traffic.rate), "--duration", "86400"]
     words += ["--dst", mac(traffic.nic), "--ports", traffic.ports, "-o", str(witness)]
-    with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as sender:
+    with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
+        assert sender.stdout is not None
         try:
+            # On a busy host it takes a while to begin. No line: it has ended, and says why.
+            sender.stdout.readline()
             yield
         finally:
             sender.send_signal(signal.SIGINT)

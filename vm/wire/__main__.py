@@ -39,6 +39,8 @@ def wire(
 ) -> None:
     """Send frames to a machine's NIC and print what was refused as JSON. Never waits; Ctrl-C ends it.
 
+    With --output, the line "sending" is printed instead, when it begins.
+
     Example: python -m vm.wire virtio-net --rate 6000 --duration 10
     """
     if (machine is None) == (socket is None):
@@ -52,6 +54,8 @@ def wire(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: stopping.append(got))
     with sender.connect(path) as channel:
+        if output:
+            print("sending", flush=True)
         account = sender.send(
             channel,
             ready,
