@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,12 @@ def main() -> None:
             with _io(job, account):
                 with log.phase("before"):
                     time.sleep(arguments.before)
-                with _held(arguments), log.phase("hold", shortage=True):
-                    time.sleep(arguments.hold)
+                with ExitStack() as held:
+                    held.enter_context(_held(arguments))
+                    with log.phase("hold", shortage=True):
+                        time.sleep(arguments.hold)
+                    with log.phase("let go"):
+                        held.close()
                 with log.phase("after"):
                     time.sleep(arguments.after)
     finally:
