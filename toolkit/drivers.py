@@ -21,17 +21,17 @@ _OPERATORS = frozenset({"eq", "ne", "gt", "ge", "lt", "le"})
 
 
 def word(which: str, of: Iterable[str]) -> str:
-    """A word for people: a member of Driver, such as "refused".
+    """Return the wording that these drivers share, or the usual wording if they differ or none is known.
 
-    :param of: names of drivers.
-    :return: their word; the usual one, where they have several or none of them is known.
+    :param which: a member of Driver that people read, such as "refused".
+    :param of: names of drivers; a name that this toolkit does not know is left out.
     """
     found = {str(getattr(load(name), which)) for name in set(of) & set(names())}
     return found.pop() if len(found) == 1 else str(getattr(Driver, which))
 
 
 def names() -> list[str]:
-    """All drivers that have a directory with a driver.toml, sorted."""
+    """Return the names of all drivers that have a directory with a driver.toml, sorted."""
     return sorted(path.parent.name for path in PROBES.glob("*/driver.toml"))
 
 
@@ -146,7 +146,7 @@ def _hooks(table: Mapping[str, Any]) -> tuple[Hook, ...]:
 
 
 def _fields(table: Mapping[str, Any]) -> tuple[Field, ...]:
-    """The ``[[field]]`` entries of a driver.toml or of core.toml."""
+    """Return the ``[[field]]`` entries of a driver.toml or of core.toml."""
     return tuple(
         Field(entry["name"], tuple(entry["of"]), entry.get("required", False), entry.get("module", ""))
         for entry in table.get("field", [])

@@ -116,7 +116,11 @@ class Btf:
         return {self._lib.btf__name_by_offset(self._handle, value.name_off).decode() for value in values}
 
     def declaration(self, struct: str) -> str | None:
-        """Return the C declaration of a struct, after those of all that it needs; None if there is none."""
+        """Return C text that declares a struct, and before it each type that the struct needs.
+
+        :param struct: its name without the word struct, such as ``pt_regs``.
+        :return: None if BTF has no such struct, or libbpf cannot write it as C.
+        """
         type_id = self._lib.btf__find_by_name_kind(self._handle, struct.encode(), _STRUCT)
         if type_id <= 0:
             return None

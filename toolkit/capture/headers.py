@@ -37,9 +37,13 @@ class Headers(NamedTuple):
 
 @contextmanager
 def from_btf() -> Iterator[Headers]:
-    """Let bcc compile without header packages, for the length of the block.
+    """Let bcc compile inside a `with` block on a machine without header packages.
 
-    :raises UserError: if the kernel's BTF has no ``struct pt_regs``.
+    Write ``struct pt_regs`` from the running kernel's BTF into a temporary directory, and let probes/headers/
+    stand in for the kernel's source.
+
+    :return: the headers, with the flags for the compiler.
+    :raises UserError: if libbpf is missing, or the kernel has no BTF, or its BTF has no ``struct pt_regs``.
     """
     with tempfile.TemporaryDirectory(prefix="rx-stall-") as directory:
         target = Path(directory, "uapi/linux/ptrace.h")

@@ -125,7 +125,7 @@ def has_btf(module: str) -> bool:
 
 
 def module_facts(module: str) -> dict[str, Any]:
-    """What the trace records of a module: srcversion, build_id, version, variant and parameters.
+    """Return what the trace records of a module: srcversion, build_id, version, variant and parameters.
 
     A module without a version has no srcversion either; its build id tells one build from another.
     A variant names itself in the module's `version`, as ``variant:NAME``. A module that does not is `stock`,
@@ -195,7 +195,11 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
 
 
 def paths(driver: Driver) -> list[Path]:
-    """Return the directories in sysfs of the network devices of a driver."""
+    """Return the directory in sysfs of each network device that a driver's probes may trace.
+
+    These are the devices that the driver's module has bound; or those that the files of `netif` name, for a
+    driver that works over devices of others; or, for the probes for any NIC, each device that has a driver.
+    """
     if driver.of_any:
         return [path for path in sorted(NET.iterdir()) if driver_of(path.name)]
     return _over(driver.netif) if driver.netif else bound(driver.module)

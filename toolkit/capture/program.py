@@ -171,7 +171,7 @@ def _written(drivers: Sequence[Driver]) -> list[Driver]:
 
 
 def cpus() -> int:
-    """How many CPUs this machine may ever have: their numbers are below that."""
+    """Return how many CPUs this machine may ever have: their numbers are below that."""
     last = Path("/sys/devices/system/cpu/possible").read_text().strip().replace("-", ",").split(",")[-1]
     return int(last) + 1
 
@@ -292,7 +292,7 @@ def detach(bpf: Any) -> None:
 
 
 def regime(driver: Driver, programs: Collection[str]) -> str:
-    """How this kernel's driver retries a failed refill.
+    """Return the name of the first regime that fits this kernel: how its driver retries a failed refill.
 
     :param programs: those that were attached.
     """
@@ -322,13 +322,13 @@ def misses(bpf: Any) -> dict[str, int] | None:
 
 
 def _first_error(said: list[str]) -> str:
-    """The line of a compiler's or loader's output that matters most."""
+    """Return the line of a compiler's or loader's output that matters most."""
     return next((line.strip() for line in said if "error:" in line), "")
 
 
 @contextmanager
 def _native_stderr() -> Iterator[list[str]]:
-    """Collects what C libraries print on stderr meanwhile, which would run into the display."""
+    """Collect what C libraries print on stderr meanwhile, which would run into the display."""
     said: list[str] = []
     sys.stderr.flush()
     saved = os.dup(2)

@@ -98,7 +98,7 @@ def run(
 
 
 def _check_layout(bpf: Any) -> None:
-    """The compiler's word on struct rxt_event must be Python's."""
+    """Refuse a program whose struct rxt_event has another layout than Python's EVENT."""
     compiled = np.dtype(bpf["layout"].Leaf)
     if compiled != EVENT:
         raise UserError(
@@ -112,7 +112,7 @@ def _meta(
     devices: list[dict[str, Any]],
     attached: list[program.Attached],
 ) -> dict[str, Any]:
-    """The JSON object of the whole trace (docs/trace-file.md)."""
+    """Return the JSON object of the whole trace (docs/trace-file.md)."""
     drivers = []
     for driver, fact in zip(options.drivers, facts, strict=True):
         hooks = [

@@ -52,20 +52,27 @@ def measure(
     of: Middle = "median",
     paired: bool = False,
 ) -> pd.DataFrame:
-    """Compare the metrics that are known of every run of both sets.
+    """Compare two sets of runs metric by metric; leave out a metric that is not known of every run.
 
-    :param base: runs (runs.read_runs).
-    :param candidate: other runs.
+    docs/comparison.md says which tests, which correction and which intervals these are.
+
+    :param base: runs of the driver as it was, one row each (runs.read_runs).
+    :param candidate: runs of the changed driver, with the same columns.
     :param metrics: the metrics to compare.
-    :param intervals: whether to compute the intervals, too, which takes most of the time.
-    :param of: what difference and ratio are of.
-    :param paired: whether each row of the base and the row of the candidate at the same place are of one
-        thing, which was observed twice; then both have the same number of rows.
-    :return: one row for each metric, by its name, with these columns. title, unit, role; base_median,
-        candidate_median, base_mean, candidate_mean, in the unit; difference and ratio of the medians, or of
-        the means (candidate to base; no ratio to 0), each with the ends _low and _high of its 95 %
-        interval; varies: whether any two runs differ; p, p_adjusted; direction of the candidate's ranks:
-        "lower", "higher" or "same"; significant. A number that is not defined is NaN.
+    :param intervals: whether to compute the 95 % intervals, which take most of the time.
+    :param of: whether difference and ratio compare the medians or the means.
+    :param paired: whether row n of the base and row n of the candidate observe the same thing twice, such as
+        a host before and after a change. Both sets must then have the same number of rows.
+    :return: one row for each metric, by its name. A number that is not defined is NaN. The columns are
+
+        - title, unit, role: as in METRICS;
+        - base_median, candidate_median, base_mean, candidate_mean: in the unit of the metric;
+        - difference: candidate minus base; ratio: candidate divided by base, NaN if the base is 0;
+        - difference_low, difference_high, ratio_low, ratio_high: the 95 % intervals, if `intervals`;
+        - varies: whether any two runs differ;
+        - p, p_adjusted: before and after the correction for several metrics;
+        - direction: whether the candidate's ranks are "lower", "higher" or the "same";
+        - significant: whether p_adjusted is at most ALPHA.
     """
     known = [
         each for each in metrics if not (base[each.name].isna().any() | candidate[each.name].isna().any())

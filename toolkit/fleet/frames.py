@@ -28,11 +28,16 @@ _READ = {"traces": None, "queues": _QUEUES, "stalls": [*_STALLS, "class"], "sile
 
 @dataclass(frozen=True)
 class Fleet:
-    """The frames of a dataset.
+    """The dataset of a fleet as three pandas frames. Each row says its trace, host, kernel, driver and build.
 
-    Attributes: `traces`, a row for each trace and driver, also for a trace that could not be read; `queues`,
-    a row for each queue of a trace; `intervals`, a row for each stall (reconfigurations left out) and for
-    each silence outside of stalls, told apart by the column `what`: STALL or SILENCE.
+    Attributes:
+
+    - `traces`: a row for each driver in each trace, and a row for each trace that could not be read;
+    - `queues`: a row for each queue in each trace;
+    - `intervals`: a row for each stall and for each silence outside of stalls. The column `what` is STALL or
+      SILENCE. A reconfiguration is neither.
+
+    Durations are in ns (columns that end in `_ns`). What is not known is null.
     """
 
     traces: pd.DataFrame

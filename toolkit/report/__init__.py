@@ -47,7 +47,12 @@ def names(place: str) -> list[str]:
 
 
 def load(place: str, name: str) -> Output:
-    """Return an output by its place and name."""
+    """Import the module of an output, and return it.
+
+    :param place: analyze, several, compare or export.
+    :param name: one of `names(place)`.
+    :raises ModuleNotFoundError: if the place has no such output.
+    """
     return cast(Output, import_module(f"toolkit.report.{place}.{name}"))
 
 

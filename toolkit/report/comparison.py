@@ -36,7 +36,11 @@ def about(found: Comparison) -> str:
 
 
 def metric_table(found: Comparison) -> pd.DataFrame:
-    """Return the metrics as strings under headings with units; "-" where there is no number."""
+    """Return the table of metrics as it is shown: strings only, one row for each metric.
+
+    The columns are the metric with its unit, the median of each set under the set's name, difference and
+    ratio with their 95 % intervals, the adjusted p, and what was found. A number that is not defined is "-".
+    """
     return pd.DataFrame(
         [
             {

@@ -77,7 +77,7 @@ class Analysis:
 # Names of columns are strings: with those of Arrow, a table of a few rows takes up to twice as long.
 @pd.option_context("mode.string_storage", "python")
 def analyze(path: Path | str) -> Analysis:
-    """Analyses a trace.
+    """Analyze a trace.
 
     :param path: a trace file.
     :return: what it shows; for a damaged one, of the part before the damage.

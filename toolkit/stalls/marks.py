@@ -148,11 +148,13 @@ def latest(marks: Marks) -> NDArray[np.int64]:
 
 
 def last_until(marks: Marks, asked: Marks) -> NDArray[np.intp]:
-    """Search each moment among the marks of its own queue.
+    """Find, for each moment of a queue, the last mark of the same queue at or before that moment.
 
     :param marks: sorted by queue and moment.
-    :return: the index of the last mark of the queue until that moment; if there is none, that before
-        the queue's first mark.
+    :param asked: the queues and moments to look for, in any order.
+    :return: for each of `asked`, an index into `marks`. If the queue has no mark so early, it is the index
+        just before the place of the queue's first mark: a mark of another queue, or -1. `last_of` returns
+        -1 for all of these.
     """
     low = np.searchsorted(marks.queue, asked.queue)
     high = np.searchsorted(marks.queue, asked.queue, "right")

@@ -98,7 +98,7 @@ class Scan:
 
 
 def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
-    """Goes over the whole trace once.
+    """Read the whole trace once, and keep what the analysis needs of it.
 
     :param reader: a trace that was not iterated yet.
     :param drivers: those of the trace, in its order.
@@ -219,7 +219,7 @@ def _grown(array: NDArray[Any], length: int, fill: int) -> NDArray[Any]:
 def _add_devices(
     devices: Sequence[Mapping[str, Any]], drivers: Sequence[Driver], queues: dict[int, int]
 ) -> None:
-    """Adds the queues of the devices to `queues`, whether they have events or not."""
+    """Add the queues of the devices to `queues`, whether they have events or not."""
     number = {driver.name: index for index, driver in enumerate(drivers)}
     for device in devices:
         for queue in device.get("queues", []):
@@ -318,7 +318,7 @@ def _count_gaps(
     columns: Columns,
     events: _ByQueue,
 ) -> None:
-    """Adds the intervals without a poll to `gaps` and `longest`.
+    """Add the intervals without a poll to `gaps` and `longest`.
 
     Inside a window of n polls, n - 1 equal intervals are assumed. `polled` [ns] is when each queue's last
     poll before these events ended, 0 for none.
@@ -361,7 +361,7 @@ def _count_gaps(
 def _count_last_gaps(
     gaps: NDArray[np.int64], longest: NDArray[np.int64], polled: NDArray[np.int64], ended: int
 ) -> None:
-    """Adds the interval from each queue's last poll to the end of the trace [ns], which is at least so long.
+    """Add the interval from each queue's last poll to the end of the trace [ns], which is at least so long.
 
     What was before its first poll is no gap: the queue may not have been up.
     """
@@ -377,7 +377,7 @@ def _add_gaps(
     gap: NDArray[np.int64],
     times: NDArray[np.int64] | None = None,
 ) -> None:
-    """Counts gaps [ns] in bins of an eighth of an octave: the top bits of the number as a float."""
+    """Count gaps [ns] in bins of an eighth of an octave: the top bits of the number as a float."""
     top = gap.astype(np.float32).view(np.uint32)
     top >>= 20
     cell = queue * (GAP_BINS + 1)

@@ -67,7 +67,7 @@ class _OwnCauses(NamedTuple):
 
 
 def stalls(reader: TraceReader, drivers: Sequence[Driver], scan: Scan, states: Columns) -> Draft:
-    """Joins states that overlap or touch into stalls, and says what there is to say about each.
+    """Join states that overlap or touch into stalls, with the cause and the counts of each stall.
 
     :param states: the states of the queues (states.intervals).
     :return: the columns of docs/stalls.md, with `queue` an index in scan.queues; sorted by start.
@@ -261,7 +261,7 @@ class _Work(NamedTuple):
 
 
 def _spent(stalls: Columns, scan: Scan, table: QueueTable) -> Columns:
-    """Splits each stall's time: reclaim, the rest of refills in process context, and waiting for one.
+    """Split each stall's time: reclaim, the rest of refills in process context, and waiting for one.
 
     :return: reclaim_ns, refill_ns, waiting_ns [ns]; their sum is the duration.
     """
@@ -319,7 +319,7 @@ def _within(work: _Work, amount: NDArray[np.int64], stalls: Columns) -> NDArray[
 
 
 def _count(reader: TraceReader, stalls: Columns, scan: Scan, table: QueueTable) -> Columns:
-    """Adds up what happened from the start of each stall to its end; reads only those chunks again.
+    """Add up what happened from the start of each stall to its end; reads only those chunks again.
 
     :return: SUMS, spin_ns [ns] in polls that used their whole budget and took no packet and in runs of the
         refill worker that failed and followed each other at once, and retries, the refills by the worker.

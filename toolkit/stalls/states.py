@@ -42,7 +42,7 @@ def state_names(drivers: Sequence[Driver]) -> list[str]:
 
 
 def intervals(reader: TraceReader, drivers: Sequence[Driver], scan: Scan) -> Columns:
-    """Finds when each queue is in each state, exactly, in whatever order the events were written.
+    """Find when each queue is in each state, exactly, in whatever order the events were written.
 
     Only the chunks in which a state may end are read again.
 

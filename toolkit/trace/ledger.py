@@ -33,9 +33,11 @@ def totals(ledger: Ledger) -> dict[str, int]:
 
 
 def whole(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> Ledger:
-    """Return the ledger of a batch that has all counts, as in format 1: COUNTS of each kind, by CPU.
+    """Make a ledger from lists of counts since the trace began, as a batch of format 1 has them.
 
-    :raises ValueError: if a count has not one number for each CPU.
+    :param counts: kind of event -> name of a count -> numbers, one for each CPU; each name in COUNTS.
+    :return: the same numbers as an array for each kind.
+    :raises ValueError: if the lists of a kind do not have the same length.
     """
     return {kind: _rows(kind, lists) for kind, lists in counts.items()}
 

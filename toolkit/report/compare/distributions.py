@@ -38,7 +38,11 @@ def render(found: Comparison, png: BinaryIO, svg: BinaryIO) -> None:
 
 
 def draw(found: Comparison) -> Figure:
-    """Return a drawing of each metric that varies: the share of each set's runs up to a value."""
+    """Draw both sets of runs, with a panel for each metric in which any two runs differ.
+
+    A panel shows for each value [s, %, or a number] how many of the set's runs [%] are at or below the value.
+    Runs that were set aside are left out.
+    """
     metrics = found.metrics[found.metrics["varies"]]
     rows = max(-(-len(metrics) // _COLUMNS), 1)
     figure = Figure(figsize=(11, 1.6 + 2.4 * rows))
