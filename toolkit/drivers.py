@@ -161,7 +161,10 @@ class _Words(NamedTuple):
 
 
 def _condition(entry: Mapping[str, Any], words: _Words) -> Condition:
-    """{kind = "refill", posted_after = {gt = 0}} -> {"kind": {"eq": 2}, "posted_after": {"gt": 0}}."""
+    """Turn the words of a condition in a driver.toml into operators and numbers.
+
+    {kind = "refill", posted_after = {gt = 0}} -> {"kind": {"eq": 2}, "posted_after": {"gt": 0}}
+    """
     condition: dict[str, dict[str, int]] = {}
     for column, wanted in entry.items():
         if column == "kind":
