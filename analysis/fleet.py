@@ -17,7 +17,7 @@
 # You have traces of many machines or days, and one question: is a queue silent in any of them?
 # `toolkit fleet` answers it on a page; here are its numbers as frames, to ask further.
 #
-# Name traces and directories of traces in `TRACES`: they are analysed here, one after the other.
+# Name traces and directories of traces in `TRACES`: they are analyzed here, one after the other.
 # `toolkit analyze TRACE TRACE… --notebook FILE` runs this notebook on yours. Of thousands, make a dataset
 # first (`toolkit fleet traces/ -o DIR`), and name it in `DATASET`.
 

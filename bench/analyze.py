@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How much longer analysing a trace takes than merely going over it, and what long traces cost.
+"""How much longer analyzing a trace takes than merely going over it, and what long traces cost.
 
     python -m bench.analyze [--events 10000000] [--repeat 5] [--hours 24]
 
@@ -170,7 +170,7 @@ def main() -> None:
 
 
 def beside_peers(path: Path, events: int, repeat: int) -> bool:
-    """Print what analysing a trace costs beside the peers; tell whether the claim holds."""
+    """Print what analyzing a trace costs beside the peers; tell whether the claim holds."""
     write(path, full(events), QUEUES)
     print(f"synthetic trace of {events:,} events, {path.stat().st_size / 1e6:.0f} MB; CPU time:")
     works = {"toolkit: stalls, summary": ANALYZE, "pyarrow: iteration alone": ITERATE}

@@ -45,7 +45,7 @@ def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) 
     """Open several traces.
 
     :param paths: each a trace, or a directory that is searched for them (*.rxt), also below.
-    :param say: is told of each trace before it is analysed.
+    :param say: is told of each trace before it is analyzed.
     :return: a sequence of traces, with `stalls` and `queues` of all, and `runs`, a row for each.
     :raises UserError: if there is none, or something that is not one.
     """

@@ -49,11 +49,11 @@ COLUMNS = {
 
 
 class TraceSet(Sequence[Trace]):
-    """Several traces, in order; each is analysed when it is first asked for, and kept.
+    """Several traces, in order; each is analyzed when it is first asked for, and kept.
 
     :param traces: as `toolkit.read` gives them.
     :param path: the path that the traces were read from, if there is one.
-    :param say: is called with a sentence before each trace is analysed.
+    :param say: is called with a sentence before each trace is analyzed.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) 
     """Open several traces.
 
     :param paths: each a trace, or a directory that is searched for traces (*.rxt), also below.
-    :param say: is called with a sentence before each trace is analysed.
+    :param say: is called with a sentence before each trace is analyzed.
     :return: the traces; those of each path are sorted.
     :raises UserError: if there is no trace, or a file that is no trace.
     """

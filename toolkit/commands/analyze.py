@@ -87,7 +87,7 @@ def analyze(
     What -d, -q, --from, --to and --min-duration leave out is nowhere: not in text, JSON, tables, plots or
     report. Each but the tables says so. A stall that overlaps the time is shown whole.
 
-    Exits with 3 if a trace is cut off or damaged; what can be read is analysed nevertheless.
+    Exits with 3 if a trace is cut off or damaged; what can be read is analyzed nevertheless.
     With --fail-over, exits with 4 if a stall is longer; with 3 if events were dropped or no packet came,
     so that it is not known.
 

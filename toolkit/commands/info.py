@@ -19,7 +19,7 @@ def info(
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file of `toolkit trace`.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a trace is, without analysing it.
+    """Say what a trace is, without analyzing it.
 
     From which kernel, driver and devices, when and for how long, how many events, and whether it is whole.
 

@@ -196,7 +196,7 @@ def _column(values: "pd.Series[Any]", kind: pa.DataType) -> pa.Array:
 
 
 def of_paths(paths: Iterable[Path]) -> Tables:
-    """Analyse some traces of this machine here and now; of thousands, toolkit.fleet.run makes a dataset.
+    """Analyze some traces of this machine here and now; of thousands, toolkit.fleet.run makes a dataset.
 
     :param paths: traces, and directories that are searched for them.
     :raises UserError: if there is no trace.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A whole trace, analysed: its stalls, its queues, and how far both can be trusted."""
+"""A whole trace, analyzed: its stalls, its queues, and how far both can be trusted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
