@@ -33,6 +33,10 @@ _OVER = 4
 _FAILURE, _SILENCE = "yellow", "magenta"
 """Colours of lines that may come by the thousand."""
 
+_TOLD_NS = 100_000_000
+"""A shorter silence is counted, but has no line: a busy machine has dozens in a second, and they would scroll
+the stalls away."""
+
 _BAR = 20
 _WITHOUT_BAR = 89
 _LINES = 20
@@ -193,6 +197,8 @@ class Screen(App[None]):
             driver = self._drivers[self._live.queues[ifindex, number].driver]
             what, style = f"is {driver.deaf}: {state}", "bold red"
             if lasted is not None and state in slow.STATES:
+                if lasted < _TOLD_NS:
+                    continue
                 what, style = f"took no frame for {lasted / 1e9:.3f} s: {state}", _SILENCE
                 if tid in self._progress.threads:
                     what += f" (CPU: {printable(self._progress.threads[tid])} {tid})"

@@ -135,6 +135,19 @@ def test_a_wait_says_which_thread_had_the_cpu(shown: Shown) -> None:
     shown.run(script)
 
 
+def test_a_short_silence_is_counted_and_has_no_line(shown: Shown) -> None:
+    """They would scroll the stalls away."""
+    shown.live.take(
+        np.concatenate([event("late", 9, dur=S // 4), *(event("late", at, dur=S // 50) for at in (8, 9.5))])
+    )
+
+    async def script(pilot: Pilot[None]) -> None:
+        text = await shown.until(pilot, "for 0.250 s: unpolled", " 3 silences ")
+        assert text.count("took no frame") == 1
+
+    shown.run(script)
+
+
 def test_a_driver_without_napi_has_no_sum_of_silences(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch, name="xen_netback")
     shown.live.queues.clear()
