@@ -31,9 +31,11 @@ SLOW_NS = WINDOW_NS
 """A refill in softirq, or a poll, that takes so long is slow. Softirqs go on for two ticks, or 2 ms
 (netdev_budget_usecs), before another's turn comes, and a whole ring is filled in less."""
 
-PART_EVENTS = 1 << 15
-"""So many events are worked on at a time. Arrays of twice as many are too large for malloc() to keep their
-memory, and the kernel clears it for each anew: that took more than half of the time."""
+PART_EVENTS = 1 << 16
+"""So many events are worked on at a time."""
+
+LARGEST_ARRAY = 1 << 24
+"""An array of so many bytes is larger than any that is made of a part."""
 
 NEVER = np.iinfo(np.int64).max
 
@@ -43,7 +45,9 @@ _GAP_BIN = np.clip(np.arange(1 << 12) - (127 << 3), 0, GAP_BINS - 1).astype(np.i
 _GAP_BIN[1 << 11 :] = GAP_BINS
 
 _RARE = ~np.isin(np.arange(256), [KIND["window"], KIND["poll"], KIND["irq"]])
-_COUNTS_POSTED = np.isin(np.arange(256), [KIND[name] for name in POSTED_KINDS])
+# By kind of event, NOT_KNOWN where it counts no posted buffers, else 0.
+_POSTED_UNKNOWN = np.full(256, NOT_KNOWN, np.uint16)
+_POSTED_UNKNOWN[[KIND[name] for name in POSTED_KINDS]] = 0
 
 
 _Index: TypeAlias = NDArray[np.intp]
@@ -104,6 +108,9 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     :param drivers: those of the trace, in its order.
     :return: what it found.
     """
+    # malloc() of glibc keeps twice as much free memory as the largest array that was freed. With less it
+    # would give memory back all the time, and the kernel would clear each page of it anew.
+    np.empty(LARGEST_ARRAY, np.uint8)
     began = int(reader.meta["clock"]["monotonic_ns"])
     queues: dict[int, int] = {}
     known: dict[int, NDArray[np.int32]] = {}
@@ -297,14 +304,14 @@ def _lower_posted(
 ) -> tuple[NDArray[np.uint16], int]:
     """Return the timeline with these events in it, and the power of two that its step is now [ns]."""
     fewest = np.minimum(columns["posted_before"], columns["posted_after"])
-    fewest[~_COUNTS_POSTED[columns["kind"]]] = NOT_KNOWN
+    fewest |= _POSTED_UNKNOWN.take(columns["kind"])
     while int(since.max()) >> shift >= BINS:
         half = np.minimum(posted[:, ::2], posted[:, 1::2])
         posted = np.concatenate([half, np.full_like(half, NOT_KNOWN)], axis=1)
         shift += 1
-    cell = np.maximum(since, 0)[events.rows]
-    cell >>= shift
-    cell += np.repeat(events.queue * BINS, np.diff(events.first, append=len(cell)))
+    step = (np.maximum(since, 0) >> shift).astype(np.uint16)[events.rows]
+    cell = np.repeat(events.queue * BINS, np.diff(events.first, append=len(step)))
+    cell += step
     # Events of a queue come in the order of time, or nearly: many in a row are of one cell.
     first = _firsts(cell)
     np.minimum.at(posted.reshape(-1), cell[first], np.minimum.reduceat(fewest[events.rows], first))
@@ -323,18 +330,17 @@ def _count_gaps(
     Inside a window of n polls, n - 1 equal intervals are assumed. `polled` [ns] is when each queue's last
     poll before these events ended, 0 for none.
     """
-    polls, rows = columns["polls"][events.rows], events.rows
-    queue = np.repeat(events.queue, np.diff(events.first, append=len(polls)))
-    if not polls.min():
-        at = np.flatnonzero(polls > 0)
-        rows = at if isinstance(rows, slice) else rows[at]
-        polls, queue = polls[at], queue[at]
-    if not len(polls):
+    polls = columns["polls"][events.rows]
+    at = np.flatnonzero(polls > 0)
+    if not len(at):
         return
+    first = np.searchsorted(at, events.first)
+    counts = np.diff(first, append=len(at))
+    first, counts, mine = first[counts > 0], counts[counts > 0], events.queue[counts > 0]
+    last, queue = first + counts - 1, np.repeat(mine, counts)
+    rows = at if isinstance(events.rows, slice) else events.rows[at]
     end = columns["ts"].view(np.int64)[rows]
     start = end - columns["dur"].view(np.int64)[rows]
-    first = _firsts(queue)
-    last, mine = np.append(first[1:], len(queue)) - 1, queue[first]
     latest = end
     back = end[1:] < end[:-1]
     back[last[:-1]] = False
@@ -344,13 +350,14 @@ def _count_gaps(
         latest[first] = np.maximum(end[first], polled[mine])
         latest = pd.Series(latest).groupby(queue).cummax().to_numpy()
     # The gap of a queue's first poll is below zero, which is none.
-    before = np.where(polled[mine] > 0, polled[mine], NEVER)
-    gap = start - np.roll(latest, 1)
-    gap[first] = start[first] - before
+    before = np.roll(latest, 1)
+    before[first] = np.where(polled[mine] > 0, polled[mine], NEVER)
+    gap = start - before
     polled[mine] = latest[last]
     longest[mine] = np.maximum(longest[mine], np.maximum.reduceat(gap, first))
     _add_gaps(gaps, queue, gap)
     if polls.max() > 1:
+        polls = polls[at]
         many = np.flatnonzero(polls > 1)
         queue, inside = queue[many], polls[many].astype(np.int64) - 1
         mean = (end[many] - start[many]) // inside
@@ -381,7 +388,7 @@ def _add_gaps(
     top = gap.astype(np.float32).view(np.uint32)
     top >>= 20
     cell = queue * (GAP_BINS + 1)
-    cell += _GAP_BIN[top]
+    cell += _GAP_BIN.take(top)
     if gaps.size > len(cell):
         np.add.at(gaps.reshape(-1), cell, 1 if times is None else times)
     else:

@@ -333,7 +333,7 @@ def _count(reader: TraceReader, stalls: Columns, scan: Scan, table: QueueTable) 
             continue
         columns = reader.chunk(index)
         counted = _counted(columns)
-        at = np.flatnonzero(np.any(list(counted.values()), axis=0))
+        at = np.flatnonzero(np.any([numbers > 0 for numbers in counted.values()], axis=0))
         row, queue = spread(look_up(columns, table, at), table)
         at = at[row]
         moment = rules.moments(columns)[at]

@@ -203,8 +203,7 @@ class TraceReader:
         if batches:
             yield self._joined(batches)
         if len(self._kept) < len(self._chunks):
-            # There is more room for those that are read again, wherever they are.
-            self._kept, self._room = {}, KEPT_EVENTS
+            self._room = KEPT_EVENTS
 
     def _joined(self, batches: Sequence[Batch]) -> Chunk:
         """Return the next chunk, which has these batches."""
@@ -212,6 +211,9 @@ class TraceReader:
         self._chunks.append(range(first, first + len(batches)))
         columns = _concatenated([batch.columns for batch in batches])
         self._keep(len(self._chunks) - 1, columns)
+        if len(self._kept) < len(self._chunks):
+            # The trace is too long to be kept whole: the room is for chunks that are read again.
+            self._kept, self._room = {}, 0
         return Chunk(columns, [batch.note for batch in batches])
 
     def _keep(self, index: int, columns: Columns) -> None:
