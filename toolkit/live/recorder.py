@@ -123,7 +123,8 @@ class Recorder:
             threading.Thread(target=_sync, args=(path,), name="rxt-sync", daemon=True).start()
         except (UserError, OSError) as error:
             # The recorder goes on: the next event may find room.
-            path.unlink(missing_ok=True)
+            for file in (path, path.with_suffix(".json")):
+                file.unlink(missing_ok=True)
             self.say(f"could not put aside {path.name}: {error}")
             return
         self.say(f"{path}: {pending.condition.text}")

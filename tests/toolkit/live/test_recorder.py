@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import errno
 import json
 import time
 from collections.abc import Callable
@@ -195,3 +196,19 @@ def test_two_traces_of_one_second_have_two_names(begin: Callable[..., Running], 
     running.now -= 1
     running.second(asked=True)
     assert [name.partition("-asked")[2] for name in _traces(tmp_path)] == ["-2.rxt", ".rxt"]
+
+
+def test_a_disk_that_is_full_after_the_trace_keeps_no_half(
+    begin: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies beside a trace is written last."""
+    running = begin("stall > 1s")
+
+    def full(path: Path, text: str) -> None:
+        path.write_bytes(text[:9].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    running.second(asked=True)
+    assert [path for path in tmp_path.iterdir() if path.suffix in (".rxt", ".json")] == []
+    assert running.said[0].startswith("could not put aside ") and "No space left" in running.said[0]
