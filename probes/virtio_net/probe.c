@@ -23,14 +23,19 @@ static __always_inline u64 virtnet_netdev(u64 vi)
 	return rxt_pointer(vi + OFF_vi_dev);
 }
 
+/* The struct virtnet_info that a virtqueue is of: vdev->priv. */
+static __always_inline u64 virtnet_vi(u64 vq)
+{
+	return rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
+}
+
 /* Learns from the structs which queue this is; vq->index is twice the queue's number (vq2rxq). */
 static __always_inline struct rxt_queue *virtnet_learn(u64 napi)
 {
 	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
-	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
 
 	struct rxt_queue *queue =
-		rxt_add_queue(napi, virtnet_netdev(vi), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
+		rxt_add_queue(napi, virtnet_netdev(virtnet_vi(vq)), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
 
 	if (queue)
 		rxt_set_counter(queue, virtnet_rq(napi) + OFF_rq_packets);
@@ -52,9 +57,8 @@ static __always_inline struct rxt_queue *virtnet_queue_again(u64 napi)
 {
 	struct rxt_queue *queue = queues.lookup(&napi);
 	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
-	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
 
-	if (queue && queue->ifindex != rxt_ifindex(virtnet_netdev(vi)))
+	if (queue && queue->ifindex != rxt_ifindex(virtnet_netdev(virtnet_vi(vq))))
 		virtnet_learn(napi);
 	return virtnet_queue(napi);
 }
@@ -92,8 +96,7 @@ int virtnet_fill_out(struct pt_regs *ctx)
 int virtnet_recv_irq(struct pt_regs *ctx)
 {
 	u64 vq = PT_REGS_PARM1(ctx);
-	u64 vi = rxt_pointer(rxt_pointer(vq + OFF_vq_vdev) + OFF_vdev_priv);
-	u64 rq = rxt_pointer(vi + OFF_vi_rq) + (u64)(rxt_u32(vq + OFF_vq_index) / 2) * SIZE_receive_queue;
+	u64 rq = rxt_pointer(virtnet_vi(vq) + OFF_vi_rq) + (u64)(rxt_u32(vq + OFF_vq_index) / 2) * SIZE_receive_queue;
 	struct rxt_queue *queue = virtnet_queue(rq + OFF_rq_napi);
 
 	if (queue)
