@@ -123,8 +123,7 @@ class Recorder:
             threading.Thread(target=_sync, args=(path,), name="rxt-sync", daemon=True).start()
         except (UserError, OSError) as error:
             # The recorder goes on: the next event may find room.
-            for file in (path, path.with_suffix(".json")):
-                file.unlink(missing_ok=True)
+            _remove(path)
             self.say(f"could not put aside {path.name}: {error}")
             return
         self.say(f"{path}: {pending.condition.text}")
@@ -211,6 +210,12 @@ def _sync(trace: Path) -> None:
             sync(path)
 
 
+def _remove(trace: Path) -> None:
+    """Remove a trace, and what lies beside it."""
+    for path in (trace, trace.with_suffix(".json")):
+        path.unlink(missing_ok=True)
+
+
 def _taken(changes: Any) -> list[Any]:
     return [changes.popleft() for _ in range(len(changes))]
 
@@ -223,5 +228,4 @@ def _prune(directory: Path, rules: Rules, *, keep: Path) -> None:
         oldest = traces.pop(0)
         if oldest == keep:
             break
-        oldest.unlink()
-        oldest.with_suffix(".json").unlink(missing_ok=True)
+        _remove(oldest)
