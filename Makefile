@@ -7,7 +7,7 @@ APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iprou
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 # A trace that was recorded; what is built for a release has to analyze it.
 TRACE := tests/data/virtio_net_pressure/trace.rxt
-APT_DEB := debhelper lintian mmdebstrap python3-venv
+APT_DEB := debhelper lintian mmdebstrap $(APT)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
@@ -110,6 +110,7 @@ deb: ## build a package for this release of Debian in dist/, and install, use an
 	debian/build dist
 	lintian --fail-on error dist/*.deb
 	python3 -m tests.deb dist/*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")"
+	ls -l dist
 
 clean: ## remove .venv, dist and out; images stay in the cache (python -m vm build --prune)
 	rm -rf .venv dist out

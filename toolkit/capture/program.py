@@ -234,7 +234,7 @@ def attach(
     """Attach each hook to the first of its candidates that this kernel has.
 
     :param strict: whether a required one that is missing is an error.
-    :param useless: hooks not to attach (set_rings).
+    :param useless: hooks not to attach (maps.set_rings).
     :return: one entry a hook, in order.
     :raises UserError: if `strict` and a required one cannot be attached.
     """
