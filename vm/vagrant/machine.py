@@ -93,7 +93,7 @@ def _argv(machine: Machine) -> list[str]:
     for number, nic in enumerate(machine.nics):
         place = {"bus": "pcie.0", "addr": f"{FIRST_NIC_SLOT + number:#x}"}
         words += command.nic(number, nic, processes.files(machine.name), place)
-    if machine.xen and accel() == "tcg":
+    if accel() == "tcg":
         # Of several, the last one counts.
         words += ["-cpu", command.cpu(machine, "tcg")]
     return words
