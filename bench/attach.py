@@ -21,18 +21,20 @@ from vm.qemu import emulator
 
 CYCLES = """
 import sys, time
-from toolkit.capture import maps, program
+from toolkit.capture import kernel, loader, maps, program
 from toolkit.drivers import load
 
 drivers = [load(sys.argv[1])]
-macros = program.defines(drivers, ring=1 << 20, full=False, only_devices=False, only_queues=False)
-bpf, _ = program.compile_program(drivers, macros)
+macros = program.defines(drivers, full=False, only_devices=False, only_queues=False)
+bpf = loader.load(program.compile_program(drivers, macros), {"events": 1 << 20})
+functions = kernel.functions()
+maps.set_polls(bpf, drivers, functions)
 for cycle in range(int(sys.argv[2])):
-    program.attach(bpf, program.hooks(drivers))
+    program.attach(bpf, program.hooks(drivers), functions)
     maps.arm(bpf, True)
     time.sleep(0.2)
     maps.arm(bpf, False)
-    program.detach(bpf)
+    loader.detach(bpf)
     time.sleep(0.1)
     print(cycle + 1, flush=True)
 """

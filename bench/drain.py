@@ -58,10 +58,10 @@ class Generator:
     """A BPF program on getppid, which nothing else here calls: BURST records a call."""
 
     def __init__(self) -> None:
-        from toolkit.capture import program
+        from toolkit.capture import compiler
         from toolkit.paths import PROBES
 
-        self.bpf = program.bcc().BPF(
+        self.bpf = compiler.bcc().BPF(
             text=PROGRAM, cflags=[f"-I{PROBES}", f"-DPAGES={PAGES}", f"-DBURST={BURST}"]
         )
         self.bpf.attach_kprobe(event=self.bpf.get_syscall_fnname("getppid"), fn_name="generate")

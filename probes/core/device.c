@@ -23,6 +23,16 @@ BPF_HASH(devices, u32, struct rxt_device, 1024);
 #define RXT_BY_POLLS 2		/* by what NAPI tells of any driver; the driver's number is added */
 BPF_HASH(only_devices, struct rxt_name, u8, 256);
 
+/* By the number of a driver: its poll function. A kernel has another address for it each time that it boots. */
+BPF_ARRAY(poll_functions, u64, 256);
+
+static __always_inline int rxt_is_of(u64 napi, u32 driver)
+{
+	u64 *poll = poll_functions.lookup(&driver);
+
+	return poll && *poll && rxt_pointer(napi + OFF_napi_poll) == *poll;
+}
+
 static __always_inline u32 rxt_netns(u64 netdev)
 {
 	return rxt_u32(rxt_pointer(netdev + OFF_netdev_net) + OFF_net_inum);

@@ -10,7 +10,8 @@ struct rxt_count {
 	u64 dropped;
 };
 
-BPF_RINGBUF_OUTPUT(events, RXT_RING_PAGES);
+/* The tracer says how large this ring is to be when it loads it. */
+BPF_RINGBUF_OUTPUT(events, 1);
 /*
  * Mapped by the tracer: reading a map with a system call keeps every kprobe program on that CPU from
  * running meanwhile (bpf_disable_instrumentation in kernel/bpf/syscall.c), which would lose polls.

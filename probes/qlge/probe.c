@@ -145,7 +145,7 @@ static __always_inline void qlge_napi(u64 napi, u8 kind)
 	u64 ring = qlge_ring(napi);
 	struct rxt_queue *queue;
 
-	if (rxt_pointer(napi + OFF_napi_poll) != POLL_qlge)
+	if (!rxt_is_of(napi, DRIVER_qlge))
 		return;
 	queue = queues.lookup(&napi);
 	if (!queue || queue->ifindex != rxt_ifindex(qlge_netdev(ring))) {
@@ -195,7 +195,7 @@ int qlge_look(struct pt_regs *ctx)
 			napi = rxt_next_napi(netdev, napi);
 		if (!napi)
 			break;
-		if (rxt_pointer(napi + OFF_napi_poll) == POLL_qlge)
+		if (rxt_is_of(napi, DRIVER_qlge))
 			qlge_look_at(qlge_ring(napi), i & 1);
 	}
 	return 0;

@@ -110,7 +110,7 @@ int virtnet_napi_off(struct pt_regs *ctx)
 	u64 napi = PT_REGS_PARM1(ctx);
 	struct rxt_queue *queue;
 
-	if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
+	if (!rxt_is_of(napi, DRIVER_virtio_net))
 		return 0;
 	queue = virtnet_queue(napi);
 	if (queue)
@@ -124,7 +124,7 @@ int virtnet_napi_on(struct pt_regs *ctx)
 	u64 napi = PT_REGS_PARM1(ctx);
 	struct rxt_queue *queue;
 
-	if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
+	if (!rxt_is_of(napi, DRIVER_virtio_net))
 		return 0;
 	queue = virtnet_queue_again(napi);
 	if (queue)
@@ -145,7 +145,7 @@ int virtnet_look(struct pt_regs *ctx)
 		napi = rxt_next_napi(netdev, napi);
 		if (!napi)
 			break;
-		if (rxt_pointer(napi + OFF_napi_poll) != POLL_virtio_net)
+		if (!rxt_is_of(napi, DRIVER_virtio_net))
 			continue;
 		queue = virtnet_queue(napi);
 		asked = bpf_ktime_get_ns();

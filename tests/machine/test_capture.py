@@ -11,6 +11,7 @@ import pytest
 
 from tests.machine.harness.lab import Lab, fetch
 from tests.machine.test_virtio_net import received
+from toolkit.capture import compiled
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import analyze, summary
 from toolkit.trace.reader import TraceReader
@@ -204,6 +205,7 @@ def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> N
     machine.ssh("sudo mount -t tmpfs tmpfs /usr/src", check=True)
     try:
         assert machine.ssh("test -e /lib/modules/$(uname -r)/build/Makefile").returncode == 1
+        machine.ssh(f"sudo rm -rf {compiled.DIRECTORY}", check=True)
         done = machine.ssh("sudo toolkit doctor virtio_net", timeout=300)
         assert "probes: compile and load, against the kernel's BTF" in done.stdout, done.stdout
         before = received(machine, "eth1")
@@ -224,7 +226,7 @@ def test_headers_of_the_distribution_are_the_fall_back(machine: guest.Guest) -> 
     try:
         done = machine.ssh("sudo toolkit doctor virtio_net", timeout=300)
         assert "probes: compile and load, against the headers in /lib/modules/" in done.stdout, done.stdout
-        machine.ssh("sudo mount -t tmpfs tmpfs /usr/src", check=True)
+        machine.ssh(f"sudo mount -t tmpfs tmpfs /usr/src; sudo rm -rf {compiled.DIRECTORY}", check=True)
         fails(machine, "sudo toolkit trace virtio_net -o /var/tmp/n.rxt", "apt install linux-headers-")
     finally:
         machine.ssh(f"sudo mv {own}.away {own}; sudo umount /usr/src")

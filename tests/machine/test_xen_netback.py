@@ -27,23 +27,24 @@ EVENTS, SECONDS = 100, 60
 ON_AND_OFF = f"""
 CYCLES = {CYCLES}
 import time
-from toolkit.capture import maps, program
+from toolkit.capture import kernel, loader, maps, program
 from toolkit.capture.ring import ledger
 from toolkit import drivers
 
 drivers = [load("xen_netback")]
-macros = program.defines(drivers, ring=1 << 20, full=True, only_devices=False, only_queues=False)
-bpf, _ = program.compile_program(drivers, macros)
+macros = program.defines(drivers, full=True, only_devices=False, only_queues=False)
+bpf = loader.load(program.compile_program(drivers, macros), {{"events": 1 << 20}})
+functions = kernel.functions()
 counts = ledger(bpf["ledger"].map_fd, program.cpus(), len(bpf["ledger"]) // program.cpus())
 for _ in range(CYCLES):
     before = int(counts["attempted"].sum())
-    program.attach(bpf, program.hooks(drivers))
+    program.attach(bpf, program.hooks(drivers), functions)
     maps.arm(bpf, True)
     deadline = time.monotonic() + {SECONDS}
     while counts["attempted"].sum() - before < {EVENTS} and time.monotonic() < deadline:
         time.sleep(0.1)
     maps.arm(bpf, False)
-    program.detach(bpf)
+    loader.detach(bpf)
     print(int(counts["attempted"].sum()) - before, flush=True)
 """
 

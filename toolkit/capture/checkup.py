@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from toolkit.capture import btf, elf, kernel, maps, matching, packages, program
+from toolkit.capture import btf, compiler, elf, kernel, loader, maps, matching, packages, program
 from toolkit.capture.btf import Btf
 from toolkit.capture.packages import PackedKernel
 from toolkit.driver import Driver
@@ -59,7 +59,7 @@ def check(driver: Driver) -> list[Finding]:
         look("lockdown", kernel.require_no_lockdown, str)
         look("addresses", kernel.require_addresses, lambda _: "in /proc/kallsyms")
         look("tracefs", kernel.require_tracefs, str)
-    look("bcc", program.bcc, lambda module: f"version {getattr(module, '__version__', 'not known')}")
+    look("bcc", compiler.bcc, lambda module: f"version {getattr(module, '__version__', 'not known')}")
     facts = look(
         "module",
         lambda: kernel.facts(driver, kernel.devices(driver)),
@@ -69,26 +69,26 @@ def check(driver: Driver) -> list[Finding]:
         return findings
     macros = look(
         "struct members",
-        lambda: program.defines([driver], ring=_RING, full=False, only_devices=False, only_queues=False),
+        lambda: program.defines([driver], full=False, only_devices=False, only_queues=False),
         lambda macros: f"{_offsets(macros.common, *macros.local.values())} offsets from BTF",
     )
     if macros is None:
         return findings
-    compiled = look(
+    bpf = look(
         "probes",
-        lambda: program.compile_program([driver], macros),
-        lambda found: f"compile and load, against {found[1]}",
+        lambda: loader.load(program.compile_program([driver], macros), {"events": _RING}),
+        lambda found: f"compile and load, against {found.compiled.headers}",
     )
-    if compiled is None:
+    if bpf is None:
         return findings
-    bpf, _ = compiled
     try:
         useless = maps.set_rings(bpf, [driver])
-        for attached in program.attach(bpf, program.hooks([driver]), strict=False, useless=useless):
+        hooks, functions = program.hooks([driver]), kernel.functions()
+        for attached in program.attach(bpf, hooks, functions, strict=False, useless=useless):
             findings.append(_hook(attached))
     finally:
-        program.detach(bpf)
-        bpf.cleanup()
+        loader.detach(bpf)
+        loader.unload(bpf)
     devices = kernel.devices(driver)
     if devices:
         findings.append(Finding("ok", "devices", ", ".join(map(_device, devices))))

@@ -21,7 +21,7 @@ from toolkit.errors import UserError
 from toolkit.paths import PROBES
 
 #: The environment variable that tells bcc where the kernel's source is.
-_VARIABLE = "BCC_KERNEL_SOURCE"
+VARIABLE = "BCC_KERNEL_SOURCE"
 
 
 class Headers(NamedTuple):
@@ -70,7 +70,7 @@ def from_distribution() -> Iterator[Headers]:
     """
     release = os.uname().release
     own, built_in = Path("/lib/modules", release, "build"), Path("/sys/kernel/kheaders.tar.xz")
-    given = os.environ.get(_VARIABLE)
+    given = os.environ.get(VARIABLE)
     if not (given or own.exists() or built_in.exists()):
         raise UserError(
             f"the headers of kernel {release} are missing; "
@@ -89,12 +89,12 @@ def _version_code(release: str) -> int:
 @contextmanager
 def _kernel_source(path: Path) -> Iterator[None]:
     """Tell bcc where the kernel's source is, for the length of the block."""
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = str(path)
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(path)
     try:
         yield
     finally:
         if before is None:
-            del os.environ[_VARIABLE]
+            del os.environ[VARIABLE]
         else:
-            os.environ[_VARIABLE] = before
+            os.environ[VARIABLE] = before

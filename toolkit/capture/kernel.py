@@ -68,7 +68,7 @@ def require_no_lockdown(root: Path = ROOT) -> str:
 
 
 def require_addresses(root: Path = ROOT) -> None:
-    """Make sure that /proc/kallsyms shows addresses: without them, bcc takes every function for missing.
+    """Make sure that /proc/kallsyms shows addresses: without them, no function can be told from another.
 
     :raises UserError: if it shows none.
     """
@@ -94,7 +94,7 @@ def require_addresses(root: Path = ROOT) -> None:
 
 
 def require_tracefs(root: Path = ROOT) -> str:
-    """Make sure that tracefs is mounted: it has the gfp flags, and bcc looks there for probes to take off.
+    """Make sure that tracefs is mounted: it has the gfp flags.
 
     :return: where it is mounted.
     :raises UserError: if it is not mounted.
@@ -105,6 +105,34 @@ def require_tracefs(root: Path = ROOT) -> str:
             "(a container needs the host's: docker run -v /sys/kernel/tracing:/sys/kernel/tracing)."
         )
     return "/sys/kernel/tracing"
+
+
+class Functions:
+    """The functions of the running kernel and its modules, as they are now.
+
+    :param text: of /proc/kallsyms, whose lines are an address, a letter for the type, a name, and the module
+        if it is of one.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def __contains__(self, name: str) -> bool:
+        return self.address(name) is not None
+
+    def address(self, name: str) -> int | None:
+        """Return where a function is; None if there is none of that name. Of several it is the first."""
+        for end in (b"\n", b"\t"):
+            at = self._text.find(b" " + name.encode() + end)
+            if at >= 0:
+                line = self._text.rfind(b"\n", 0, at) + 1
+                return int(self._text[line:at].split()[0], 16)
+        return None
+
+
+def functions(root: Path = ROOT) -> Functions:
+    """Return the functions of the running kernel."""
+    return Functions((root / "proc/kallsyms").read_bytes())
 
 
 def module_identity(module: str) -> int | None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from toolkit.capture import kernel, matching
 from toolkit.capture.btf import kernel_btf, module_btf
+from toolkit.capture.kernel import Functions
 from toolkit.capture.program import Attached
 from toolkit.driver import Driver
 from toolkit.errors import UserError
@@ -22,11 +23,17 @@ class Chosen(NamedTuple):
     by_polls: int | None = None
 
 
+class Tables(Protocol):
+    """A program in the kernel, by the names of its maps (loader.Loaded)."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
 #: RXT_BY_OWN_PROBES and RXT_BY_POLLS in probes/core/device.c.
 _BY_OWN_PROBES, _BY_POLLS = 1, 2
 
 
-def set_filters(bpf: Any, devices: Collection[Chosen], queues: Collection[int]) -> None:
+def set_filters(bpf: Tables, devices: Collection[Chosen], queues: Collection[int]) -> None:
     """Tell the program which devices and queues to send events of; empty means all."""
     table = bpf["only_devices"]
     for device in devices:
@@ -37,7 +44,15 @@ def set_filters(bpf: Any, devices: Collection[Chosen], queues: Collection[int]) 
         table[table.Key(number)] = table.Leaf(1)
 
 
-def set_rings(bpf: Any, drivers: Sequence[Driver]) -> list[Attached]:
+def set_polls(bpf: Tables, drivers: Sequence[Driver], functions: Functions) -> None:
+    """Tell the program where the poll functions of those drivers are that name one."""
+    table = bpf["poll_functions"]
+    for number, driver in enumerate(drivers):
+        if driver.poll and (address := functions.address(driver.poll)):
+            table[table.Key(number)] = table.Leaf(address)
+
+
+def set_rings(bpf: Tables, drivers: Sequence[Driver]) -> list[Attached]:
     """Tell the program where the members of declared rings are.
 
     :return: the hooks that are of no use, since this kernel lacks members of the ring, and which.
@@ -79,7 +94,7 @@ def ring_leaf(leaf: Any, driver: Driver, places: Mapping[str, tuple[int, int]]) 
     return leaf
 
 
-def device_name(bpf: Any, number: int) -> tuple[int, str] | None:
+def device_name(bpf: Tables, number: int) -> tuple[int, str] | None:
     """Ask the program what it knows of a device.
 
     :param number: what events call it.
@@ -90,14 +105,14 @@ def device_name(bpf: Any, number: int) -> tuple[int, str] | None:
     return None if found is None else (int(found.name.netns), found.name.name.decode(errors="replace"))
 
 
-def thread_name(bpf: Any, tid: int) -> str | None:
+def thread_name(bpf: Tables, tid: int) -> str | None:
     """Return what a thread was called when it had a CPU for long; None if the program does not know."""
     table = bpf["threads"]
     found = table.get(table.Key(tid))
     return None if found is None else found.name.decode(errors="replace")
 
 
-def arm(bpf: Any, on: bool) -> None:
+def arm(bpf: Tables, on: bool) -> None:
     """Let events through, or drop them.
 
     Events are dropped until all hooks are attached: an entry probe without its return probe would record

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.capture import command, kernel, maps, program
+from toolkit.capture import command, kernel, loader, maps, program
 from toolkit.capture.drain import Drain, Progress, Sink
+from toolkit.capture.kernel import Functions
 from toolkit.capture.start import Options, Start, devices_of
 from toolkit.errors import UserError
 from toolkit.trace.schema import EVENT, Events
@@ -58,8 +59,9 @@ def run(
     :raises UserError: if this kernel or this file does not allow it.
     """
     options, facts, identities, devices = start.options, start.facts, start.identities, start.devices
-    bpf, headers = start.program.result()
+    bpf, functions = start.program.result()
     _check_layout(bpf)
+    maps.set_polls(bpf, options.drivers, functions)
     maps.set_filters(bpf, start.chosen, options.queues)
     useless = maps.set_rings(bpf, options.drivers)
 
@@ -68,7 +70,7 @@ def run(
     oom_score_adj = command.oom_score_adj()
     with contextlib.ExitStack() as stack:
         stop = stop or stack.enter_context(_signals(rotate))
-        attached = program.attach(bpf, program.hooks(options.drivers), useless=useless)
+        attached = program.attach(bpf, program.hooks(options.drivers), functions, useless=useless)
         progress.missing = [hook for hook in attached if hook.at is None]
 
         def begin() -> Sink:
@@ -76,7 +78,10 @@ def run(
             numbers = {device["ifindex"] for device in there}
             gone = [device for device in progress.devices if device["ifindex"] not in numbers]
             progress.devices = [*there, *gone]
-            return sink(_meta(options, facts, progress.devices, attached) | {"headers": headers})
+            return sink(
+                _meta(options, facts, progress.devices, attached, functions)
+                | {"headers": bpf.compiled.headers}
+            )
 
         skipped = partial(program.misses, bpf)
         drain = Drain(bpf, start.ring, begin, observe, skipped, options.drivers, rotate, progress)
@@ -92,12 +97,12 @@ def run(
             progress.status = command.exit_status(child) if child else 0
         finally:
             maps.arm(bpf, False)
-            program.detach(bpf)
+            loader.detach(bpf)
             drain.finish()
     return progress
 
 
-def _check_layout(bpf: Any) -> None:
+def _check_layout(bpf: maps.Tables) -> None:
     """Refuse a program whose struct rxt_event has another layout than Python's EVENT."""
     compiled = np.dtype(bpf["layout"].Leaf)
     if compiled != EVENT:
@@ -111,6 +116,7 @@ def _meta(
     facts: list[dict[str, Any]],
     devices: list[dict[str, Any]],
     attached: list[program.Attached],
+    functions: Functions,
 ) -> dict[str, Any]:
     """Return the JSON object of the whole trace (docs/trace-file.md)."""
     drivers = []
@@ -123,7 +129,7 @@ def _meta(
             {
                 "name": driver.name,
                 **fact,
-                "regime": program.regime(driver, present),
+                "regime": program.regime(driver, present, functions),
                 "hooks": [
                     {
                         "program": entry.hook.program,
@@ -159,7 +165,7 @@ def _survive() -> None:
     """Keep this process going when memory is short: its pages stay, and it is not the one to be killed."""
     gc.collect()
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.malloc_trim(0)  # the compiler's leavings are not to be locked
+    libc.malloc_trim(0)
     libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("-1000")

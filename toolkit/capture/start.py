@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The first step of a trace: what is there to be traced, and the compiler at work on the probes.
 
-Compiling takes longest, and needs neither numpy nor Arrow: those are imported while it runs.
+That needs neither numpy nor Arrow: those are imported meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit import drivers
-from toolkit.capture import command, kernel, program
+from toolkit.capture import command, kernel, loader, program
+from toolkit.capture.kernel import Functions
+from toolkit.capture.loader import Loaded
 from toolkit.capture.maps import Chosen
 from toolkit.driver import Driver
 from toolkit.errors import UserError
@@ -44,7 +46,7 @@ class Start:
     :param chosen: the devices that were asked for, or that probes for any driver are for; of other drivers,
         all if none was asked for.
     :param ring: size of the kernel's ring of events, in bytes.
-    :param program: the compiled program, and the headers that it was compiled against, in words.
+    :param program: the program whose maps are in the kernel, and the kernel's functions then.
     """
 
     options: Options
@@ -53,7 +55,7 @@ class Start:
     devices: list[dict[str, Any]]
     chosen: list[Chosen]
     ring: int
-    program: Future[tuple[Any, str]]
+    program: Future[tuple[Loaded, Functions]]
 
 
 def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Driver]:
@@ -143,15 +145,15 @@ def ring_bytes(mib: int | None) -> int:
     return min(max(1 << share.bit_length() - 1, 8 << 20), 128 << 20)
 
 
-def _compile(options: Options, ring: int) -> tuple[Any, str]:
+def _compile(options: Options, ring: int) -> tuple[Loaded, Functions]:
     macros = program.defines(
         options.drivers,
-        ring=ring,
         full=options.full,
         only_devices=bool(options.devices),
         only_queues=bool(options.queues),
     )
-    return program.compile_program(options.drivers, macros)
+    compiled = program.compile_program(options.drivers, macros)
+    return loader.load(compiled, {"events": ring}), kernel.functions()
 
 
 def choose(devices: list[dict[str, Any]], options: Options) -> list[Chosen]:

@@ -213,7 +213,7 @@ def _record(
     from toolkit.capture import session, start
     from toolkit.commands.trace import limits
 
-    _say(f"compiling the probes of {', '.join(driver.name for driver in options.drivers)} ...")
+    _say(f"loading the probes of {', '.join(driver.name for driver in options.drivers)} ...")
     started = start.begin(options)
     from toolkit.live.queues import Live
     from toolkit.live.recent import Recent

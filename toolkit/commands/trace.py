@@ -130,7 +130,7 @@ def trace(
         ring_mib=ring,
         command=command,
     )
-    _say(f"compiling the probes of {', '.join(item.name for item in drivers)} ...")
+    _say(f"loading the probes of {', '.join(item.name for item in drivers)} ...")
     started = start.begin(options)
     from toolkit.capture import session
     from toolkit.live.queues import Live

@@ -95,7 +95,7 @@ def _watch(options: Options) -> None:
         return path
 
     names = ", ".join(driver.name for driver in options.drivers)
-    print(f"compiling the probes of {names} ...", file=sys.stderr, flush=True)
+    print(f"loading the probes of {names} ...", file=sys.stderr, flush=True)
     thread = threading.Thread(target=record, name="rxt-watch")
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -108,8 +108,8 @@ def cpu(machine: Machine, accel: Accel) -> str:
     """Return QEMU's CPU for a machine."""
     if accel == "kvm":
         return "host"
-    # Emulated: a kernel whose CPU says "fast rep stosb" clears and copies pages that way, and the emulator does
-    # it byte by byte. Without the two features a page fault is five times as fast.
+    # Emulated: a kernel whose CPU says "fast rep stosb" clears and copies pages that way, and the emulator
+    # does it byte by byte. Without the two features a page fault is five times as fast.
     emulated = "max,-erms,-fsrm"
     # With SMAP a PV dom0 faults on its way to user space; with AVX it loses vector registers.
     return f"{emulated},-smap,-avx,-avx2,-xsave" if machine.xen else emulated

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -9,8 +9,9 @@ from tests.toolkit.capture.test_btf import ENUM, STRUCT, TYPEDEF, needs_libbpf, 
 from tests.toolkit.capture.test_elf import build as elf_file
 from tests.toolkit.capture.test_elf import symbols
 from toolkit import drivers
-from toolkit.capture import checkup, kernel, program
+from toolkit.capture import checkup, compiler, kernel, loader, program
 from toolkit.capture.checkup import Finding
+from toolkit.capture.compiled import Compiled
 from toolkit.capture.packages import PackedKernel
 from toolkit.capture.program import Attached, Macros
 from toolkit.driver import Driver, Field, Hook, Ring
@@ -21,25 +22,17 @@ REQUIRED = Hook("poll", ("kprobe:a", "kprobe:b"), True, "")
 OPTIONAL = Hook("irq", ("kprobe:c",), False, "receive interrupts", ("irqs",))
 
 
-class Program:
-    """A loaded one is a container, and as empty as this one it is false."""
+class Program(NamedTuple):
+    """A program in the kernel; notes when it is taken out."""
 
-    def __init__(self) -> None:
-        self.kprobe_fds: dict[str, object] = {}
-        self.raw_tracepoint_fds: dict[str, object] = {}
-        self.unloaded = False
-
-    def __len__(self) -> int:
-        return 0
-
-    def cleanup(self) -> None:
-        self.unloaded = True
+    compiled: Compiled
+    unloaded: list[bool]
 
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Program:
     """A machine on which everything works."""
-    bpf = Program()
+    bpf = Program(Compiled("the kernel's BTF", "GPL", [], {}), [])
     device = {"name": "eth1", "queues": [{}, {}]}
     for module, values in (
         (
@@ -53,14 +46,22 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Program:
                 "devices": lambda _: [device, {"name": "eth2", "queues": []}],
             },
         ),
+        (compiler, {"bcc": lambda: SimpleNamespace(__version__="0.30.0")}),
+        (
+            loader,
+            {
+                "load": lambda *_: bpf,
+                "detach": lambda _: None,
+                "unload": lambda _: bpf.unloaded.append(True),
+            },
+        ),
         (
             program,
             {
-                "bcc": lambda: SimpleNamespace(__version__="0.30.0"),
                 "defines": lambda *_, **__: Macros(
                     {"OFF_a": 1, "DRIVER_x": 0}, {"x": {"OFF_b": 2, "SIZE_c": 3}}
                 ),
-                "compile_program": lambda *_: (bpf, "the kernel's BTF"),
+                "compile_program": lambda *_: bpf.compiled,
                 "attach": lambda *_, **__: [Attached(REQUIRED, "kprobe:b"), Attached(OPTIONAL, "kprobe:c")],
             },
         ),
@@ -192,6 +193,7 @@ CORE_TYPES: list[tuple[int, str, list[tuple[str, int, int]]]] = [
     (STRUCT, "ns_common", [("inum", 1, 64)]),
     (STRUCT, "net", [("ns", 3, 128)]),
     (STRUCT, "net_device", [("ifindex", 1, 0), ("name", 1, 32), ("nd_net", 1, 64)]),
+    (STRUCT, "napi_struct", [("poll", 1, 64)]),
     (TYPEDEF, "btf_trace_napi_poll", []),
 ]
 QUEUE = (STRUCT, "queue", [("napi", 1, 0)])

@@ -8,6 +8,9 @@ import pytest
 
 from toolkit import drivers
 from toolkit.capture import kernel, maps, program
+from toolkit.capture.compiled import Compiled
+from toolkit.capture.kernel import Functions
+from toolkit.capture.loader import Loaded
 
 
 class Table(dict[Any, Any]):
@@ -43,6 +46,14 @@ def test_a_device_is_what_the_program_saw_it_called() -> None:
     assert maps.device_name(tables, 3) is None
 
 
+def test_a_driver_is_known_by_where_its_poll_function_is() -> None:
+    qlge, igb = drivers.load("qlge"), drivers.load("igb")
+    tables = {"poll_functions": Table()}
+    functions = Functions(f"ffffffffc0001000 t {qlge.poll}\t[qlge]\n".encode())
+    maps.set_polls(tables, [igb, qlge], functions)
+    assert tables["poll_functions"] == {1: 0xFFFFFFFFC0001000}
+
+
 def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
     there, driver = {"e1000_ring.next_to_use": (20, 2), "e1000_ring.next_to_clean": (22, 2)}, "e1000e"
 
@@ -59,7 +70,9 @@ def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pyt
     assert [(each.hook, each.at) for each in useless] == [(hook, None) for hook in chosen[1].ring_hooks]
     assert useless[0].why == "this kernel's BTF lacks e1000_ring.count"
     assert tables["rings"] == {}
-    assert program.attach(None, chosen[1].ring_hooks, useless=useless) == useless
+    nothing = Loaded(Compiled("", "GPL", [], {}), {})
+    hooks = chosen[1].ring_hooks
+    assert program.attach(nothing, hooks, Functions(b""), useless=useless) == useless
     there["e1000_ring.count"] = (16, 4)
     assert maps.set_rings(tables, chosen) == []
     ring = tables["rings"][1]

@@ -16,8 +16,11 @@ from tests.toolkit.capture.drained import VIRTIO_NET, Kept, Machine
 from tests.toolkit.capture.ring_memory import numbered
 from tests.toolkit.capture.test_start import DEVICES
 from toolkit import drivers
-from toolkit.capture import kernel, maps, program, session, start
+from toolkit.capture import kernel, loader, maps, program, session, start
+from toolkit.capture.compiled import Compiled
 from toolkit.capture.drain import Progress
+from toolkit.capture.kernel import Functions
+from toolkit.capture.loader import Loaded
 from toolkit.capture.program import Attached
 from toolkit.capture.start import Options
 from toolkit.driver import Hook
@@ -39,7 +42,7 @@ def test_layout_of_the_compiler_must_be_that_of_the_reader() -> None:
 
 def test_meta_says_what_was_attached_and_what_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "gfp_flags", lambda: {"__GFP_HIGH": 0x20})
-    monkeypatch.setattr(program, "regime", lambda driver, present: f"{driver.name}: {sorted(present)}")
+    monkeypatch.setattr(program, "regime", lambda driver, present, _: f"{driver.name}: {sorted(present)}")
     own = VIRTIO_NET.hooks[0]
     core = Hook("rxt_core", ("kprobe:a", "kprobe:b"), False, "the core")
     other = drivers.load("qlge").hooks[0]
@@ -49,7 +52,9 @@ def test_meta_says_what_was_attached_and_what_was_not(monkeypatch: pytest.Monkey
         Attached(other, other.at[0]),
     ]
     options = Options([VIRTIO_NET], ["eth1"], [0], full=True)
-    found = session._meta(options, [{"module": "virtio_net", "variant": "stock"}], DEVICES, attached)
+    found = session._meta(
+        options, [{"module": "virtio_net", "variant": "stock"}], DEVICES, attached, Functions(b"")
+    )
     assert found["options"] == {"detail": "full", "devices": ["eth1"], "queues": [0]}
     assert (found["host"], found["kernel"]) == (os.uname().nodename, os.uname().release)
     (driver,) = found["drivers"]
@@ -142,8 +147,9 @@ def test_sigusr1_stops_nothing() -> None:
 def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A kernel that has everything; gives the steps of a trace in their order."""
     steps: list[str] = []
-    bpf: Any = {"events": machine.ring, "ledger": machine.ledger, "queues": machine.queues}
-    bpf |= {"layout": SimpleNamespace(Leaf=EVENT)}
+    tables: Any = {"events": machine.ring, "ledger": machine.ledger, "queues": machine.queues}
+    tables |= {"layout": SimpleNamespace(Leaf=EVENT), "poll_functions": Table()}
+    compiled = Compiled("the kernel's BTF", "GPL", [], {})
     step = steps.append
     for name, value in {
         "require_root": lambda: None,
@@ -155,13 +161,19 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(kernel, name, value)
     for name, value in {
         "defines": lambda *_, **__: {},
-        "compile_program": lambda *_: step("compile") or (bpf, "the kernel's BTF"),
-        "attach": lambda _, hooks, **__: step("attach") or [Attached(hook, hook.at[0]) for hook in hooks],
-        "detach": lambda _: step("detach"),
+        "compile_program": lambda *_: step("compile") or compiled,
+        "attach": lambda _, hooks, *__, **___: (
+            step("attach") or [Attached(hook, hook.at[0]) for hook in hooks]
+        ),
         "regime": lambda *_: "none",
         "misses": lambda _: {"poll_in": 3},
     }.items():
         monkeypatch.setattr(program, name, value)
+    for name, value in {
+        "load": lambda compiled, entries: step(f"load {sorted(entries)}") or Loaded(compiled, tables),
+        "detach": lambda _: step("detach"),
+    }.items():
+        monkeypatch.setattr(loader, name, value)
     for name, value in {
         "set_filters": lambda _, chosen, queues: step(f"filter {[each.name for each in chosen]} {queues}"),
         "arm": lambda _, on: step(f"arm {on}"),
@@ -190,6 +202,7 @@ def test_probes_are_armed_only_while_all_are_attached(machine: Machine, rehearsa
     )
     assert rehearsal == [
         "compile",
+        "load ['events']",
         "filter ['eth2'] [2]",
         "attach",
         "open virtio_net",

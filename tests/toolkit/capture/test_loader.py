@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""On the kernel that runs here, where it lets this user load programs; tests on machines show it, too."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from toolkit.capture import loader
+from toolkit.capture.compiled import Compiled, Map
+from toolkit.capture.loader import Loaded
+from toolkit.errors import UserError
+
+HASH, ARRAY = 1, 2
+PAIRS = Map("pairs", HASH, 4, 8, 4, 0, "I", {"low": "I", "high": "I"})
+#: r1 = map 1; r0 = 0; exit. And one that returns what was never set.
+LOAD_MAP = bytes([0x18, 0x11, 0, 0]) + (1).to_bytes(4, sys.byteorder) + bytes(8)
+LEAVE = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0]) + bytes([0x95]) + bytes(7)
+FUNCTIONS = {"good": LOAD_MAP + LEAVE, "bad": bytes([0x95]) + bytes(7)}
+PROGRAM = Compiled("", "GPL", [PAIRS, Map("a_map_with_a_long_name", ARRAY, 4, 4, 1, 0, "I", "I")], FUNCTIONS)
+
+
+@pytest.fixture
+def loaded() -> Iterator[Loaded]:
+    """A program in this kernel."""
+    try:
+        found = loader.load(PROGRAM, {"pairs": 3})
+    except UserError as error:
+        pytest.skip(f"no BPF here: {error}")
+    yield found
+    loader.unload(found)
+
+
+def test_a_map_is_what_was_put_into_it(loaded: Loaded) -> None:
+    pairs = loaded["pairs"]
+    assert len(pairs) == 3 and list(pairs.values()) == []
+    for number in range(3):
+        pairs[pairs.Key(number)] = pairs.Leaf(number, 2 * number)
+    pairs[pairs.Key(1)] = pairs.Leaf(5, 6)
+    assert sorted((leaf.low, leaf.high) for leaf in pairs.values()) == [(0, 0), (2, 4), (5, 6)]
+    assert pairs.get(pairs.Key(1)).high == 6
+    assert pairs.get(pairs.Key(9)) is None
+    with pytest.raises(OSError, match="Argument list too long"):
+        pairs[pairs.Key(9)] = pairs.Leaf()
+
+
+def test_a_map_that_the_kernel_refuses_is_one_sentence() -> None:
+    nothing = Compiled("", "GPL", [Map("strange", 9999, 4, 4, 1, 0, "I", "I")], {})
+    with pytest.raises(UserError, match="refuses the map strange of the probes"):
+        loader.load(nothing, {})
+
+
+def test_a_function_is_loaded_once_and_a_bad_one_is_refused_in_the_verifiers_words(loaded: Loaded) -> None:
+    for _ in range(2):
+        # No tracepoint has this name, so the function is loaded and not attached.
+        with pytest.raises(FileNotFoundError):
+            loader.attach(loaded, "raw_tracepoint", "no_such_tracepoint", "good")
+    assert list(loaded.functions) == ["good"]
+    with pytest.raises(OSError, match="R0 !read_ok"):
+        loader.attach(loaded, "raw_tracepoint", "no_such_tracepoint", "bad")
+    assert loaded.probes == []
+
+
+def test_a_probe_is_on_until_it_is_taken_off(loaded: Loaded) -> None:
+    try:
+        loader.attach(loaded, "raw_tracepoint", "sys_enter", "good")
+    except OSError as error:
+        pytest.skip(f"no tracepoints here: {error}")
+    assert len(loaded.probes) == 1
+    loader.detach(loaded)
+    assert loaded.probes == []

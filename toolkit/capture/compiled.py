@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A program as bcc compiled it: what the kernel is told to load, and a directory in which it is kept.
+
+Compiling takes most of the time that a trace needs to begin, and more memory than all the rest.
+What comes out of it depends on nothing but the probes, the options, this kernel and this bcc.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+DIRECTORY = Path("/var/cache/rx-stall")
+"""Where programs are kept. What is there, root loads into the kernel: nobody else may write there."""
+
+KEPT = 32
+"""So many are kept; the one whose last use is longest ago goes first."""
+
+
+_INSTRUCTION = 8
+"""Size of struct bpf_insn {code, registers, offset (16 bits), immediate (32)}, include/uapi/linux/bpf.h."""
+_LOAD_IMMEDIATE, _MAP_DESCRIPTOR = 0x18, 1
+"""BPF_LD | BPF_IMM | BPF_DW, and BPF_PSEUDO_MAP_FD as its source register."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map of a program.
+
+    :param type: BPF_MAP_TYPE_* (include/uapi/linux/bpf.h); `flags` are BPF_F_*.
+    :param key_size: bytes of a key; `leaf_size` of what it leads to.
+    :param key: the type of a key, as `layout.described` writes it; `leaf` of what it leads to.
+    """
+
+    name: str
+    type: int
+    key_size: int
+    leaf_size: int
+    entries: int
+    flags: int
+    key: Any
+    leaf: Any
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled program.
+
+    :param headers: against what it was compiled, in words.
+    :param maps: in the order by whose numbers the instructions call them.
+    :param functions: name -> instructions (struct bpf_insn); where one loads a map's descriptor, it has the
+        map's number instead.
+    """
+
+    headers: str
+    license: str
+    maps: Sequence[Map]
+    functions: Mapping[str, bytes]
+
+
+def map_places(code: bytes | bytearray) -> Iterator[int]:
+    """Yield where in instructions the descriptors of maps are: four bytes each."""
+    at = 0
+    while at < len(code):
+        wide = code[at] == _LOAD_IMMEDIATE
+        if wide and code[at + 1] >> 4 == _MAP_DESCRIPTOR:
+            yield at + 4
+        # It loads 64 bits, so its second half stands in the place of another instruction.
+        at += 2 * _INSTRUCTION if wide else _INSTRUCTION
+
+
+def to_json(program: Compiled) -> str:
+    """Return a program as one line of JSON."""
+    functions = {name: base64.b64encode(code).decode() for name, code in program.functions.items()}
+    return json.dumps(asdict(program) | {"functions": functions})
+
+
+def from_json(text: str) -> Compiled:
+    """Return the program that to_json wrote.
+
+    :raises ValueError: if it is not one; also TypeError and KeyError.
+    """
+    found = json.loads(text)
+    return Compiled(
+        headers=found["headers"],
+        license=found["license"],
+        maps=[Map(**each) for each in found["maps"]],
+        functions={name: base64.b64decode(code) for name, code in found["functions"].items()},
+    )
+
+
+def key(*parts: object) -> str:
+    """Return the name under which a program is kept that is made of these parts."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def kept(name: str, directory: Path) -> Compiled | None:
+    """Return the program that was kept under a name.
+
+    :return: None if there is none, or it cannot be read, or somebody else than root may have written it.
+    """
+    path = directory / f"{name}.json"
+    try:
+        if not _is_ours(directory):
+            return None
+        found = from_json(path.read_text())
+        os.utime(path)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found
+
+
+def keep(name: str, program: Compiled, directory: Path) -> None:
+    """Keep a program under a name; where that is not possible, nothing is kept."""
+    with contextlib.suppress(OSError):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(directory):
+            return
+        with tempfile.NamedTemporaryFile("w", dir=directory, suffix=".new", delete=False) as file:
+            try:
+                file.write(to_json(program))
+                file.flush()
+                Path(file.name).rename(directory / f"{name}.json")
+            except OSError:
+                Path(file.name).unlink()
+                raise
+        every = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in every[KEPT:]:
+            path.unlink()
+
+
+def _is_ours(directory: Path) -> bool:
+    """Tell whether nobody can write there but the user of this process: root, where a kernel is traced."""
+    about = directory.stat()
+    return about.st_uid == os.geteuid() and not about.st_mode & 0o022

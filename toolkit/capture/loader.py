@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bring a compiled program into the kernel: make its maps, load its functions, attach them.
+
+That is bpf(2) and perf_event_open(2); numbers and structs are those of include/uapi/linux/bpf.h and
+perf_event.h, which the kernel keeps for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import resource
+import struct
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit.capture import layout
+from toolkit.capture.compiled import Compiled, Map, map_places
+from toolkit.errors import UserError
+
+_BPF, _PERF_EVENT_OPEN = (321, 298) if platform.machine() == "x86_64" else (280, 241)
+"""The numbers of the system calls; newer architectures share theirs (include/uapi/asm-generic/unistd.h)."""
+
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 0, 1, 2, 4, 5, 17
+_TYPES = {"kprobe": 2, "kretprobe": 2, "raw_tracepoint": 17}
+"""Kind of hook -> BPF_PROG_TYPE_*."""
+_KPROBES = Path("/sys/bus/event_source/devices/kprobe")
+_IOC_ENABLE, _IOC_SET_BPF, _FD_CLOEXEC = 0x2400, 0x40042408, 8
+_ATTR_SIZE = 112
+"""Size of struct perf_event_attr in Linux 4.1 (PERF_ATTR_SIZE_VER5)."""
+_NAME = 15
+"""The most bytes in the name of a map or program."""
+_SAID = 1 << 18
+"""Room for what the kernel's verifier says, in bytes."""
+AT_ONCE = 4
+"""So many probes are put on or taken off at once: at each of them the kernel waits for all CPUs."""
+_TRIES = 5
+"""So often a system call is made that a signal interrupts."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+@dataclass(frozen=True)
+class Table:
+    """A map in the kernel: its descriptor, the types of its keys and leaves, and how many entries it has."""
+
+    map_fd: int
+    Key: Any
+    Leaf: Any
+    entries: int
+
+    def __len__(self) -> int:
+        return self.entries
+
+    def __setitem__(self, key: Any, leaf: Any) -> None:
+        self._ask(_MAP_UPDATE, key, leaf)
+
+    def get(self, key: Any) -> Any:
+        """Return the leaf of a key; None if there is none."""
+        leaf = self.Leaf()
+        return leaf if self._ask(_MAP_LOOKUP, key, leaf) else None
+
+    def values(self) -> Iterator[Any]:
+        """Yield each leaf. One that comes or goes meanwhile may be missed."""
+        key, following = None, self.Key()
+        while self._ask(_MAP_NEXT_KEY, key, following):
+            key = type(following).from_buffer_copy(following)
+            if (leaf := self.get(key)) is not None:
+                yield leaf
+
+    def _ask(self, what: int, key: Any, other: Any) -> bool:
+        """Call bpf(2) with a key, and a leaf or the next key; tell whether there is one."""
+        first = 0 if key is None else ctypes.addressof(key)
+        try:
+            _bpf(what, struct.pack("=I4xQQQ", self.map_fd, first, ctypes.addressof(other), 0))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A program whose maps are in the kernel.
+
+    :param tables: name of a map -> the map.
+    :param functions: name -> descriptor of those that were loaded.
+    :param probes: descriptors of what they are attached by.
+    """
+
+    compiled: Compiled
+    tables: Mapping[str, Table]
+    functions: dict[str, int] = field(default_factory=dict)
+    probes: list[int] = field(default_factory=list)
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    def __getitem__(self, name: str) -> Table:
+        return self.tables[name]
+
+
+def load(compiled: Compiled, entries: Mapping[str, int]) -> Loaded:
+    """Make the maps of a program.
+
+    :param entries: name of a map -> how many entries it is to have (a ring: bytes), where that is not what
+        was compiled.
+    :raises UserError: if the kernel does not make one.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        # Before Linux 5.11, maps count as locked memory.
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    tables = {each.name: _made(each, entries.get(each.name, each.entries)) for each in compiled.maps}
+    return Loaded(compiled, tables)
+
+
+def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
+    """Load a function if it is not yet, and attach it. Several threads may do so.
+
+    :param kind: kprobe, kretprobe or raw_tracepoint.
+    :param at: the kernel's function, as ``name`` or ``module:name``, or the tracepoint.
+    :param function: of the program.
+    :raises OSError: if the kernel refuses; its text is what the verifier said, if that was it.
+    """
+    with loaded.one_at_a_time:
+        if function not in loaded.functions:
+            loaded.functions[function] = _loaded(loaded, function, _TYPES[kind])
+    descriptor = loaded.functions[function]
+    name = ctypes.create_string_buffer(at.encode())
+    if kind == "raw_tracepoint":
+        loaded.probes.append(
+            _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", ctypes.addressof(name), descriptor))
+        )
+        return
+    # struct perf_event_attr {type, size, config, sample_period, …, wakeup_events, …, config1, config2, …}
+    attributes = bytearray(_ATTR_SIZE)
+    struct.pack_into("=IIQQ", attributes, 0, _kprobes(), _ATTR_SIZE, kind == "kretprobe", 1)
+    struct.pack_into("=I", attributes, 48, 1)
+    struct.pack_into("=QQ", attributes, 56, ctypes.addressof(name), 0)
+    buffer = ctypes.create_string_buffer(bytes(attributes), _ATTR_SIZE)
+    everybody, first_cpu, no_group = -1, 0, -1
+    probe = _call(
+        _PERF_EVENT_OPEN, ctypes.byref(buffer), everybody, first_cpu, no_group, ctypes.c_ulong(_FD_CLOEXEC)
+    )
+    loaded.probes.append(probe)
+    fcntl.ioctl(probe, _IOC_SET_BPF, descriptor)
+    fcntl.ioctl(probe, _IOC_ENABLE, 0)
+
+
+def detach(loaded: Loaded) -> None:
+    """Take everything off that was attached; the maps and functions stay."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(os.close, loaded.probes))
+    loaded.probes.clear()
+
+
+def unload(loaded: Loaded) -> None:
+    """Take a program that is not attached out of the kernel."""
+    for descriptor in (*loaded.functions.values(), *(table.map_fd for table in loaded.tables.values())):
+        os.close(descriptor)
+    loaded.functions.clear()
+
+
+def _made(about: Map, entries: int) -> Table:
+    """Make a map."""
+    name = about.name.encode()[:_NAME]
+    request = struct.pack(
+        "=7I16s", about.type, about.key_size, about.leaf_size, entries, about.flags, 0, 0, name
+    )
+    try:
+        descriptor = _bpf(_MAP_CREATE, request)
+    except OSError as error:
+        raise UserError(
+            f"the kernel refuses the map {about.name} of the probes ({error.strerror}); "
+            "if memory is short, ask for a smaller ring (--ring)."
+        ) from None
+    return Table(descriptor, layout.made(about.key), layout.made(about.leaf), entries)
+
+
+def _loaded(loaded: Loaded, function: str, of_type: int) -> int:
+    """Load a function; return its descriptor."""
+    descriptors = [loaded.tables[each.name].map_fd for each in loaded.compiled.maps]
+    code = bytearray(loaded.compiled.functions[function])
+    for place in map_places(code):
+        number = int.from_bytes(code[place : place + 4], sys.byteorder)
+        code[place : place + 4] = descriptors[number].to_bytes(4, sys.byteorder)
+    instructions = ctypes.create_string_buffer(bytes(code), len(code))
+    terms = ctypes.create_string_buffer(loaded.compiled.license.encode())
+    said = ctypes.create_string_buffer(_SAID)
+
+    def request(level: int) -> bytes:
+        return struct.pack(
+            "=IIQQIIQII16sII",
+            of_type,
+            len(code) // 8,
+            ctypes.addressof(instructions),
+            ctypes.addressof(terms),
+            level,
+            _SAID if level else 0,
+            ctypes.addressof(said) if level else 0,
+            0,
+            0,
+            function.encode()[:_NAME],
+            0,
+            0,
+        )
+
+    try:
+        return _bpf(_PROG_LOAD, request(0))
+    except OSError as error:
+        # The verifier tells why in detail if it is asked to: a second time, since that takes time.
+        with contextlib.suppress(OSError):
+            return _bpf(_PROG_LOAD, request(1))
+        reason = [line for line in said.value.decode(errors="replace").splitlines() if line]
+        # Its last line is a count of what it did.
+        raise OSError(error.errno, reason[-2] if len(reason) > 1 else error.strerror) from None
+
+
+def _kprobes() -> int:
+    """Return the kernel's number for perf events that are kprobes (since Linux 4.17)."""
+    return int((_KPROBES / "type").read_text())
+
+
+def _bpf(command: int, request: bytes) -> int:
+    """Call bpf(2)."""
+    buffer = ctypes.create_string_buffer(request, len(request))
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            return _call(_BPF, command, ctypes.byref(buffer), len(request))
+    return _call(_BPF, command, ctypes.byref(buffer), len(request))
+
+
+def _call(number: int, *words: Any) -> int:
+    """Make a system call.
+
+    :raises OSError: if it fails.
+    """
+    result = int(_libc.syscall(number, *words))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
