@@ -16,7 +16,7 @@ from typing import cast, get_args
 
 from toolkit.errors import UserError
 from vm import machines
-from vm.guest import ssh
+from vm.guest import programs, ssh
 from vm.guest.guest import Guest, namespace
 from vm.guest.lifecycle import down, forget, last_words, read, stop
 from vm.image import image
@@ -137,6 +137,7 @@ def _up(name: str, machine: machines.Machine, accel: str | None) -> Guest:
         files.state.write_text(json.dumps(asdict(guest)))
         _wait_for_ssh(guest, process)
         guest.sync()
+        programs.bring(guest)
         _start(guest)
         failed.pop_all()
         _say(f"{name}: up after {time.monotonic() - began:.0f} s")

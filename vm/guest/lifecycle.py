@@ -15,6 +15,7 @@ from pathlib import Path
 
 from toolkit.errors import UserError
 from vm.cmd import cmd
+from vm.guest import programs
 from vm.guest.guest import Guest, namespace
 from vm.models import model
 from vm.paths import locked, of_checkout, run_directory
@@ -49,8 +50,10 @@ def find(name: str) -> Guest:
 
 
 def down(guest: Guest) -> None:
-    """Stop a machine and forget it."""
+    """Stop a machine and forget it, but for the programs that it has compiled."""
     with locked(guest.name):
+        if guest.alive():
+            programs.take(guest)
         stop(guest)
         forget(guest.name)
 
