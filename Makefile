@@ -89,6 +89,7 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.analyze
 	$(PYTHON) -m bench.fleet
 	$(PYTHON) -m bench.overhead
+	$(PYTHON) -m bench.start
 	$(PYTHON) -m bench.qlge_nic
 	$(SUDO) $(PYTHON) -m bench.segments
 

@@ -15,6 +15,7 @@ WITHOUT_TEST = {
     "bench/fleet.py": "measures time; `make bench`",
     "bench/overhead.py": "measures time, in a machine; `make bench`",
     "bench/qlge_nic.py": "measures time; `make bench`",
+    "bench/start.py": "measures time, in a machine; `make bench`",
     "bench/segments.py": "measures bytes, as root; `make bench`",
     "toolkit/__init__.py": "passes on to toolkit/traces.py and toolkit/runs.py: their tests use it",
     "toolkit/__main__.py": "passes on to toolkit/cli.py",
