@@ -20,6 +20,9 @@
 #define RXT_NOT_KNOWN 0xffff
 #define RXT_NO_ORDER 0xff
 #define RXT_NOBODY 0xffffffff
+#define RXT_NO_STACK 0xffffffff
+#define RXT_IN_USER 0xfffffffe
+#define RXT_NO_TICK_NS 100000000ULL
 
 enum rxt_kind {
 	RXT_WINDOW = 1,		/* [posted] hot events of one queue, added up */
@@ -44,6 +47,7 @@ enum rxt_kind {
 	RXT_OWN_8 = 20,		/* the driver's own */
 	RXT_LATE = 21,		/* a poll began long after NAPI was scheduled, or after a poll that used its budget; dur: how long after */
 	RXT_LOOK = 22,		/* [posted] the tracer asked for the device's statistics: what the queue was in then */
+	RXT_TICK = 23,		/* a clock found the CPU of a queue that waits, or is in a long poll; dur: since the clock's tick before */
 };
 
 enum rxt_flag {
@@ -62,7 +66,7 @@ struct rxt_event {
 	__u64 reclaim;		/* [ns] spent in direct reclaim meanwhile, by this refill */
 	__u32 ifindex;		/* [1] interface index of the device; one in another network namespace than the tracer has a number from 2^31 on */
 	__u32 tid;		/* [1] thread that was current; RXT_LATE: that which had the CPU, RXT_NOBODY: none did for half of the time */
-	__u32 gfp;		/* [1] gfp mask of the refill or of the allocation */
+	__u32 gfp;		/* [1] gfp mask of the refill or of the allocation; RXT_TICK: number of the kernel's stack, RXT_IN_USER: in none of its functions, RXT_NO_STACK: not known */
 	__u32 packets;		/* [packets] taken from the ring by polls */
 	__u16 queue;		/* [1] queue number; RXT_ALL_QUEUES: the whole device */
 	__u16 posted_before;	/* [buffers] posted at the start; a window: the fewest seen in it */

@@ -74,3 +74,8 @@ NOBODY = _HEADER.constants["NOBODY"]
 """The thread of a wait in which none had the CPU for long."""
 ALL_QUEUES = _HEADER.constants["ALL_QUEUES"]
 WINDOW_NS = _HEADER.constants["WINDOW_NS"]
+NO_STACK = _HEADER.constants["NO_STACK"]
+"""The stack of a tick that is not known."""
+IN_USER = _HEADER.constants["IN_USER"]
+"""The stack of a tick that found the CPU in no function of the kernel."""
+NO_TICK_NS = _HEADER.constants["NO_TICK_NS"]

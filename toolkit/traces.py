@@ -60,6 +60,18 @@ class Trace:
         return self.analysis.silences.reset_index(drop=True)
 
     @cached_property
+    def ticks(self) -> pd.DataFrame:
+        """Where the CPU was in silences, looked at 49 times a second: device, queue, name, driver, state of
+        the silence, tid, thread, function (the innermost), stack (the outermost first), count."""
+        return self.analysis.ticks.reset_index(drop=True)
+
+    @cached_property
+    def no_ticks(self) -> pd.DataFrame:
+        """The times of 0.1 s and longer in which the clock of a queue's CPU did not tick: device, queue,
+        name, driver, start_ns, end_ns, duration_ns, and stack, where the next tick found the CPU."""
+        return self.analysis.no_ticks.reset_index(drop=True)
+
+    @cached_property
     def states(self) -> pd.DataFrame:
         """The intervals that stalls are made of, sorted by start: device, queue, name, driver, state,
         start_ns, end_ns, open."""

@@ -5,13 +5,44 @@
  */
 struct rxt_poll {
 	u64 key;		/* 0: this CPU is in no poll of ours */
-	u64 ts;
+	u64 ts;			/* ns, when it began; 0: not known */
 	u32 failed_gfp;
 	u16 posted;
 	u8 failed_order;	/* of an allocation that failed in it; RXT_NO_ORDER: none did */
 };
 
 BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
+
+#define RXT_QUEUES_HERE 8	/* as many queues of a CPU are known */
+
+/* Of a CPU: the last tick of its clock (tick.c), and the queues that were last polled here. */
+struct rxt_here {
+	u64 tick;
+	u64 keys[RXT_QUEUES_HERE];
+	u32 next;
+};
+
+BPF_PERCPU_ARRAY(rxt_here, struct rxt_here, 1);
+
+/* Remembers that this queue is polled on this CPU. */
+static __always_inline void rxt_polled_here(struct rxt_queue *queue, u64 key)
+{
+	u32 zero = 0, cpu = bpf_get_smp_processor_id();
+	struct rxt_here *here;
+	int i;
+
+	if (queue->cpu == cpu + 1)
+		return;
+	here = rxt_here.lookup(&zero);
+	if (!here)
+		return;
+	queue->cpu = cpu + 1;
+	#pragma unroll
+	for (i = 0; i < RXT_QUEUES_HERE; i++)
+		if (here->keys[i] == key)
+			return;
+	here->keys[here->next++ & (RXT_QUEUES_HERE - 1)] = key;
+}
 
 /* The poll that this CPU is in; 0 if it is in none. */
 static __always_inline struct rxt_poll *rxt_poll_here(void)
@@ -53,6 +84,7 @@ static __always_inline void rxt_poll_nest(struct rxt_poll *around, u64 key)
 		return;
 	*around = *poll;
 	poll->key = key;
+	poll->ts = 0;
 }
 
 static __always_inline void rxt_poll_unnest(struct rxt_poll *around)
@@ -144,6 +176,8 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	if (!queue || !queue->watched)
 		return 0;
 	scheduled = key == napi ? queue : queues.lookup(&napi);
+	if (scheduled)
+		rxt_polled_here(scheduled, napi);
 	if (scheduled && began)
 		rxt_waited(scheduled, poll->ts, work >= budget);
 	else if (scheduled)

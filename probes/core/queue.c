@@ -22,6 +22,7 @@ struct rxt_queue {
 	u64 failing_run;	/* ns, begin of the polls in a row that failed and used their whole budget */
 	u32 failing_gfp;
 	u32 failing_full;	/* how many these are */
+	u32 cpu;		/* number of that on which it was last polled, plus 1; 0: it was not */
 	u32 ifindex;
 	u16 queue;
 	u16 allowance_taken;

@@ -2,6 +2,9 @@
 """virtio_net on a real kernel: stalls that are there are found, on the right queue, and no others."""
 
 import json
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,10 @@ import pytest
 import toolkit
 from tests.machine.harness.lab import Lab, failed, result
 from toolkit.event import NOT_KNOWN, POSTED_KINDS
+from toolkit.report import text
 from toolkit.stalls.analysis import analyze
 from toolkit.stalls.slow import UNPOLLED
+from toolkit.stalls.ticks import IN_USER_SPACE
 from vm import guest, trial
 from vm.demo import AGREE_NS, judge
 from vm.wire import steer
@@ -221,7 +226,7 @@ def test_filter_by_device_and_queue(lab: Lab, machine: guest.Guest, tmp_path: Pa
     files = lab.trial(machine, tmp_path, seconds=2, traffic=trial.Traffic(nic=1), options=options)
     # The looks at the queue that was asked for, and nothing of the NIC that has the traffic.
     events = toolkit.read(files.trace).events
-    assert set(events["device"]) == {"eth1"} and set(events["kind"]) == {"look"}
+    assert set(events["device"]) == {"eth1"} and set(events["kind"]) <= {"look", "tick"}
 
 
 @pytest.mark.slow
@@ -239,6 +244,28 @@ def test_pressure_makes_a_genuine_stall(lab: Lab, kind: str, run: int, tmp_path:
 
 
 @pytest.mark.machine("virtio-net")
+def test_cpus_that_do_not_run_are_told(lab: Lab, tmp_path: Path) -> None:
+    """The host stops all of the machine for half a second: no clock ticks there, and time goes on."""
+    machine = lab.boot("virtio-net")
+    lab.load(machine, "stock")
+
+    def stop() -> None:
+        os.kill(machine.pid, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(machine.pid, signal.SIGCONT)
+
+    pause = threading.Timer(2, stop)
+    pause.start()
+    files = lab.trial(machine, tmp_path, seconds=4, traffic=trial.Traffic())
+    pause.join()
+    analysis, _ = result(files)
+    longest = analysis.no_ticks["duration_ns"].max()
+    assert 400_000_000 < longest < 1_500_000_000, analysis.no_ticks.to_string()
+    assert analysis.stalls.empty
+    assert "interrupts were off, or a virtual CPU did not run" in text.verdict(analysis)
+
+
+@pytest.mark.machine("virtio-net")
 def test_a_poll_that_waits_for_its_cpu_is_told(lab: Lab, tmp_path: Path) -> None:
     """NAPI's thread is bound to a CPU, and a real-time thread takes that CPU for two seconds."""
     machine = lab.boot("virtio-net")
@@ -252,6 +279,10 @@ def test_a_poll_that_waits_for_its_cpu_is_told(lab: Lab, tmp_path: Path) -> None
     assert longest["duration_ns"] > 1_500_000_000
     assert longest["start_ns"] < hog["end_ns"] and longest["end_ns"] > hog["start_ns"]
     assert longest["thread"] == "hog"
+    # A clock ticks 49 times a second, and there it finds what has the CPU.
+    ticks = analysis.ticks[analysis.ticks["state"] == UNPOLLED]
+    hogs = ticks["count"][(ticks["thread"] == "hog") & (ticks["function"] == IN_USER_SPACE)].sum()
+    assert hogs > ticks["count"].sum() / 2 > 30, ticks.to_string()
     # No refill failed, so nothing of this is a stall; the sender saw its frames refused meanwhile.
     assert analysis.stalls.empty
     assert found["witness"]["in_silences_ns"][UNPOLLED] > 1_000_000_000

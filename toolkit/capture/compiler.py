@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import toolkit
 from toolkit.capture import headers, kernel
 from toolkit.capture.compiled import Compiled, Map, from_json, map_places, to_json
 from toolkit.capture.layout import described
@@ -89,7 +88,7 @@ def run(text: str, flags: Sequence[str]) -> Compiled:
     :raises UserError: as `compiled`, or if the process was killed.
     """
     # It finds the modules that this process finds, and none in the directory where the user happens to be.
-    path = os.pathsep.join(dict.fromkeys([str(Path(toolkit.__file__).parents[1]), *filter(None, sys.path)]))
+    path = os.pathsep.join(dict.fromkeys([str(Path(__file__).parents[2]), *filter(None, sys.path)]))
     done = subprocess.run(
         [sys.executable, "-P", "-m", __name__],
         input=json.dumps({"text": text, "flags": list(flags)}),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolkit.capture import counters, kernel, maps, program
 from toolkit.capture.ring import Ring, ledger
 from toolkit.driver import Driver
-from toolkit.event import KIND, NOBODY
+from toolkit.event import IN_USER, KIND, NO_STACK, NOBODY
 from toolkit.trace.schema import EVENT, Events
 
 #: Room for events that wait for the disk: as much as the kernel's ring, and so much at least.
@@ -77,6 +77,7 @@ class Drain:
     :param observe: is given the events of each batch after they were written.
     :param skipped: asks how often the kernel has skipped each program (program.misses).
     :param drivers: those that are traced, in the order of their numbers in events.
+    :param functions: of the kernel: they name what stacks are made of.
     :param rotate: when it is set, `begin` makes what the batches that follow go to.
     """
 
@@ -88,6 +89,7 @@ class Drain:
         observe: Callable[[Events], object],
         skipped: Callable[[], Mapping[str, int] | None],
         drivers: Sequence[Driver],
+        functions: kernel.Functions,
         rotate: threading.Event,
         progress: Progress,
     ) -> None:
@@ -97,6 +99,8 @@ class Drain:
         self._skipped = skipped
         self._skipped_before = skipped()
         self._drivers = drivers
+        self._functions = functions
+        self._stacks: dict[int, list[str]] = {}
         self._rotate = rotate
         self._sink = begin()
         self._progress = progress
@@ -238,7 +242,7 @@ class Drain:
         counts = np.bincount(places, minlength=self._delivered.size)
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
-        self._sink.write(events, self._note() | self._new_devices(events) | self._had_cpu(events))
+        self._sink.write(events, self._note() | self._new_devices(events) | self._of_cpus(events))
         if not self._progress.blind:
             try:
                 self._observe(events)
@@ -259,16 +263,25 @@ class Drain:
         self._progress.devices = [*self._progress.devices, *found]
         return {"devices": self._progress.devices}
 
-    def _had_cpu(self, events: Events) -> dict[str, Any]:
-        """Name the threads that had a CPU while a poll of these events was waited for.
+    def _of_cpus(self, events: Events) -> dict[str, Any]:
+        """Name the threads that had a CPU while a queue of these events waited, and the stacks of ticks.
 
-        :return: `threads`, for the note of their batch; nothing, if there is none.
+        :return: `threads` and `stacks`, for the note of their batch; neither, if there is none.
         """
-        tids = np.unique(events["tid"][events["kind"] == KIND["late"]])
+        tids = np.unique(events["tid"][np.isin(events["kind"], [KIND["late"], KIND["tick"]])])
         named = {int(tid): maps.thread_name(self._bpf, int(tid)) for tid in tids if tid != NOBODY}
         threads = {tid: name for tid, name in named.items() if name is not None}
         self._progress.threads |= threads
-        return {"threads": [{"tid": tid, "name": name} for tid, name in threads.items()]} if threads else {}
+        note = {}
+        if threads:
+            note["threads"] = [{"tid": tid, "name": name} for tid, name in threads.items()]
+        numbers = np.unique(events["gfp"][events["kind"] == KIND["tick"]]).tolist()
+        numbers = [number for number in numbers if number not in (NO_STACK, IN_USER)]
+        for number in set(numbers) - self._stacks.keys():
+            self._stacks[number] = maps.stack(self._bpf, number, self._functions)
+        if stacks := {number: self._stacks[number] for number in numbers}:
+            note["stacks"] = [{"stack": number, "functions": names} for number, names in stacks.items()]
+        return note
 
     def _device(self, driver: Driver, number: int) -> dict[str, Any]:
         """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""

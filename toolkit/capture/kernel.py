@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import ctypes
 import fcntl
 import os
@@ -23,9 +24,12 @@ NET = Path("/sys/class/net")
 MODULES = Path("/sys/module")
 BTF = Path("/sys/kernel/btf")
 NETNS = Path("/run/netns")
+_CPUS = Path("/sys/devices/system/cpu/online")
 ROOT = Path("/")
 """Where a machine's /proc and /sys are."""
 
+_TEXT = (b"t", b"T", b"w", b"W")
+"""Types of functions in /proc/kallsyms."""
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
 
@@ -116,9 +120,37 @@ class Functions:
 
     def __init__(self, text: bytes) -> None:
         self._text = text
+        first = text.find(b"\t[")
+        self._end = text.rfind(b"\n", 0, first) + 1 if first >= 0 else len(text)
+        lines = (line.split() for line in text[self._end :].splitlines())
+        self._of_modules = sorted(
+            (int(words[0], 16), words[2].decode()) for words in lines if words[1] in _TEXT
+        )
 
     def __contains__(self, name: str) -> bool:
         return self.address(name) is not None
+
+    def at(self, address: int) -> str | None:
+        """Return the name of the function that an address is in, as far as the table tells; None if in none.
+
+        The kernel's own functions stand in the order of their addresses, and those of modules after them.
+        """
+        place = bisect.bisect_right(self._of_modules, (address, "\U0010ffff")) - 1
+        if place >= 0 and address >= self._of_modules[0][0]:
+            return self._of_modules[place][1]
+        low, high = 0, self._end
+        while (middle := self._text.rfind(b"\n", 0, (low + high) // 2) + 1) > low:
+            low, high = (middle, high) if self._line(middle)[0] <= address else (low, middle)
+        # A few lines are left.
+        while (following := self._text.find(b"\n", low) + 1) < high and self._line(following)[0] <= address:
+            low = following
+        found, name = self._line(low)
+        return name if found <= address else None
+
+    def _line(self, at: int) -> tuple[int, str]:
+        """Return the address and the name of a line that begins at a place."""
+        address, _, name = self._text[at : self._text.find(b"\n", at)].split()[:3]
+        return int(address, 16), name.decode()
 
     def address(self, name: str) -> int | None:
         """Return where a function is; None if there is none of that name. Of several it is the first."""
@@ -133,6 +165,12 @@ class Functions:
 def functions(root: Path = ROOT) -> Functions:
     """Return the functions of the running kernel."""
     return Functions((root / "proc/kallsyms").read_bytes())
+
+
+def online_cpus() -> list[int]:
+    """Return the numbers of the CPUs that run now."""
+    ranges = (each.split("-") for each in _CPUS.read_text().strip().split(","))
+    return [cpu for each in ranges for cpu in range(int(each[0]), int(each[-1]) + 1)]
 
 
 def module_identity(module: str) -> int | None:

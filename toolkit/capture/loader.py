@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toolkit.capture import layout
+from toolkit.capture import kernel, layout
 from toolkit.capture.compiled import Compiled, Map, map_places
 from toolkit.errors import UserError
 
@@ -31,10 +31,12 @@ _BPF, _PERF_EVENT_OPEN = (321, 298) if platform.machine() == "x86_64" else (280,
 """The numbers of the system calls; newer architectures share theirs (include/uapi/asm-generic/unistd.h)."""
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 0, 1, 2, 4, 5, 17
-_TYPES = {"kprobe": 2, "kretprobe": 2, "raw_tracepoint": 17}
+_TYPES = {"kprobe": 2, "kretprobe": 2, "raw_tracepoint": 17, "clock": 7}
 """Kind of hook -> BPF_PROG_TYPE_*."""
 _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
 _IOC_ENABLE, _IOC_SET_BPF, _FD_CLOEXEC = 0x2400, 0x40042408, 8
+_SOFTWARE, _CPU_CLOCK, _AS_FREQUENCY = 1, 0, 1 << 10
+"""PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, and the flag that sample_freq is meant."""
 _ATTR_SIZE = 112
 """Size of struct perf_event_attr in Linux 4.1 (PERF_ATTR_SIZE_VER5)."""
 _NAME = 15
@@ -126,8 +128,9 @@ def load(compiled: Compiled, entries: Mapping[str, int]) -> Loaded:
 def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
     """Load a function if it is not yet, and attach it. Several threads may do so.
 
-    :param kind: kprobe, kretprobe or raw_tracepoint.
-    :param at: the kernel's function, as ``name`` or ``module:name``, or the tracepoint.
+    :param kind: kprobe, kretprobe, raw_tracepoint or clock.
+    :param at: the kernel's function, as ``name`` or ``module:name``, the tracepoint, or how often a timer of
+        each CPU calls it in a second.
     :param function: of the program.
     :raises OSError: if the kernel refuses; its text is what the verifier said, if that was it.
     """
@@ -141,18 +144,30 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
             _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", ctypes.addressof(name), descriptor))
         )
         return
-    # struct perf_event_attr {type, size, config, sample_period, …, wakeup_events, …, config1, config2, …}
-    attributes = bytearray(_ATTR_SIZE)
-    struct.pack_into("=IIQQ", attributes, 0, _kprobes(), _ATTR_SIZE, kind == "kretprobe", 1)
-    struct.pack_into("=I", attributes, 48, 1)
-    struct.pack_into("=QQ", attributes, 56, ctypes.addressof(name), 0)
-    buffer = ctypes.create_string_buffer(bytes(attributes), _ATTR_SIZE)
-    everybody, first_cpu, no_group = -1, 0, -1
-    probe = _call(
-        _PERF_EVENT_OPEN, ctypes.byref(buffer), everybody, first_cpu, no_group, ctypes.c_ulong(_FD_CLOEXEC)
+    if kind == "clock":
+        for cpu in kernel.online_cpus():
+            clock = struct.pack("=IIQQ16xQ", _SOFTWARE, _ATTR_SIZE, _CPU_CLOCK, int(at), _AS_FREQUENCY)
+            _perf_event(loaded, clock, cpu, descriptor)
+        return
+    place = struct.pack(
+        "=IIQQ24xI4xQ", _kprobes(), _ATTR_SIZE, kind == "kretprobe", 1, 1, ctypes.addressof(name)
     )
+    _perf_event(loaded, place, 0, descriptor)
+
+
+def _perf_event(loaded: Loaded, attributes: bytes, cpu: int, function: int) -> None:
+    """Make a perf event call a function.
+
+    :param attributes: struct perf_event_attr {type, size, config, sample_period or sample_freq, sample_type,
+        read_format, flags, wakeup_events, bp_type, config1, …}; what follows is 0.
+    :param cpu: of a kprobe, any: it is put on for all.
+    """
+    buffer = ctypes.create_string_buffer(attributes, _ATTR_SIZE)
+    any_process, no_group = -1, -1
+    flags = ctypes.c_ulong(_FD_CLOEXEC)
+    probe = _call(_PERF_EVENT_OPEN, ctypes.byref(buffer), any_process, cpu, no_group, flags)
     loaded.probes.append(probe)
-    fcntl.ioctl(probe, _IOC_SET_BPF, descriptor)
+    fcntl.ioctl(probe, _IOC_SET_BPF, function)
     fcntl.ioctl(probe, _IOC_ENABLE, 0)
 
 

@@ -112,6 +112,18 @@ def thread_name(bpf: Tables, tid: int) -> str | None:
     return None if found is None else found.name.decode(errors="replace")
 
 
+def stack(bpf: Tables, number: int, functions: Functions) -> list[str]:
+    """Return the functions of a stack of the kernel, by the number that events call it.
+
+    :return: the outermost comes first; an address that is in no known function is in hexadecimal. Empty if
+        the program does not know the stack.
+    """
+    table = bpf["stacks"]
+    found = table.get(table.Key(number))
+    addresses = [address for address in found.ip if address] if found is not None else []
+    return [functions.at(address) or f"{address:#x}" for address in reversed(addresses)]
+
+
 def arm(bpf: Tables, on: bool) -> None:
     """Let events through, or drop them.
 

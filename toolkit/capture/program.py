@@ -207,7 +207,7 @@ def _attach_one(bpf: Loaded, hook: Hook, functions: Functions) -> Attached:
     why = NO_FUNCTION
     # Of a tracepoint only attaching to it tells whether the kernel has it.
     for place, kind, module, function in matching.places(
-        hook, lambda place: place.kind == "raw_tracepoint" or place.name in functions
+        hook, lambda place: place.kind in ("raw_tracepoint", "clock") or place.name in functions
     ):
         # MODULE:FUNCTION, where several modules have a function of that name.
         name = f"{module}:{function}" if module else function

@@ -84,7 +84,7 @@ def run(
             )
 
         skipped = partial(program.misses, bpf)
-        drain = Drain(bpf, start.ring, begin, observe, skipped, options.drivers, rotate, progress)
+        drain = Drain(bpf, start.ring, begin, observe, skipped, options.drivers, functions, rotate, progress)
         stack.push(drain.abandon)
         _survive()
         drain.start()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit import drivers
 from toolkit.driver import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOBODY, NOT_KNOWN
-from toolkit.stalls import columns
+from toolkit.stalls import columns, ticks
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL
 from toolkit.stalls.columns import Draft, integers, take, words
 from toolkit.stalls.marks import queue_table, spread
@@ -52,8 +52,8 @@ class Analysis:
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
     whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`,
-    `silences`, `queues`, `intervals`, frames with the columns of docs/stalls.md; `tables`, by name, those
-    that the drivers declare; `shown`, None for all.
+    `silences`, `ticks`, `no_ticks`, `queues`, `intervals`, frames with the columns of docs/stalls.md;
+    `tables`, by name, those that the drivers declare; `shown`, None for all.
     """
 
     path: Path
@@ -63,6 +63,8 @@ class Analysis:
     intervals: pd.DataFrame
     stalls: pd.DataFrame
     silences: pd.DataFrame
+    ticks: pd.DataFrame
+    no_ticks: pd.DataFrame
     queues: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     names: pd.DataFrame
@@ -90,6 +92,7 @@ def analyze(path: Path | str) -> Analysis:
     stalled = stalls(reader, known, found, states)
     silent: Draft = silences(found, known, stalled)
     names = _names(reader.meta, known, found)
+    looked = ticks.ticks(found, silent, list(MEANS))
     totals = queue_totals(stalled, silent, len(names))
     clock: Draft = {"start_utc": to_utc(reader.meta, stalled["start_ns"])}
     stalled = {name: stalled[name] for name in ("queue", "state")} | clock | stalled
@@ -105,6 +108,8 @@ def analyze(path: Path | str) -> Analysis:
         intervals=named(states, names),
         stalls=_without(named(stalled, names), reader.meta),
         silences=named(silent, names),
+        ticks=named(looked, names),
+        no_ticks=named(ticks.without(found), names),
         queues=summarize_queues(reader.meta, found, totals, names),
         tables={name: named_table(rows, names) for name, rows in tables(found, known, stalled).items()},
         names=names,
@@ -135,6 +140,8 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "loss_windows": (losses, "duration_ns"),
         "stalls": (analysis.stalls, "duration_ns"),
         "silences": (analysis.silences, "duration_ns"),
+        "ticks": (analysis.ticks, "count"),
+        "no_ticks": (analysis.no_ticks, "duration_ns"),
         "queues": (analysis.queues, "stalled_ns"),
     }
     return {

@@ -77,7 +77,8 @@ class Scan:
     queue and step of 2**`shift` ns from `began`, the fewest seen, NOT_KNOWN where nobody looked; `gaps` by
     queue and bin (see `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each
     interval in which events were dropped; `ledger`, what was counted in all; `threads`, the
-    name of each thread that the notes name; `reason`, `missed`, `counters` and `devices` as in the notes;
+    name of each thread that the notes name; `stacks`, the functions of each stack, the outermost first;
+    `reason`, `missed`, `counters` and `devices` as in the notes;
     `began`, `ended` [ns].
     """
 
@@ -96,6 +97,7 @@ class Scan:
     missed: dict[str, int] | None
     counters: dict[str, dict[str, int]]
     threads: dict[int, str]
+    stacks: dict[int, tuple[str, ...]]
     devices: list[dict[str, Any]]
     began: int
     ended: int
@@ -119,6 +121,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     missed: dict[str, int] | None = None
     counters: dict[str, dict[str, int]] = {}
     threads: dict[int, str] = {}
+    stacks: dict[int, tuple[str, ...]] = {}
     chunks: list[tuple[int, int, int]] = []
     states = [(number, state) for number, driver in enumerate(drivers) for state in driver.states]
     begins: list[list[Marks]] = [[] for _ in states]
@@ -132,6 +135,8 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     for columns, notes in _read_ahead(reader.chunks()):
         drains += [(int(note["now_ns"]), note["dropped"]) for note in notes]
         threads |= {each["tid"]: each["name"] for note in notes for each in note.get("threads", [])}
+        for each in (each for note in notes for each in note.get("stacks", [])):
+            stacks[each["stack"]] = tuple(each["functions"])
         end = notes[-1].get("end", {})
         reason, missed = end.get("reason", reason), end.get("missed", missed)
         counters = end.get("counters", counters)
@@ -180,6 +185,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         missed=missed,
         counters=counters,
         threads=threads,
+        stacks=stacks,
         devices=devices,
         began=began,
         ended=ended,

@@ -16,13 +16,16 @@ from toolkit.stalls import rules
 from toolkit.stalls.analysis import (
     Analysis,
     Shown,
+    named,
     named_table,
     queue_totals,
     summarize_queues,
 )
-from toolkit.stalls.columns import take
+from toolkit.stalls.columns import Draft, take
 from toolkit.stalls.scan import SUMS, Scan
+from toolkit.stalls.silences import MEANS
 from toolkit.stalls.tables import tables
+from toolkit.stalls.ticks import ticks
 from toolkit.trace.clock import from_utc, to_utc
 from toolkit.trace.reader import Columns, TraceReader
 
@@ -87,6 +90,8 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
         shown=replace(shown, left_out=int((~kept).sum())),
         stalls=stalls[kept],
         silences=silent,
+        ticks=_ticks(scan, silent, analysis.names),
+        no_ticks=analysis.no_ticks[_overlapping(analysis.no_ticks, keys, start, end)],
         intervals=analysis.intervals[kept.reindex(of_stall).to_numpy()],
         queues=queues[queues.index.isin(names.index)],
         tables=_tables(analysis, scan, names, start, end),
@@ -96,6 +101,19 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
 def _overlapping(rows: pd.DataFrame, keys: pd.MultiIndex, start: int, end: int) -> pd.Series:
     """Tell which stalls or silences are of some queues, and overlap a range of time [ns]."""
     return _in(rows, keys) & (rows["start_ns"] < end) & (rows["end_ns"] >= start)
+
+
+def _ticks(scan: Scan, silences: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of ticks in some silences."""
+    keys, states = [*_KEYS, "driver"], list(MEANS)
+    number = {key: place for place, key in enumerate(names[keys].itertuples(index=False, name=None))}
+    whose = silences[keys].itertuples(index=False, name=None)
+    of_silences: Draft = {
+        "queue": np.array([number[key] for key in whose], np.intp),
+        "state": np.array([states.index(state) for state in silences["state"]], np.intp),
+        **{name: silences[name].to_numpy(np.int64) for name in ("start_ns", "end_ns")},
+    }
+    return named(ticks(scan, of_silences, states), names)
 
 
 def _totals(stalls: pd.DataFrame, silences: pd.DataFrame, names: pd.DataFrame) -> Columns:

@@ -19,6 +19,10 @@ _LEVEL = 9
 """Level of zstd: a tenth smaller than at level 1, at a fifth of the speed; higher levels gain little."""
 
 
+_NAMED = {"threads": "tid", "stacks": "stack"}
+"""What the note of a batch names, of all that its events call by numbers, and by which number."""
+
+
 def pack(reader: TraceReader, path: Path, *, force: bool = False) -> None:
     """Write an archive, which is a trace itself: each command finds in it the same as in the trace.
 
@@ -32,7 +36,8 @@ def pack(reader: TraceReader, path: Path, *, force: bool = False) -> None:
         for events, note in _merged(reader):
             end = {name: note.pop(name) for name in ("end",) if name in note}
             writer.write(events, note)
-            note.pop("threads", None)
+            for name in _NAMED:
+                note.pop(name, None)
             if end:
                 writer.close({**note, **end})
 
@@ -53,10 +58,12 @@ def _merged(reader: TraceReader) -> Iterator[tuple[Events, dict[str, Any]]]:
             yield _joined(parts), merged
             parts, merged = [], {}
         parts.append(columns)
-        threads = [*merged.get("threads", []), *note.get("threads", [])]
+        named = {
+            name: list({each[number]: each for each in (*merged.get(name, []), *note.get(name, []))}.values())
+            for name, number in _NAMED.items()
+        }
         merged = {**merged, **note, "ledger": _lists(reader.ledger)}
-        if threads:
-            merged["threads"] = threads
+        merged |= {name: found for name, found in named.items() if found}
         growing = grows
     if parts:
         yield _joined(parts), merged

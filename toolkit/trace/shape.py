@@ -200,6 +200,7 @@ META = Members(
 _NOTE: Mapping[str, Shape] = {
     "devices": _DEVICES,
     "threads": Many(Members({"tid": _U32, "name": _NAME})),
+    "stacks": Many(Members({"stack": _U32, "functions": Many(_NAME)})),
     "end": Members(
         {},
         {

@@ -10,6 +10,7 @@ from tests.toolkit.capture.ring_memory import PAGE, KernelRing, Ledger, Queues
 from toolkit import drivers
 from toolkit.capture import kernel
 from toolkit.capture.drain import Drain, Progress, Sink
+from toolkit.capture.kernel import Functions
 from toolkit.event import KIND
 from toolkit.trace.schema import Events
 
@@ -75,6 +76,7 @@ class Machine:
             lambda events: self.observe(events),
             lambda: next(self.skipped),
             [VIRTIO_NET],
+            Functions(b"ffffffff81000000 T clear_page_orig\nffffffff81001000 T prep_new_page\n"),
             self.rotate,
             self.progress,
         )

@@ -109,6 +109,55 @@ SHOWN = "0000000000000000 A fixed_percpu_data\nffffffff81000000 T _stext\n"
 HIDDEN = "0000000000000000 A fixed_percpu_data\n0000000000000000 T _stext\n"
 
 
+KALLSYMS = b"""0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _stext
+ffffffff81000100 t napi_enable
+ffffffff81000100 T napi_alias
+ffffffff81000200 T napi_disable
+ffffffff81000300 D jiffies
+ffffffffc0300040 t fill\t[e1000e]
+ffffffffc0100040 t fill\t[igb]
+ffffffffc0100000 d table\t[igb]
+ffffffffc0100080 t poll.isra.0\t[igb]
+"""
+
+
+def test_functions_have_addresses_and_addresses_functions() -> None:
+    functions = kernel.Functions(KALLSYMS)
+    assert functions.address("napi_disable") == 0xFFFFFFFF81000200
+    assert functions.address("fill") == 0xFFFFFFFFC0300040
+    assert "napi_disable" in functions and "napi" not in functions and "disable" not in functions
+    for address, name in {
+        0xFFFFFFFF81000000: "_stext",
+        0xFFFFFFFF810000FF: "_stext",
+        0xFFFFFFFF81000101: "napi_alias",
+        0xFFFFFFFF81000200: "napi_disable",
+        0xFFFFFFFF9FFFFFFF: "jiffies",
+        0xFFFFFFFFC0100041: "fill",
+        0xFFFFFFFFC0100090: "poll.isra.0",
+        0xFFFFFFFFC0300040: "fill",
+    }.items():
+        assert functions.at(address) == name, hex(address)
+    assert kernel.Functions(KALLSYMS[KALLSYMS.index(b"ffff") :]).at(0x1000) is None
+
+
+def test_functions_of_this_kernel_are_found_at_their_addresses() -> None:
+    functions = kernel.functions()
+    for name in ("napi_enable", "napi_disable", "warn_alloc"):
+        address = functions.address(name)
+        assert address is not None
+        if not address:
+            pytest.skip("addresses are hidden here")
+        assert functions.at(address) == functions.at(address + 3)
+
+
+def test_online_cpus_are_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert 0 in kernel.online_cpus()
+    (tmp_path / "online").write_text("0-2,5\n")
+    monkeypatch.setattr(kernel, "_CPUS", tmp_path / "online")
+    assert kernel.online_cpus() == [0, 1, 2, 5]
+
+
 def test_addresses_that_are_shown(tmp_path: Path) -> None:
     _file(tmp_path, "proc/kallsyms", SHOWN)
     kernel.require_addresses(tmp_path)

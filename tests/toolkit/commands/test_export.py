@@ -95,7 +95,7 @@ def test_witness_goes_with_perfetto_and_is_not_written_over(
 def test_an_unknown_format_is_refused_with_the_known_ones(run: Run, make_trace: Trace) -> None:
     code, _, err = run("export", make_trace(), "--format", "xml")
     assert code == 2
-    assert "'xml' is not one of 'csv', 'jsonl', 'parquet', 'perfetto'." in err
+    assert "'xml' is not one of 'csv', 'folded', 'jsonl', 'parquet', 'perfetto'." in err
 
 
 def test_perfetto_is_a_format_as_well(run: Run, make_trace: Trace, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_file_in_the_place_of_formats_is_a_format(make_trace: Trace, tmp_path:
     command = [sys.executable, "-m", "toolkit", "export"]
     environment = {"PYTHONPATH": str(copy), "COLUMNS": "100"}
     done = subprocess.run([*command, "--help"], env=environment, cwd=copy, capture_output=True, text=True)
-    assert "csv|jsonl|kinds|parquet|perfetto" in done.stdout
+    assert "csv|folded|jsonl|kinds|parquet|perfetto" in done.stdout
     written = [*command, str(make_trace([window(1)])), "--format", "kinds"]
     done = subprocess.run(written, env=environment, cwd=copy, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("window", "")

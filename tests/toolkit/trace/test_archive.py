@@ -78,17 +78,25 @@ def test_devices_come_with_the_events_that_followed_them(tmp_path: Path) -> None
     assert found == [(0, False), (1, False), (1, True), (0, True)]
 
 
-def test_threads_of_merged_batches_are_all_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("threads", [{"tid": 8, "name": "hog"}, {"tid": 9, "name": "cc1"}]),
+        ("stacks", [{"stack": 7, "functions": ["a", "b"]}, {"stack": 8, "functions": ["a"]}]),
+    ],
+)
+def test_what_merged_batches_name_is_named_once(
+    name: str, named: list[dict[str, object]], tmp_path: Path
+) -> None:
     events = [window(1), window(2), window(3)]
-    threads = [[{"tid": 8, "name": "hog"}], [], [{"tid": 9, "name": "cc1"}]]
     with TraceWriter(tmp_path / "a.rxt", META) as writer:
-        for number, named in enumerate(threads, 1):
-            more = {"threads": named} if named else {}
+        for number, some in enumerate(([named[0]], [], named), 1):
+            more = {name: some} if some else {}
             writer.write(events[number - 1], note(number, 0, *events[:number], **more))
         writer.close(note(9, 0, *events, end={"reason": "duration"}))
     pack(TraceReader(tmp_path / "a.rxt"), tmp_path / "packed.rxt")
-    found = [about["threads"] for _, about in TraceReader(tmp_path / "packed.rxt") if "threads" in about]
-    assert found == [[*threads[0], *threads[2]]]
+    found = [about[name] for _, about in TraceReader(tmp_path / "packed.rxt") if name in about]
+    assert found == [named]
 
 
 def test_events_that_came_late_leave_the_same_gaps(make_trace: Trace, tmp_path: Path) -> None:
