@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from toolkit.capture import headers, kernel
 from toolkit.capture.compiled import Compiled, Map, from_json, map_places, to_json
@@ -206,15 +206,18 @@ def _native_stderr() -> Iterator[list[str]]:
             said.extend(file.read().decode(errors="replace").splitlines())
 
 
-def main() -> None:
+def main(output: TextIO) -> None:
     """Answer the request on this process's input."""
     request = json.load(sys.stdin)
     try:
         answer = to_json(compiled(request["text"], request["flags"]))
     except UserError as error:
         answer = json.dumps({"error": str(error)})
-    print(answer)
+    output.write(f"{answer}\n")
 
 
 if __name__ == "__main__":
-    main()
+    # C libraries print on the output, too: with a distribution's headers, bcc's compiler does.
+    with os.fdopen(os.dup(1), "w") as answer_to:
+        os.dup2(2, 1)
+        main(answer_to)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import io
 import json
 import os
 import sys
@@ -115,6 +116,13 @@ def test_a_process_compiles_and_finds_this_toolkit_not_that_of_the_directory(
         compiler.run("int x;", [])
 
 
+def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bcc.py").write_text("import os\nos.write(1, b'modprobe: not found\\n')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="is another project's"):
+        compiler.run("int x;", [])
+
+
 def test_a_compiler_that_is_killed_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     killed = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
     (tmp_path / "bcc.py").write_text(killed)
@@ -135,8 +143,10 @@ def test_instructions_have_numbers_of_maps_in_the_place_of_descriptors() -> None
 
 
 def test_a_request_is_answered_on_the_output(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    out = io.StringIO()
+
     def compiled(text: str, flags: list[str]) -> Compiled:
         if not flags:
             raise UserError("no flags; give some.")
@@ -146,7 +156,7 @@ def test_a_request_is_answered_on_the_output(
     for flags in ([], ["-DX"]):
         request = json.dumps({"text": "int x;", "flags": flags})
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(read=lambda request=request: request))
-        compiler.main()
-    refused, done = capsys.readouterr().out.splitlines()
+        compiler.main(out)
+    refused, done = out.getvalue().splitlines()
     assert json.loads(refused) == {"error": "no flags; give some."}
     assert json.loads(done)["functions"] == {"f": "lQ=="}
