@@ -6,7 +6,12 @@
  */
 #define RXT_EFAULT 14		/* bpf_get_stackid: the registers are those of user space */
 
-BPF_STACK_TRACE(stacks, 1024);
+struct rxt_stack {
+	u64 ip[48];		/* the innermost functions */
+};
+
+/* The kernel takes a stack's hash for its number, and tells none that has the place of another: hence so many. */
+BPF_TABLE("stacktrace", int, struct rxt_stack, stacks, 8192);
 
 /* A tick of a perf event's clock; `ctx` has the registers of what it interrupted. */
 int rxt_tick(struct bpf_perf_event_data *ctx)
