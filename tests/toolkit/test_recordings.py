@@ -18,6 +18,7 @@ from toolkit.report.causes import sentence
 from toolkit.runs import read_runs
 from toolkit.stalls.accounts import read_phases
 from toolkit.stalls.analysis import summary
+from toolkit.stalls.slow import SLOW_REFILL
 
 
 def test_genuine_pressure_on_virtio_net() -> None:
@@ -216,7 +217,7 @@ def test_packets_that_get_through_end_a_stall() -> None:
         assert abs(stall["duration_ns"] - gap["duration_ns"]) < 30_000_000
 
 
-RECORDINGS = sorted(DATA.glob("**/trace.rxt"))
+RECORDINGS = [path.with_name("trace.rxt") for path in sorted(DATA.glob("**/witness.json"))]
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: "-".join(path.parent.relative_to(DATA).parts))
@@ -290,3 +291,19 @@ def test_nics_that_nobody_declared_are_told_by_their_polls() -> None:
     assert trace.agreement is not None
     # eth2 took all frames, and its driver lost them: its sender was not refused.
     assert trace.agreement["agrees"] and trace.agreement["stalls_compared"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "refills", "slow_ns", "ticks", "clearing"),
+    [("init_on_alloc", 50, 1_290_272_500, 53, 51), ("no_init", 3, 57_446_250, 2, 0)],
+)
+def test_in_slow_refills_the_cpu_clears_pages(
+    name: str, refills: int, slow_ns: int, ticks: int, clearing: int
+) -> None:
+    trace = toolkit.read(DATA / f"virtio_net_ticks/{name}/trace.rxt")
+    slow = trace.silences[trace.silences["state"] == SLOW_REFILL]
+    found = trace.ticks[trace.ticks["state"] == SLOW_REFILL]
+    assert (len(slow), int(slow["duration_ns"].sum())) == (refills, slow_ns)
+    assert int(found["count"].sum()) == ticks
+    assert int(found["count"][found["function"] == "clear_page_erms"].sum()) == clearing
+    assert found["stack"].str.contains("skb_page_frag_refill").sum() >= bool(clearing)
