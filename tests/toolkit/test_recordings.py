@@ -217,7 +217,7 @@ def test_packets_that_get_through_end_a_stall() -> None:
         assert abs(stall["duration_ns"] - gap["duration_ns"]) < 30_000_000
 
 
-RECORDINGS = [path.with_name("trace.rxt") for path in sorted(DATA.glob("**/witness.json"))]
+RECORDINGS = sorted(DATA.glob("**/trace.rxt"))
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: "-".join(path.parent.relative_to(DATA).parts))
@@ -293,6 +293,9 @@ def test_nics_that_nobody_declared_are_told_by_their_polls() -> None:
     assert trace.agreement["agrees"] and trace.agreement["stalls_compared"] == 1
 
 
+TICKS = DATA.parent.parent / "docs/results/virtio_net/ticks"
+
+
 @pytest.mark.parametrize(
     ("name", "refills", "slow_ns", "ticks", "clearing"),
     [("init_on_alloc", 50, 1_290_272_500, 53, 51), ("no_init", 3, 57_446_250, 2, 0)],
@@ -300,7 +303,7 @@ def test_nics_that_nobody_declared_are_told_by_their_polls() -> None:
 def test_in_slow_refills_the_cpu_clears_pages(
     name: str, refills: int, slow_ns: int, ticks: int, clearing: int
 ) -> None:
-    trace = toolkit.read(DATA / f"virtio_net_ticks/{name}/trace.rxt")
+    trace = toolkit.read(TICKS / f"{name}.rxt")
     slow = trace.silences[trace.silences["state"] == SLOW_REFILL]
     found = trace.ticks[trace.ticks["state"] == SLOW_REFILL]
     assert (len(slow), int(slow["duration_ns"].sum())) == (refills, slow_ns)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.english import count, listed
-from toolkit.event import NO_TICK_NS
-from toolkit.report import causes
+from toolkit.report import causes, ticks
 from toolkit.report.own_tables import own_tables
 from toolkit.report.terminal import say, show
 from toolkit.stalls.analysis import Analysis
@@ -37,10 +36,6 @@ COUNTERS = 8
 
 _THREADS = 3
 """As many threads are told that had the CPU while polls were waited for."""
-
-_FUNCTIONS = 4
-"""As many functions are told in which the CPU was, of those that it was in so often at least:"""
-_LEAST_SHARE = 0.05
 
 LOWER_BOUNDS = "Events were dropped: a number with ≥ is at least so high."
 """What is said where tables have such numbers."""
@@ -169,10 +164,10 @@ def _silent(analysis: Analysis) -> list[str]:
         sentences.append(f"Outside of stalls {device} took no frame {listed(parts)}.")
         if whose := _had_cpu(mine[mine["state"] == UNPOLLED]):
             sentences.append(whose)
-        if where := _ticked(analysis.ticks[analysis.ticks["device"] == device]):
+        if where := ticks.sentence(analysis.ticks[analysis.ticks["device"] == device]):
             sentences.append(where)
     for device, mine in analysis.no_ticks.groupby("device"):
-        sentences.append(_no_tick(str(device), mine))
+        sentences.append(ticks.no_tick(str(device), mine))
     return sentences
 
 
@@ -182,33 +177,6 @@ def _had_cpu(waits: pd.DataFrame) -> str:
     named = zip(threads.index.to_frame().itertuples(index=False), threads, strict=True)
     parts = [f"thread {who.thread} ({who.tid}) for {seconds(int(length))} s" for who, length in named]
     return f"In these waits the CPU was at {listed(parts)}." if parts else ""
-
-
-def _ticked(ticks: pd.DataFrame) -> str:
-    """Say in which functions, of which threads, a clock found the CPU; nothing, if it never looked."""
-    every = int(ticks["count"].sum())
-    found = ticks.fillna({"function": "an unknown function", "thread": "?"})
-    most = found.groupby(["function", "thread"])["count"].sum().nlargest(_FUNCTIONS)
-    named = zip(most.index.to_frame().itertuples(index=False), most / max(every, 1), strict=True)
-    parts = [
-        f"{who.function} of thread {who.thread} ({share:.0%})"
-        for who, share in named
-        if share >= _LEAST_SHARE
-    ]
-    where = listed(parts) if parts else f"{count(len(found), 'place')}, in none often"
-    return f"A clock looked {count(every, 'time')} meanwhile and found the CPU in {where}." if every else ""
-
-
-def _no_tick(device: str, times: pd.DataFrame) -> str:
-    """Say how long the clock of the CPUs of a device's queues did not tick."""
-    # The queues of a CPU share its clock.
-    times = times.drop_duplicates("start_ns")
-    length = times["duration_ns"]
-    return (
-        f"{count(len(times), 'time')} the clock of a CPU of {device} did not tick for {seconds(NO_TICK_NS)} "
-        f"s or longer ({seconds(int(length.sum()))} s in all, at most {seconds(int(length.max()))} s): "
-        "interrupts were off, or a virtual CPU did not run."
-    )
 
 
 def _apart(stalls: pd.DataFrame) -> list[str]:

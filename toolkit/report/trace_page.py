@@ -13,7 +13,7 @@ import pandas as pd
 from toolkit import drivers
 from toolkit.english import count, cpus
 from toolkit.printable import printable
-from toolkit.report import drawing, page, text
+from toolkit.report import drawing, page, text, ticks
 from toolkit.report.analyze import durations, poll_gaps, time_spent, timeline
 from toolkit.report.causes import general
 from toolkit.stalls.analysis import Analysis
@@ -58,6 +58,7 @@ def render(trace: Trace, out: BinaryIO, *, rows: int | None = text.LISTED) -> No
         causes=why[:CAUSES],
         more_causes=max(len(why) - CAUSES, 0),
         polls=drivers.word("polls", (each["name"] for each in trace.meta["drivers"])),
+        ticks=ticks.table(analysis),
         queues=text.queue_table(analysis),
         queues_title=text.queues_title(analysis),
         certainty=certainty(trace),
