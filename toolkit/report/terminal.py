@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WORDS = (
-    *("device", "state", "class", "cause", "metric", "finding"),
+    *("device", "state", "class", "cause", "metric", "finding", "thread", "function", "called by"),
     *("host", "kernel", "driver", "build", "day", "status", "reason", "such as"),
 )
 """Columns of words, which are set to the left."""
