@@ -18,14 +18,15 @@ import sys
 from toolkit.capture.compiled import DIRECTORY
 from vm import guest
 
-#: What runs under the tracer says when it begins, and how much memory its parent has [kB].
-_BEGUN = "date +%s.%N; sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$PPID/status"
+#: Prints when it runs, and how much memory its parent has [kB].
+_BEGUN = 'date +%s.%N; awk "/^VmRSS/ {print \\$2}" /proc/$PPID/status'
 _TRACE = f"sudo toolkit trace virtio_net -d eth1 --force -o /var/tmp/s.rxt -- sh -c '{_BEGUN}' 2>/dev/null"
 _FORGET = f"sudo rm -rf {DIRECTORY}"
+#: The newest process of that name is netqtop; the others are sudo.
 _NETQTOP = (
     "sudo sh -c 'exec netqtop-bpfcc -n eth1 -i 1' 2>/dev/null | { read line; date +%s.%N; "
-    "sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$(pgrep -f 'python3.*[n]etqtop' | head -1)/status; "
-    "sudo pkill -INT -f '[n]etqtop-bpfcc'; }"
+    "awk '/^VmRSS/ {print $2}' /proc/$(pgrep -n -f '[n]etqtop-bpfcc -n')/status; "
+    "sudo pkill -INT -f '[n]etqtop-bpfcc -n'; }"
 )
 
 

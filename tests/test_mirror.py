@@ -14,6 +14,7 @@ WITHOUT_TEST = {
     "bench/drain.py": "measures time; `make bench`",
     "bench/fleet.py": "measures time; `make bench`",
     "bench/overhead.py": "measures time, in a machine; `make bench`",
+    "bench/programs.py": "measures time, in a machine; `make bench`",
     "bench/qlge_nic.py": "measures time; `make bench`",
     "bench/start.py": "measures time, in a machine; `make bench`",
     "bench/segments.py": "measures bytes, as root; `make bench`",
