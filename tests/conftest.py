@@ -19,6 +19,7 @@ from toolkit import cli, drivers, traces
 from toolkit.event import ALL_QUEUES, FLAG, KIND, NO_ORDER, NOT_KNOWN
 from toolkit.runs import COLUMNS
 from toolkit.stalls.analysis import Analysis, analyze
+from toolkit.stalls.thresholds import Thresholds
 from toolkit.trace.schema import EVENT, FORMAT, Events
 from toolkit.trace.writer import TraceWriter
 
@@ -196,8 +197,8 @@ def write_trace(
 
 
 @functools.lru_cache(maxsize=64)
-def _analysis(path: Path) -> Analysis:
-    return analyze(path)
+def _analysis(path: Path, thresholds: Thresholds) -> Analysis:
+    return analyze(path, thresholds)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -205,11 +206,11 @@ def shared_analyses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Analyze each recording only once, and each trace in the directory given: no test changes those."""
     unchanged = tmp_path_factory.mktemp("unchanged").resolve()
 
-    def analyze_once(path: Path | str) -> Analysis:
+    def analyze_once(path: Path | str, thresholds: Thresholds) -> Analysis:
         real = Path(path).resolve()
         if real.is_file() and {DATA, unchanged} & set(real.parents):
-            return replace(_analysis(real), path=Path(path))
-        return analyze(path)
+            return replace(_analysis(real, thresholds), path=Path(path))
+        return analyze(path, thresholds)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(traces, "analyze", analyze_once)

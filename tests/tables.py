@@ -33,7 +33,8 @@ def write(out: Path) -> list[Path]:
             for file in (path.with_name("witness.json"), path.with_name("phases.json"))
         )
         trace = toolkit.read(path, witness, phases)
-        tables = {"stalls": trace.stalls, "queues": trace.queues, "states": trace.states, **trace.tables}
+        tables = {"stalls": trace.stalls, "silences": trace.silences, "states": trace.states}
+        tables |= {"queues": trace.queues, **trace.tables}
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
         summary = {name: value for name, value in trace.summary.items() if name != "toolkit"}

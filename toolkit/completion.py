@@ -59,6 +59,25 @@ def amount(text: str) -> quantities.Amount:
         raise typer.BadParameter(str(error)) from None
 
 
+SilenceOver = Annotated[
+    int | None,
+    typer.Option(
+        metavar="TIME",
+        parser=nanoseconds,
+        help="Count a slow refill, a slow poll or a wait for a poll from this length on [default: 10ms, "
+        "which is the least]",
+    ),
+]
+BriefUnder = Annotated[
+    int | None,
+    typer.Option(
+        metavar="TIME",
+        parser=nanoseconds,
+        help="Call stalls that are shorter brief, which no headline counts [default: 10ms]",
+    ),
+]
+"""The options of each command that analyzes, for toolkit.stalls.thresholds."""
+
 Device = Annotated[
     list[str] | None,
     typer.Option(

@@ -14,6 +14,14 @@ def cpus(number: int | None) -> str:
     return "an unknown number of CPUs" if number is None else count(number, "CPU")
 
 
+def duration(nanoseconds: float) -> str:
+    """Return a length of time in the largest unit of which it is one or more: "10 ms", "1.5 s"."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.9g} {unit}"
+    return f"{nanoseconds:.9g} ns"
+
+
 def listed(parts: Sequence[str]) -> str:
     """Return parts as a list in a sentence: "a", "a and b", "a, b and c"."""
     *some, last = parts

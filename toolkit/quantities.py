@@ -16,6 +16,14 @@ def nanoseconds(text: str) -> int:
     return round(_read(text, _NS, "a time such as 1s or 200ms"))
 
 
+def spelled(ns: int) -> str:
+    """Return a time as `nanoseconds` reads it: 200ms, 1s, or 0.001us."""
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 1000)):
+        if ns % size == 0:
+            return f"{ns // size}{unit}"
+    return f"{ns // 1000}.{ns % 1000:03}us"
+
+
 def size(text: str) -> int:
     """Read a size in bytes: 64M, 1G, 4096.
 

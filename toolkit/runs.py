@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -13,6 +14,7 @@ import pandas as pd
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import Analysis, of_drivers
 from toolkit.stalls.classes import STALL
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 from toolkit.trace.ledger import totals
 from toolkit.traces import Trace, read
 
@@ -75,14 +77,27 @@ class TraceSet(Sequence[Trace]):
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """COLUMNS, one row for each trace; attrs has the `path`."""
+        """COLUMNS, one row for each trace; attrs has the `path` and, as a mapping, the `thresholds`."""
         rows = [_run(trace) for trace in self._one_by_one()]
         types: dict[str, Any] = COLUMNS
         runs = pd.DataFrame(
             {name: pd.array([row[name] for row in rows], kind) for name, kind in types.items()}
         )
         runs.attrs["path"] = self.path
+        # No object: pandas writes attrs to Parquet as JSON.
+        runs.attrs["thresholds"] = asdict(self._thresholds)
         return runs
+
+    @property
+    def _thresholds(self) -> Thresholds:
+        """Return the thresholds of all traces.
+
+        :raises UserError: if they differ.
+        """
+        first, *others = {trace.thresholds for trace in self} or {DEFAULT}
+        if others:
+            raise UserError("the traces are analyzed by different thresholds: give all of them the same.")
+        return first
 
     @cached_property
     def stalls(self) -> pd.DataFrame:
@@ -109,15 +124,20 @@ class TraceSet(Sequence[Trace]):
         return both
 
 
-def read_set(*paths: Path | str, say: Callable[[str], object] = lambda _: None) -> TraceSet:
+def read_set(
+    *paths: Path | str,
+    thresholds: Thresholds | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> TraceSet:
     """Open several traces.
 
     :param paths: each a trace, or a directory that is searched for traces (*.rxt), also below.
+    :param thresholds: from how long silences and stalls of each trace count; by default thresholds.DEFAULT.
     :param say: is called with a sentence before each trace is analyzed.
     :return: the traces; those of each path are sorted.
     :raises UserError: if there is no trace, or a file that is no trace.
     """
-    traces = [read(trace) for path in paths for trace in find_traces(Path(path))]
+    traces = [read(trace, thresholds=thresholds) for path in paths for trace in find_traces(Path(path))]
     return TraceSet(traces, ", ".join(map(str, paths)), say)
 
 

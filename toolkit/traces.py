@@ -13,6 +13,7 @@ import pandas as pd
 from toolkit.stalls.accounts import Witness, read_phases, read_witness
 from toolkit.stalls.analysis import Analysis, analyze
 from toolkit.stalls.selection import EVERYTHING, Selection, select
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 from toolkit.stalls.witness import compare
 from toolkit.trace.ledger import COUNTS, widened
 from toolkit.trace.reader import Batch, TraceReader
@@ -21,13 +22,15 @@ from toolkit.trace.reader import Batch, TraceReader
 @dataclass(frozen=True, eq=False)
 class Trace:
     """A trace, and what lies beside it: `path`; `meta`, its JSON object (docs/trace-file.md);
-    `witness_path` and `phases_path`, None without such a file; `selection`, what is shown of it."""
+    `witness_path` and `phases_path`, None without such a file; `selection`, what is shown of it;
+    `thresholds`, from how long silences and stalls count."""
 
     path: Path
     meta: Mapping[str, Any]
     witness_path: Path | None
     phases_path: Path | None
     selection: Selection = EVERYTHING
+    thresholds: Thresholds = DEFAULT
 
     @property
     def files(self) -> list[Path]:
@@ -144,7 +147,7 @@ class Trace:
     @cached_property
     def _compared(self) -> tuple[Analysis, dict[str, Any] | None]:
         # Read the witness first: a bad file should fail before the analysis, which takes seconds.
-        witness, found = self.witness, analyze(self.path)
+        witness, found = self.witness, analyze(self.path, self.thresholds)
         return compare(found, witness) if witness else (found, None)
 
 
@@ -153,6 +156,7 @@ def read(
     witness: Path | str | None = None,
     phases: Path | str | None = None,
     selection: Selection | None = None,
+    thresholds: Thresholds | None = None,
 ) -> Trace:
     """Open a trace; only its beginning is read.
 
@@ -161,6 +165,7 @@ def read(
         witness.json and a phases.json beside a trace that is the only one in its directory are taken.
     :param selection: what to show of the analysis; by default all. `events` and `agreement` are always of the
         whole trace.
+    :param thresholds: from how long silences and stalls count; by default thresholds.DEFAULT.
     :raises UserError: if the file is no trace, or has a newer format; later, if a part cannot be read.
     """
     path = Path(path)
@@ -170,6 +175,7 @@ def read(
         Path(witness) if witness else _beside(path, "witness.json"),
         Path(phases) if phases else _beside(path, "phases.json"),
         selection or EVERYTHING,
+        thresholds or DEFAULT,
     )
 
 

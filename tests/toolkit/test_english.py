@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import pytest
 
-from toolkit.english import count, cpus, listed
+from toolkit.english import count, cpus, duration, listed
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,21 @@ def test_a_number_agrees_with_its_noun(number: int, said: str) -> None:
 
 def test_a_number_of_cpus_may_be_unknown() -> None:
     assert [cpus(number) for number in (1, 2, None)] == ["1 CPU", "2 CPUs", "an unknown number of CPUs"]
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "said"),
+    [
+        (0, "0 ns"),
+        (1500, "1.5 us"),
+        (10_000_000, "10 ms"),
+        (9_999_999, "9.999999 ms"),
+        (1_500_000_000, "1.5 s"),
+        (7200 * 10**9, "7200 s"),
+    ],
+)
+def test_a_duration_has_the_unit_that_suits_it(nanoseconds: int, said: str) -> None:
+    assert duration(nanoseconds) == said
 
 
 def test_a_list_ends_with_and() -> None:

@@ -32,6 +32,15 @@ def test_what_is_no_time_is_said(text: str) -> None:
         quantities.nanoseconds(text)
 
 
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(0, "0s"), (10**9, "1s"), (1_500_000_000, "1500ms"), (20_000, "20us"), (10_000_001, "10000.001us")],
+)
+def test_a_time_is_spelled_as_it_is_read(ns: int, text: str) -> None:
+    assert quantities.spelled(ns) == text
+    assert quantities.nanoseconds(text) == ns
+
+
 def test_what_is_no_size_is_said() -> None:
     with pytest.raises(ValueError, match="'1s' is not a size such as 64M or 1G"):
         quantities.size("1s")

@@ -8,7 +8,8 @@ import pytest
 
 from tests.conftest import BEGAN, MS, S, Trace, failed, window, worker_stall
 from toolkit.errors import UserError
-from toolkit.runs import COLUMNS, read_runs, read_set, recovery
+from toolkit.runs import COLUMNS, TraceSet, read_runs, read_set, recovery
+from toolkit.stalls.thresholds import Thresholds
 
 
 def _beside(folder: Path, *, sent: int = 75, refused: int = 25, shortage: bool = True) -> None:
@@ -112,6 +113,18 @@ def test_a_set_is_a_sequence_with_tables_of_all(make_trace: Trace) -> None:
     assert found.stalls["trace"].tolist() == [str(traces[1])]
     assert found.stalls["duration_ns"].dtype == "int64"
     assert found.queues.groupby("trace")["packets"].sum().tolist() == [0, 0, 40]
+
+
+def test_all_runs_of_a_set_have_the_same_thresholds(make_trace: Trace) -> None:
+    path = make_trace([window(1), *worker_stall(2, 2.015)])
+    found = read_set(path, thresholds=Thresholds(brief_under_ns=20 * MS))
+    assert found.runs[["stalls", "brief"]].to_numpy().tolist() == [[0, 1]]
+    assert found.runs.attrs["thresholds"] == {"silence_over_ns": 10 * MS, "brief_under_ns": 20 * MS}
+    assert read_set(path).runs[["stalls", "brief"]].to_numpy().tolist() == [[1, 0]]
+    # pandas writes attrs as JSON.
+    found.runs.to_parquet(path.with_suffix(".parquet"))
+    with pytest.raises(UserError, match="the traces are analyzed by different thresholds"):
+        _ = TraceSet([*found, *read_set(path)]).runs
 
 
 def test_a_damaged_trace_is_a_run_that_says_so(make_trace: Trace) -> None:

@@ -67,6 +67,8 @@ def analyze(
         float, typer.Option(metavar="SECONDS", help="Show only stalls that are so long.", min=0.0)
     ] = 0.0,
     everything: Annotated[bool, typer.Option("--all", help="List all stalls, not the longest only.")] = False,
+    silence_over: completion.SilenceOver = None,
+    brief_under: completion.BriefUnder = None,
     fail_over: Annotated[
         int | None,
         typer.Option(
@@ -98,18 +100,22 @@ def analyze(
     from toolkit.report.text import LISTED
     from toolkit.runs import TraceSet, find_traces
     from toolkit.stalls.selection import EVERYTHING, Selection
+    from toolkit.stalls.thresholds import DEFAULT, choose
 
     if not min_duration < _LONGEST:
         raise UserError("--min-duration is a number of seconds.")
     selection = Selection(device or (), queue or (), _moment(since), _moment(until), min_duration)
     if notebook and selection != EVERYTHING:
         raise UserError("--notebook shows the whole trace: leave out what shows a part of it.")
+    thresholds = choose(silence_over, brief_under)
+    if notebook and thresholds != DEFAULT:
+        raise UserError("--notebook has the default thresholds: leave out --silence-over and --brief-under.")
     rows = None if everything else LISTED
     traces = [trace for path in traces for trace in find_traces(path)]
     if len(traces) > 1 and (witness or phases or html):
         raise UserError("--witness, --phases and --html go with one trace.")
     folders = _folders(traces, output)
-    opened = TraceSet([toolkit.read(trace, witness, phases, selection) for trace in traces])
+    opened = TraceSet([toolkit.read(trace, witness, phases, selection, thresholds) for trace in traces])
     tables = _files(output, folders)
     refuse_inputs([html, notebook, *tables], [file for trace in opened for file in trace.files])
     for file in (html, notebook):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit import completion
 from toolkit.printable import printable
 
 _DIR_HELP = "Write comparison.json, runs.csv, report.html and the plot here."
@@ -29,6 +30,8 @@ def compare(
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help=_DIR_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    silence_over: completion.SilenceOver = None,
+    brief_under: completion.BriefUnder = None,
     fail_on: Annotated[
         FailOn | None, typer.Option(metavar="worse", help="Exit with 4 if that is the verdict.")
     ] = None,
@@ -51,8 +54,10 @@ def compare(
     from toolkit.compare.verdict import CANNOT_SAY
     from toolkit.outputs import refuse_existing, refuse_inputs
     from toolkit.report import comparison as text
+    from toolkit.stalls.thresholds import choose
 
-    sets = [toolkit.read_set(path, say=_say) for path in (base, candidate)]
+    thresholds = choose(silence_over, brief_under)
+    sets = [toolkit.read_set(path, thresholds=thresholds, say=_say) for path in (base, candidate)]
     files = report.files("compare", output) if output else []
     refuse_inputs(files, [file for each in sets for trace in each for file in trace.files])
     if not force:

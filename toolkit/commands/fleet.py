@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from toolkit import completion
 from toolkit.english import count
 from toolkit.errors import UserError, already_there
 
 if TYPE_CHECKING:
     from toolkit.fleet.run import Progress
+    from toolkit.stalls.thresholds import Thresholds
 
 LINES_SECONDS = 10
 """So often a line says how far it is, where there is no terminal."""
@@ -56,6 +58,8 @@ def fleet(
             "expression with a group (?P<host>...).",
         ),
     ] = None,
+    silence_over: completion.SilenceOver = None,
+    brief_under: completion.BriefUnder = None,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the findings as one page that needs nothing else."),
@@ -99,16 +103,21 @@ def fleet(
 
     Example: toolkit fleet s3://bucket/rx-stall -o fleet --html fleet.html
     """
+    from toolkit.stalls.thresholds import choose
+
     if query is not None and (html or before or after):
         raise UserError("--query prints its rows only: leave out --html, --before and --after.")
     if (before is None) != (after is None):
         raise UserError("--before and --after go together.")
     if html and html.exists() and not force:
         raise already_there(html)
+    thresholds = choose(silence_over, brief_under)
     if source:
-        _update(output, source, scheduler, workers, host_from, as_json=as_json)
+        _update(output, source, scheduler, workers, host_from, thresholds, as_json=as_json)
     elif scheduler or workers or host_from:
         raise UserError("--scheduler, --workers and --host-from go with a SOURCE.")
+    elif silence_over is not None or brief_under is not None:
+        raise UserError("--silence-over and --brief-under go with a SOURCE: they are of the analysis.")
     if query is not None:
         _ask(output, query, as_json=as_json)
     elif html or before or not (source and as_json):
@@ -121,6 +130,7 @@ def _update(
     scheduler: str | None,
     workers: int | None,
     host_from: str | None,
+    thresholds: Thresholds,
     *,
     as_json: bool,
 ) -> None:
@@ -131,12 +141,13 @@ def _update(
     if scheduler and workers:
         raise UserError("--workers is for processes on this machine: leave it out with --scheduler.")
     from toolkit.fleet import run
+    from toolkit.stalls.thresholds import member
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _shown() as show:
-        done = run.update(output, source, scheduler, workers, host_from, show)
+        done = run.update(output, source, scheduler, workers, host_from, thresholds, show)
     if as_json:
-        print(json.dumps(_summary(output, done), indent=1))
+        print(json.dumps(_summary(output, done) | member(thresholds), indent=1))
     else:
         print(_sentence(output, done))
     if done.interrupted:

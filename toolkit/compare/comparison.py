@@ -15,6 +15,7 @@ from toolkit.compare.verdict import Side, judge
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import records
+from toolkit.stalls.thresholds import DEFAULT, Thresholds, member, sentence
 from toolkit.version import __version__
 
 LONGER = 1.1
@@ -28,7 +29,8 @@ class Comparison:
     Attributes: `driver`, `kernel`, `scenario` of all runs; `base`, `candidate`; `verdict` and `sentence`;
     `metrics`, by name (statistics.measure); `runs`, those of both sets (runs.read_runs), with the columns
     `set`, "base" or "candidate", and `set_aside`, why a run was not compared; `caveats`, sentences on
-    differences between the runs other than the build; `remarks`, other sentences.
+    differences between the runs other than the build; `remarks`, other sentences; `thresholds` by which the
+    runs were analyzed.
     """
 
     driver: str
@@ -42,6 +44,7 @@ class Comparison:
     runs: pd.DataFrame
     caveats: list[str]
     remarks: list[str]
+    thresholds: Thresholds = DEFAULT
 
 
 def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
@@ -50,10 +53,11 @@ def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
     :param base: runs of the driver as it was (runs.read_runs).
     :param candidate: runs of the patched driver.
     :raises UserError: if the sets cannot be compared: of several drivers, kernels or scenarios; if a set
-        mixes builds; if a run is in both.
+        mixes builds; if a run is in both; if they were analyzed by different thresholds.
     """
     runs = pd.concat([base.assign(set="base"), candidate.assign(set="candidate")], ignore_index=True)
     _refuse(runs, base, candidate)
+    thresholds = _thresholds(base, candidate)
     runs["set_aside"] = set_aside(runs)
     names = _names(base, candidate)
     sides = [
@@ -64,7 +68,8 @@ def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
     driver = _only(runs["driver"]) or "unknown"
     known = of_driver(driver)
     metrics = measure(kept[kept["set"] == "base"], kept[kept["set"] == "candidate"], known)
-    verdict, sentence = judge(metrics, *sides)
+    verdict, found = judge(metrics, *sides)
+    said = sentence(thresholds)
     return Comparison(
         driver=driver,
         kernel=_only(runs["kernel"]) or "unknown",
@@ -72,11 +77,12 @@ def compare(base: pd.DataFrame, candidate: pd.DataFrame) -> Comparison:
         base=sides[0],
         candidate=sides[1],
         verdict=verdict,
-        sentence=sentence,
+        sentence=found,
         metrics=metrics,
         runs=runs,
         caveats=_caveats(kept, sides),
-        remarks=_remarks(kept, sides, known),
+        remarks=[*_remarks(kept, sides, known), *([said] if said else [])],
+        thresholds=thresholds,
     )
 
 
@@ -110,6 +116,7 @@ def summary(found: Comparison) -> dict[str, Any]:
         "driver": found.driver,
         "kernel": found.kernel,
         "scenario": found.scenario,
+        **member(found.thresholds),
         "base": asdict(found.base),
         "candidate": asdict(found.candidate),
         "verdict": found.verdict,
@@ -143,6 +150,17 @@ def _refuse(runs: pd.DataFrame, base: pd.DataFrame, candidate: pd.DataFrame) -> 
             raise UserError(
                 f"the {name} mixes builds of the driver: {', '.join(found)}; compare one build with another."
             )
+
+
+def _thresholds(base: pd.DataFrame, candidate: pd.DataFrame) -> Thresholds:
+    """Return the thresholds by which both sets were analyzed.
+
+    :raises UserError: if they differ.
+    """
+    one, other = (Thresholds(**frame.attrs.get("thresholds", {})) for frame in (base, candidate))
+    if one != other:
+        raise UserError("the sets were analyzed by different thresholds: read both with the same.")
+    return one
 
 
 def _distinct(values: pd.Series) -> list[str]:

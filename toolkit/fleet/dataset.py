@@ -82,6 +82,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_fields("hooks_missing", pa.list_(_TEXT)),
             *_fields("began_utc", _TIME),
             *_fields("began_ns duration_ns cpus events dropped missed", _NUMBER),
+            *_fields("silence_over_ns brief_under_ns", _NUMBER),
             *_fields("complete", _FLAG),
             *_fields("queues stalls brief reconfigurations stalled_ns longest_ns silent_ns", _NUMBER),
             *_fields("open uncertain packets polls full_polls refills failed fallbacks", _NUMBER),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """All findings of a fleet at once: what text, page and JSON show."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from toolkit.fleet.dataset import WHOLE
 from toolkit.fleet.days import Trend
 from toolkit.fleet.rollout import Rollout
 from toolkit.stalls.analysis import records
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 from toolkit.version import __version__
 
 LISTED = 1000
@@ -27,7 +30,8 @@ class Overview:
     Attributes: `directory` of the dataset; `totals`, numbers of the whole fleet; `groups`, by name of
     findings.GROUPS; `states`, `causes`, `reasons` (findings); `days`, `trend` (days); `outliers`, `rule`
     (hosts.outliers); `parts`, the time [ns] of each kernel, driver and build in each state, by name of the
-    group; `rollout`, None if no conditions were given.
+    group; `rollout`, None if no conditions were given; `thresholds` by which traces were analyzed, and how
+    many traces by each, the most first.
     """
 
     directory: Path
@@ -42,6 +46,7 @@ class Overview:
     outliers: pd.DataFrame
     rule: dict[str, float]
     rollout: Rollout | None
+    thresholds: dict[Thresholds, int]
 
 
 def look(directory: Path | str, before: str | None = None, after: str | None = None) -> Overview:
@@ -71,7 +76,19 @@ def look(directory: Path | str, before: str | None = None, after: str | None = N
         outliers=far,
         rule={str(name): float(value) for name, value in rule.iloc[0].items()},
         rollout=compared,
+        thresholds=thresholds(fleet.traces),
     )
+
+
+def thresholds(traces: pd.DataFrame) -> dict[Thresholds, int]:
+    """Return by which thresholds traces were analyzed, and how many traces by each, the most first.
+
+    Those of an older toolkit do not say it: they have the defaults.
+    """
+    read = frames.by_place(traces[traces["duration_ns"].notna()])
+    columns = [read[name].fillna(value) for name, value in asdict(DEFAULT).items()]
+    counts = Counter(zip(*(column.tolist() for column in columns), strict=True))
+    return {Thresholds(*values): number for values, number in counts.most_common()}
 
 
 def totals(fleet: frames.Fleet, silent: pd.DataFrame) -> dict[str, Any]:
@@ -120,12 +137,17 @@ def summary(found: Overview) -> dict[str, Any]:
         "toolkit": __version__,
         "dataset": str(found.directory),
         "totals": found.totals,
+        **({} if set(found.thresholds) <= {DEFAULT} else {"thresholds": _thresholds(found.thresholds)}),
         "trend": found.trend._asdict() | {"p": _null(found.trend.p)},
         "rule": {name: _null(value) for name, value in found.rule.items()},
         **{name: records(frame.head(LISTED)) for name, frame in tables.items()},
         "left_out": {name: len(frame) - LISTED for name, frame in tables.items() if len(frame) > LISTED},
         "rollout": _rollout(found.rollout) if found.rollout else None,
     }
+
+
+def _thresholds(counts: Mapping[Thresholds, int]) -> list[dict[str, int]]:
+    return [asdict(each) | {"traces": number} for each, number in counts.items()]
 
 
 def _rollout(found: Rollout) -> dict[str, Any]:

@@ -5,17 +5,18 @@ By the statistics of toolkit.compare. Hosts are the unit, as docs/fleet-findings
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 
 from toolkit.compare.comparison import set_aside
 from toolkit.compare.statistics import Middle, measure
 from toolkit.compare.verdict import CANNOT_SAY, LOST, decide
-from toolkit.english import count, listed
+from toolkit.english import count, duration, listed
 from toolkit.errors import UserError
 from toolkit.fleet.conditions import choose, parse
 from toolkit.fleet.hosts import METRICS, per_host
+from toolkit.stalls.thresholds import DEFAULT
 
 PAIRED = 0.5
 """Hosts are compared with themselves if so large a part of the smaller set's hosts is in both sets."""
@@ -184,6 +185,14 @@ def _caveats(kept: list[pd.DataFrame], texts: list[str], sides: list[Side]) -> l
                 for side, each in zip(sides, values, strict=True)
             )
             caveats.append(f"The sets differ in {name}, too: {said}.")
+    for name, default in asdict(DEFAULT).items():
+        lengths = [sorted(each[name].fillna(default).unique()) for each in kept]
+        if all(lengths) and lengths[0] != lengths[1]:
+            said = "; ".join(
+                f"{side.name} {listed([duration(int(length)) for length in each])}"
+                for side, each in zip(sides, lengths, strict=True)
+            )
+            caveats.append(f"The sets were analyzed by different thresholds, {name}: {said}.")
     days = [each["day"].dropna() for each in kept]
     if all(map(len, days)) and days[0].max() < days[1].min():
         caveats.append(

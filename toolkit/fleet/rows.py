@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from toolkit.fleet.dataset import DAMAGED, FAILED, NEWER, SCHEMAS, UNFETCHED, UN
 from toolkit.fleet.sources import Source
 from toolkit.printable import printable
 from toolkit.stalls.analysis import Analysis, analyze
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 from toolkit.trace.reader import NewerFormatError
@@ -50,18 +52,25 @@ _SUMS = (
 """Columns of the table of queues of which a row in `traces` has the sum."""
 
 
-def tables(source: Source, rules: str, host: re.Pattern[str] | None, scratch: Path | str | None) -> Tables:
+def tables(
+    source: Source,
+    rules: str,
+    host: re.Pattern[str] | None,
+    scratch: Path | str | None,
+    thresholds: Thresholds = DEFAULT,
+) -> Tables:
     """Analyze a trace.
 
     :param rules: the version of the rules, as the row will say.
     :param host: finds the name of the host, its group `host`, in the place of a trace that does not say it.
     :param scratch: the directory for a trace that is fetched.
+    :param thresholds: from how long silences and stalls count.
     :return: rows for each of SCHEMAS; of a trace that cannot be analyzed, a row in `traces` with its reason.
     """
     try:
         with sources.local(source.url, scratch) as path:
             try:
-                return _analyzed(source, rules, host, path)
+                return _analyzed(source, rules, host, analyze(path, thresholds))
             except NewerFormatError as error:
                 return unknown(source, rules, NEWER, _reason(error, path, source))
             except UserError as error:
@@ -98,8 +107,7 @@ def _about(source: Source, rules: str) -> dict[str, Any]:
     }
 
 
-def _analyzed(source: Source, rules: str, host: re.Pattern[str] | None, path: Path) -> Tables:
-    found = analyze(path)
+def _analyzed(source: Source, rules: str, host: re.Pattern[str] | None, found: Analysis) -> Tables:
     meta, began = found.meta, to_utc(found.meta, np.array([found.scan.began]))[0].floor("us")
     said = host.search(source.url) if host and not meta.get("host") else None
     once = {
@@ -110,7 +118,7 @@ def _analyzed(source: Source, rules: str, host: re.Pattern[str] | None, path: Pa
     }
     whole = once | _about(source, rules) | _whole(found) | {"began_utc": began}
     if found.damage:
-        whole["reason"] = _reason(UserError(found.damage), path, source)
+        whole["reason"] = _reason(UserError(found.damage), found.path, source)
     by_driver = {traced["name"]: _driver(traced) for traced in meta["drivers"]}
     rows = [whole | by_driver[name] | _sums(found, name) for name in by_driver]
     frames = {
@@ -148,6 +156,7 @@ def _whole(found: Analysis) -> dict[str, Any]:
         "duration_ns": scan.ended - scan.began,
         "events": int(scan.chunks[:, 2].sum()),
         "dropped": totals(scan.ledger)["dropped"],
+        **asdict(found.thresholds),
         "missed": None if scan.missed is None else sum(scan.missed.values()),
     }
 

@@ -6,10 +6,19 @@ from functools import cache
 from pathlib import Path
 
 from toolkit.paths import PROBES
+from toolkit.stalls.thresholds import Thresholds, options
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _CODE = ("trace/*.py", "stalls/*.py", "fleet/dataset.py", "fleet/rows.py", "driver*.py", "event.py")
 """The modules that make the rows of the dataset."""
+
+
+def wanted(thresholds: Thresholds, host: str | None) -> str:
+    """Return the version of the rules with what a run is told: rows of another one are not what it asks for.
+
+    :param host: the pattern that finds the name of a host, if there is one.
+    """
+    return "+".join([version(), *options(thresholds), *([host] if host else [])])
 
 
 @cache

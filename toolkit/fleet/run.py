@@ -24,6 +24,7 @@ from toolkit.fleet.dataset import FAILED, UNFETCHED
 from toolkit.fleet.rows import Tables
 from toolkit.fleet.sources import Source
 from toolkit.outputs import alone
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 
 GROUP = 8
 """At most so many traces are one task: for each task, scheduler and client need milliseconds."""
@@ -58,6 +59,7 @@ def update(
     scheduler: str | None = None,
     workers: int | None = None,
     host: str | None = None,
+    thresholds: Thresholds = DEFAULT,
     show: Callable[[Progress], object] = lambda _: None,
 ) -> Progress:
     """Analyze the traces that a dataset does not have as they are now.
@@ -68,6 +70,7 @@ def update(
     :param workers: how many processes; None for as many as there are CPUs.
     :param host: a regular expression that finds, in the place of a trace that does not say it, the name of
         the host, as its group `host`.
+    :param thresholds: from how long silences and stalls count.
     :param show: is given the progress when there is any.
     :return: the last progress. At a KeyboardInterrupt, what was finished until then is in the dataset.
     :raises UserError: if the directory is something else or in use, a place or the scheduler cannot be
@@ -78,13 +81,13 @@ def update(
     found = sources.find(places)
     with _only_run(directory):
         dataset.drop_replaced(directory)
-        wanted = rules.version() + (f"+{host}" if host else "")
+        wanted = rules.wanted(thresholds, host)
         new = _changed(directory, found, wanted)
         progress = Progress(len(found), len(found) - len(new))
         show(progress)
         try:
             if new:
-                _analyze(directory, new, (scheduler, workers), (wanted, host), progress, show)
+                _analyze(directory, new, (scheduler, workers), (wanted, host, thresholds), progress, show)
         except KeyboardInterrupt:
             progress.interrupted = True
         dataset.drop_replaced(directory)
@@ -139,13 +142,14 @@ def _analyze(
     directory: Path,
     new: Sequence[Source],
     where: tuple[str | None, int | None],
-    how: tuple[str, str | None],
+    how: tuple[str, str | None, Thresholds],
     progress: Progress,
     show: Callable[[Progress], object],
 ) -> None:
     """Analyze traces and add them to the dataset.
 
-    :param where: scheduler and workers, how: the version of the rules and the pattern of hosts (update).
+    :param where: scheduler and workers (update).
+    :param how: the version of the rules (rules.wanted), the pattern of hosts and the thresholds.
     """
     scheduler, workers = where
     with connected(scheduler, min(workers or CPU_COUNT, len(new))) as client, _parts(directory) as keep:
@@ -185,7 +189,7 @@ def _parts(directory: Path) -> Iterator[Callable[[Tables], None]]:
 
 
 def _results(
-    client: distributed.Client, new: Sequence[Source], how: tuple[str, str | None]
+    client: distributed.Client, new: Sequence[Source], how: tuple[str, str | None, Thresholds]
 ) -> Iterator[Tables]:
     """Yield the rows of traces in groups, as the cluster analyzes them.
 

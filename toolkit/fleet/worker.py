@@ -10,14 +10,16 @@ from toolkit.errors import UserError
 from toolkit.fleet import rows, rules
 from toolkit.fleet.rows import Tables
 from toolkit.fleet.sources import Source
+from toolkit.stalls.thresholds import Thresholds
 from toolkit.version import __version__
 
 
-def analyze(sources: Sequence[Source], wanted: str, host: str | None) -> Tables:
+def analyze(sources: Sequence[Source], wanted: str, host: str | None, thresholds: Thresholds) -> Tables:
     """Analyze some traces.
 
     :param wanted: the version of the rules by which they are to be analyzed.
     :param host: a regular expression, as for `rows.tables`.
+    :param thresholds: from how long silences and stalls count.
     :raises UserError: if the toolkit on this worker has other rules.
     """
     here = distributed.get_worker()
@@ -27,4 +29,6 @@ def analyze(sources: Sequence[Source], wanted: str, host: str | None) -> Tables:
             "install the same one there."
         )
     pattern = re.compile(host) if host else None
-    return rows.joined([rows.tables(source, wanted, pattern, here.local_directory) for source in sources])
+    return rows.joined(
+        [rows.tables(source, wanted, pattern, here.local_directory, thresholds) for source in sources]
+    )

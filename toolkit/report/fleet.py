@@ -10,7 +10,7 @@ from toolkit.compare.metrics import amount, heading, number
 from toolkit.compare.statistics import ALPHA, Middle, needed
 from toolkit.compare.verdict import CANNOT_SAY, NO_DIFFERENCE, gains, harms, interval, too_few_to_tell
 from toolkit.drivers import names
-from toolkit.english import count, listed
+from toolkit.english import count, duration, listed
 from toolkit.fleet.days import FEWEST_DAYS
 from toolkit.fleet.frames import STALL
 from toolkit.fleet.hosts import FENCE, FEWEST, REPEATED
@@ -20,6 +20,8 @@ from toolkit.printable import printable
 from toolkit.report.causes import general_sentence
 from toolkit.report.terminal import say, show
 from toolkit.report.text import seconds
+from toolkit.stalls.thresholds import DEFAULT
+from toolkit.stalls.thresholds import sentence as thresholds_sentence
 
 LISTED = 20
 """As many rows of a table are listed; JSON has more, and the dataset has all."""
@@ -91,7 +93,26 @@ def about(found: Overview) -> list[str]:
             f"Of {count(totals['without_host'], 'trace')} the host is {UNKNOWN}: these are in no number of "
             "hosts."
         )
-    return lines
+    return lines + thresholds(found)
+
+
+def thresholds(found: Overview) -> list[str]:
+    """Say by which thresholds the traces were analyzed, unless by the defaults; and if by several."""
+    if len(found.thresholds) > 1:
+        parts = [
+            f"{count(number, 'trace')}: silences of {duration(each.silence_over_ns)} or longer, brief stalls "
+            f"below {duration(each.brief_under_ns)}"
+            for each, number in found.thresholds.items()
+        ]
+        return [f"Thresholds differ, so that the numbers do not compare. {'; '.join(parts)}."]
+    said = map(thresholds_sentence, found.thresholds)
+    return [each for each in said if each]
+
+
+def least_silence(found: Overview) -> str:
+    """Return how long a silence is at least: "10 ms", or "10 ms or 50 ms", where thresholds differ."""
+    lengths = sorted({each.silence_over_ns for each in found.thresholds})
+    return " or ".join(map(duration, lengths)) or duration(DEFAULT.silence_over_ns)
 
 
 def silent_table(found: Overview, group: str, rows: int = LISTED) -> pd.DataFrame:

@@ -67,6 +67,7 @@ def render(found: Overview, file: Path | None = None) -> str:
         more_days=max(len(found.days) - fleet.LISTED, 0),
         trend=fleet.trend(found),
         reasons=fleet.reason_table(found),
+        least=fleet.least_silence(found),
         directory=str(found.directory),
         command=_command(found, file),
         query=printable(fleet.rest(found).partition(": ")[2]),

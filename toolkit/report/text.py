@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit import drivers
-from toolkit.english import count, listed
+from toolkit.english import count, duration, listed
 from toolkit.report import causes, ticks
 from toolkit.report.own_tables import own_tables
 from toolkit.report.terminal import say, show
 from toolkit.stalls.analysis import Analysis
-from toolkit.stalls.classes import BRIEF, BRIEF_NS, RECONFIGURATION, STALL
-from toolkit.stalls.scan import SLOW_NS
+from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL
 from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
+from toolkit.stalls.thresholds import Thresholds, sentence
 from toolkit.trace.clock import to_utc
 from toolkit.trace.ledger import totals
 
@@ -40,7 +40,6 @@ _THREADS = 3
 LOWER_BOUNDS = "Events were dropped: a number with ≥ is at least so high."
 """What is said where tables have such numbers."""
 
-_BRIEF = f"{BRIEF_NS / 1e6:g} ms"
 _DATED = "%Y-%m-%d %H:%M:%S"
 
 
@@ -96,7 +95,7 @@ def _verdict(analysis: Analysis) -> str:
     sentences += [
         _stalled(counted[counted["device"] == row["device"]], row, length) for row in worst.to_dict("records")
     ]
-    return " ".join([*sentences, *_silent(analysis), *_apart(stalls)])
+    return " ".join([*sentences, *_silent(analysis), *_apart(stalls, analysis.thresholds)])
 
 
 def doubt(analysis: Analysis) -> str | None:
@@ -118,7 +117,8 @@ def _nothing(analysis: Analysis, length: float) -> str:
     if why:
         return f"{why[0].upper()}{why[1:]}: that no stall was seen on {who} in {length:.1f} s proves nothing."
     deaf = drivers.word("deaf", queues["driver"])
-    so_long = f" for {_BRIEF} or longer" if len(analysis.stalls) else ""
+    least = analysis.thresholds.brief_under_ns
+    so_long = f" for {duration(least)} or longer" if len(analysis.stalls) and least else ""
     return f"No stall: {who} never went {deaf}{so_long} in {length:.1f} s ({seen})."
 
 
@@ -150,13 +150,14 @@ def _stalled(stalls: pd.DataFrame, longest: Mapping[Any, Any], length: float) ->
 
 def _silent(analysis: Analysis) -> list[str]:
     """Say how long each device was silent outside of its stalls, and in what."""
+    least = duration(analysis.thresholds.silence_over_ns)
     words = {SLOW_REFILL: "refill", SLOW_POLL: "poll", UNPOLLED: "wait"}
     after = {UNPOLLED: " for a poll"}
     sentences = []
     for device, mine in analysis.silences.groupby("device"):
         lengths = {state: mine["duration_ns"][mine["state"] == state] for state in words}
         parts = [
-            f"in {count(len(length), words[state])}{after.get(state, '')} of {SLOW_NS / 1e6:g} ms or longer "
+            f"in {count(len(length), words[state])}{after.get(state, '')} of {least} or longer "
             f"({seconds(int(length.sum()))} s in all, at most {seconds(int(length.max()))} s)"
             for state, length in lengths.items()
             if len(length)
@@ -179,13 +180,13 @@ def _had_cpu(waits: pd.DataFrame) -> str:
     return f"In these waits the CPU was at {listed(parts)}." if parts else ""
 
 
-def _apart(stalls: pd.DataFrame) -> list[str]:
+def _apart(stalls: pd.DataFrame, thresholds: Thresholds) -> list[str]:
     """Say how many stalls were told apart, and how long they were."""
     brief, caused = (stalls[stalls["class"] == which] for which in (BRIEF, RECONFIGURATION))
     sentences = []
     if len(brief):
-        sum_ = seconds(int(brief["duration_ns"].sum()))
-        sentences.append(f"Not counted: {count(len(brief), 'stall')} shorter than {_BRIEF}, {sum_} s in all.")
+        least, sum_ = duration(thresholds.brief_under_ns), seconds(int(brief["duration_ns"].sum()))
+        sentences.append(f"Not counted: {count(len(brief), 'stall')} shorter than {least}, {sum_} s in all.")
     if len(caused):
         most = seconds(caused["duration_ns"].max())
         sentences.append(
@@ -298,7 +299,7 @@ def render(trace: Trace, out: TextIO, *, rows: int | None = LISTED) -> None:
 
 
 def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
-    """Return sentences on kernel, driver, missing hooks, dropped events and the witness."""
+    """Return sentences on kernel, driver, thresholds, missing hooks, dropped events and the witness."""
     meta, scan = analysis.meta, analysis.scan
     (began,) = to_utc(meta, np.array([scan.began]))
     lines = [
@@ -308,6 +309,7 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
         f"Kernel {meta.get('kernel')}, {_traced(each)}, regime: {each.get('regime') or 'unknown'}."
         for each in meta["drivers"]
     ]
+    lines += [said] if (said := sentence(analysis.thresholds)) else []
     lines += [
         f"Not attached: {hook['program']}; this trace lacks {hook.get('missing') or 'it'}."
         for each in meta["drivers"]

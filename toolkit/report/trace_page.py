@@ -19,6 +19,7 @@ from toolkit.report.causes import general
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import STALL
 from toolkit.stalls.silences import MEANS
+from toolkit.stalls.thresholds import options, sentence
 from toolkit.trace.ledger import totals
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _headline(analysis: Analysis) -> str:
 
 
 def about(trace: Trace) -> list[str]:
-    """Return sentences that say what was traced, when, and on what."""
+    """Return sentences that say what was traced, when, and on what; and thresholds, unless default."""
     meta = trace.meta
     began = datetime.fromtimestamp(meta["clock"].get("realtime_ns", 0) / 1e9, UTC)
     lines = [
@@ -106,7 +107,7 @@ def about(trace: Trace) -> list[str]:
         f"Kernel {meta.get('kernel')}, {meta.get('arch')}, {cpus(meta.get('cpus'))}; "
         f"traced for {trace.summary['duration_ns'] / 1e9:.1f} s from {began:%Y-%m-%d %H:%M:%S} UTC."
     )
-    return lines
+    return lines + ([said] if (said := sentence(trace.analysis.thresholds)) else [])
 
 
 def states(analysis: Analysis) -> dict[str, str]:
@@ -193,6 +194,7 @@ def recorded(meta: Mapping[str, Any]) -> str:
 
 def _command(trace: Trace, file: str, rows: int | None) -> str:
     words = ["toolkit", "analyze", str(trace.path), *_options(trace.analysis)]
+    words += options(trace.analysis.thresholds)
     words += [] if rows else ["--all"]
     for option, path in (("--witness", trace.witness_path), ("--phases", trace.phases_path)):
         words += [option, str(path)] if path else []

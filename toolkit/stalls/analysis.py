@@ -22,6 +22,7 @@ from toolkit.stalls.silences import MEANS, silences, tells_threads
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals, state_names
 from toolkit.stalls.tables import tables
+from toolkit.stalls.thresholds import DEFAULT, Thresholds, member
 from toolkit.trace import ledger
 from toolkit.trace.clock import to_utc
 from toolkit.trace.reader import Columns, TraceReader
@@ -53,7 +54,8 @@ class Analysis:
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
     whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`,
     `silences`, `ticks`, `no_ticks`, `queues`, `intervals`, frames with the columns of docs/stalls.md;
-    `tables`, by name, those that the drivers declare; `shown`, None for all.
+    `tables`, by name, those that the drivers declare; `thresholds` that tell silences and classes; `shown`,
+    None for all.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Analysis:
     queues: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     names: pd.DataFrame
+    thresholds: Thresholds
     shown: Shown | None = None
 
     @property
@@ -78,10 +81,11 @@ class Analysis:
 
 # Names of columns are strings: with those of Arrow, a table of a few rows takes up to twice as long.
 @pd.option_context("mode.string_storage", "python")
-def analyze(path: Path | str) -> Analysis:
+def analyze(path: Path | str, thresholds: Thresholds = DEFAULT) -> Analysis:
     """Analyze a trace.
 
     :param path: a trace file.
+    :param thresholds: from how long silences and stalls count.
     :return: what it shows; for a damaged one, of the part before the damage.
     :raises UserError: if it is not a trace, or of a driver that this toolkit does not know.
     """
@@ -89,8 +93,8 @@ def analyze(path: Path | str) -> Analysis:
     known = [drivers.load(each["name"]) for each in reader.meta["drivers"]]
     found = scan(reader, known)
     states: Draft = intervals(reader, known, found)
-    stalled = stalls(reader, known, found, states)
-    silent: Draft = silences(found, known, stalled)
+    stalled = stalls(reader, known, found, states, thresholds)
+    silent: Draft = silences(found, known, stalled, thresholds)
     names = _names(reader.meta, known, found)
     looked = ticks.ticks(found, silent, list(MEANS))
     totals = queue_totals(stalled, silent, len(names))
@@ -113,6 +117,7 @@ def analyze(path: Path | str) -> Analysis:
         queues=summarize_queues(reader.meta, found, totals, names),
         tables={name: named_table(rows, names) for name, rows in tables(found, known, stalled).items()},
         names=names,
+        thresholds=thresholds,
     )
 
 
@@ -161,6 +166,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "missed": scan.missed,
         "counters": scan.counters,
         "shown": _shown(analysis.shown),
+        **member(analysis.thresholds),
         "began_utc": to_utc(meta, np.array([scan.began]))[0].isoformat(),
         "began_ns": scan.began,
         "duration_ns": scan.ended - scan.began,

@@ -7,16 +7,12 @@ from numpy.typing import NDArray
 from toolkit.event import KIND, WINDOW_NS
 from toolkit.stalls.marks import devices
 from toolkit.stalls.scan import Scan
+from toolkit.stalls.thresholds import Thresholds
 from toolkit.trace.reader import Columns
 
 STALL = "stall"
 BRIEF = "brief"
 RECONFIGURATION = "reconfiguration"
-
-BRIEF_NS = 10_000_000
-"""A stall that is shorter is brief. A queue of a healthy machine may wait as long for its CPU: softirqs go on
-for up to two ticks (netdev_budget_usecs, 8 ms at 250 Hz) before others get the CPU. In the recordings, flow
-control is below 9 ms."""
 
 CALLED_NS = 1_000_000_000
 """The longest time from a failed refill to its worker: drivers schedule it up to 0.5 s later."""
@@ -25,7 +21,7 @@ CALLED = "worker_without_failure"
 """The cause of a reconfiguration: the refill worker ran though no refill had failed, as after ethtool -L."""
 
 
-def classify(stalls: Columns, scan: Scan) -> NDArray[np.str_]:
+def classify(stalls: Columns, scan: Scan, thresholds: Thresholds) -> NDArray[np.str_]:
     """Return the class of each stall, STALL, BRIEF or RECONFIGURATION: a headline counts only the first.
 
     A stall that is open or uncertain may be longer than it looks, and is always counted.
@@ -35,7 +31,7 @@ def classify(stalls: Columns, scan: Scan) -> NDArray[np.str_]:
     """
     known = ~(stalls["open"] | stalls["uncertain"])
     called = known & _called_without_failure(stalls, scan)
-    brief = known & (stalls["duration_ns"] < BRIEF_NS)
+    brief = known & (stalls["duration_ns"] < thresholds.brief_under_ns)
     return np.select([called, brief], [RECONFIGURATION, BRIEF], STALL)
 
 

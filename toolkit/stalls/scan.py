@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.driver import Driver
-from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS, WINDOW_NS
+from toolkit.event import FLAG, KIND, NOT_KNOWN, POSTED_KINDS
 from toolkit.stalls import rules
 from toolkit.stalls.marks import Marks, Queue, joined
+from toolkit.stalls.thresholds import SHORTEST_NS
 from toolkit.trace.ledger import Ledger, loss_windows
 from toolkit.trace.reader import Chunk, Columns, TraceReader
 from toolkit.trace.schema import EVENT
@@ -27,9 +28,8 @@ BINS = 4096
 GAP_BINS = 64 * 8
 """Bins of the distribution of gaps between polls, 8 in each octave."""
 
-SLOW_NS = WINDOW_NS
-"""A refill in softirq, or a poll, that takes so long is slow. Softirqs go on for two ticks, or 2 ms
-(netdev_budget_usecs), before another's turn comes, and a whole ring is filled in less."""
+SLOW_NS = SHORTEST_NS
+"""A refill in softirq or a poll of this length or longer is among the rare events: it may be a silence."""
 
 PART_EVENTS = 1 << 16
 """So many events are worked on at a time."""

@@ -9,8 +9,9 @@ import numpy as np
 from toolkit.driver import Driver
 from toolkit.event import KIND, NOBODY
 from toolkit.stalls import spans
-from toolkit.stalls.scan import SLOW_NS, Scan
+from toolkit.stalls.scan import Scan
 from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
+from toolkit.stalls.thresholds import Thresholds
 from toolkit.trace.reader import Columns
 
 MEANS = {
@@ -40,20 +41,21 @@ def _hooked(meta: Mapping[str, Any], program: str) -> bool:
     return any(hook["program"] == program and hook.get("attached") for hook in hooks)
 
 
-def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns) -> Columns:
-    """Find refills in softirq, polls and waits for a poll of SLOW_NS and longer, of drivers that have NAPI.
+def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns, thresholds: Thresholds) -> Columns:
+    """Find refills in softirq, polls and waits for a poll that take long, of drivers that have NAPI.
 
-    The probes add nothing to a window that is longer than RXT_WINDOW_NS (rxt_extend): a window of SLOW_NS
+    The probes add nothing to a window that is longer than RXT_WINDOW_NS (rxt_extend): a window of this length
     and longer is one refill or one poll. What is in a stall is left out, and of a poll the slow refills
     inside it.
 
     :param stalls: columns queue (index in scan.queues), start_ns, end_ns [ns].
+    :param thresholds: how long a silence is at least.
     :return: queue, state (index in MEANS), start_ns, end_ns, duration_ns [ns], and tid, the thread of a wait,
-        which is NOBODY for none and for the other states; each at least SLOW_NS long, sorted by start_ns.
+        which is NOBODY for none and for the other states; sorted by start_ns.
     """
-    rare = scan.rare
+    rare, shortest = scan.rare, thresholds.silence_over_ns
     napi = np.array([bool(drivers[queue.driver].poll) for queue in scan.queues], np.bool_)
-    slow = (rare["ts"] - rare["start"] >= SLOW_NS) & ~rare["process"] & napi[rare["queue"]]
+    slow = (rare["ts"] - rare["start"] >= shortest) & ~rare["process"] & napi[rare["queue"]]
     at = np.flatnonzero(slow & np.isin(rare["kind"], _KINDS))
     late, polled = rare["kind"][at] == KIND["late"], rare["polls"][at] > 0
     state = np.select([late, polled], [_STATES.index(UNPOLLED), _STATES.index(SLOW_POLL)], 0)
@@ -67,7 +69,7 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns) -> Columns:
             if not len(rows):
                 continue
             parts = spans.without(spans.union(rare["start"][rows], rare["ts"][rows]), taken)
-            parts = parts[parts[:, 1] - parts[:, 0] >= SLOW_NS]
+            parts = parts[parts[:, 1] - parts[:, 0] >= shortest]
             taken = spans.union(*np.concatenate([taken, parts]).T)
             rows = rows[np.argsort(rare["start"][rows], kind="stable")]
             whose = rows[np.searchsorted(rare["start"][rows], parts[:, 0], "right") - 1]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.event import FLAG, KIND, WINDOW_NS
+from toolkit.event import FLAG, KIND
+from toolkit.stalls.thresholds import DEFAULT
 
 SLOW_REFILL = "slow-refill"
 SLOW_POLL = "slow-poll"
@@ -16,7 +17,9 @@ UNPOLLED = "unpolled"
 STATES = (SLOW_REFILL, SLOW_POLL, UNPOLLED)
 """In this order: a moment in a slow refill is in no slow poll."""
 
-SLOW_NS = WINDOW_NS
+SLOW_NS = DEFAULT.silence_over_ns
+"""From this length on a running trace counts them."""
+
 _KINDS = [KIND[name] for name in ("window", "poll", "refill", "late")]
 
 

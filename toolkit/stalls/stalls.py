@@ -27,6 +27,7 @@ from toolkit.stalls.marks import (
 )
 from toolkit.stalls.scan import SUMS, Scan
 from toolkit.stalls.states import state_names
+from toolkit.stalls.thresholds import Thresholds
 from toolkit.trace.gfp import names as gfp_names
 from toolkit.trace.reader import Columns, TraceReader
 
@@ -66,7 +67,9 @@ class _OwnCauses(NamedTuple):
     relieved_ns: NDArray[np.int64]
 
 
-def stalls(reader: TraceReader, drivers: Sequence[Driver], scan: Scan, states: Columns) -> Draft:
+def stalls(
+    reader: TraceReader, drivers: Sequence[Driver], scan: Scan, states: Columns, thresholds: Thresholds
+) -> Draft:
     """Join states that overlap or touch into stalls, with the cause and the counts of each stall.
 
     :param states: the states of the queues (states.intervals).
@@ -74,7 +77,7 @@ def stalls(reader: TraceReader, drivers: Sequence[Driver], scan: Scan, states: C
     """
     found = _join(states, state_names(drivers))
     found["uncertain"] = _touches(found, scan.losses)
-    found["class"] = classify(found, scan)
+    found["class"] = classify(found, scan, thresholds)
     table = queue_table(scan.queues)
     return {
         **found,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import BEGAN, Run, S, Trace, window, worker_stall
+from tests.conftest import BEGAN, MS, Run, S, Trace, window, worker_stall
 from toolkit import report
 from toolkit.report.analyze import durations, poll_gaps, time_spent, timeline
 
@@ -188,6 +188,46 @@ def test_filters_are_those_of_text_json_and_report(run: Run, make_trace: Trace, 
     assert "<h1>one stall of 1.000 s shown, 1 left out</h1>" in page
     assert "-d eth1 -q 1 --from 2.5 --to 9 --min-duration 0.5 --all --html" in page
     assert json.loads(run("analyze", trace, "--json")[1])["shown"] is None
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_thresholds_are_those_of_text_json_and_report(run: Run, make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([window(1), window(2, dur=30 * MS, polls=1), *worker_stall(4, 4.015)])
+    code, out, _ = run("analyze", trace)
+    assert code == 0 and "in 1 poll of 10 ms or longer" in out and "Thresholds:" not in out
+    assert "thresholds" not in json.loads(run("analyze", trace, "--json")[1])
+    chosen = ("--silence-over", "0.05", "--brief-under", "20ms")
+    code, out, _ = run("analyze", trace, *chosen, "--html", tmp_path / "a.html")
+    words = (
+        "Thresholds: a silence lasts 50 ms or longer (default: 10 ms); a stall shorter than 20 ms is brief "
+    )
+    assert code == 0 and words in out
+    assert out.startswith(
+        "No stall: eth1 never went deaf for 20 ms or longer in 10.0 s (80 packets on 2 queues). Not counted: "
+        "1 stall shorter than 20 ms, 0.015 s in all."
+    )
+    page = (tmp_path / "a.html").read_text()
+    assert words in page and "--silence-over 50ms --brief-under 20ms --html" in page
+    found = json.loads(run("analyze", trace, *chosen, "--json", "-o", tmp_path / "out")[1])
+    assert found["thresholds"] == {"silence_over_ns": 50 * MS, "brief_under_ns": 20 * MS}
+    assert found["silences"] == [] and [stall["class"] for stall in found["stalls"]] == ["brief"]
+    assert pd.read_csv(tmp_path / "out" / "stalls.csv")["class"].tolist() == ["brief"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--silence-over", "9ms"], 1, "does not tell silences of 9 ms"),
+        (["--brief-under", "1e9h"], 2, "'1e9h' is not a time such as 1s or 200ms"),
+        (["--brief-under", "999999999h"], 1, "give a shorter time"),
+        (["--silence-over", "1s", "--notebook", "a.ipynb"], 1, "--notebook has the default thresholds"),
+    ],
+)
+def test_thresholds_that_cannot_be_are_refused(
+    options: list[str], code: int, words: str, run: Run, make_trace: Trace
+) -> None:
+    found, out, err = run("analyze", make_trace([window(1)]), *options)
+    assert (found, out) == (code, "") and words in err
 
 
 @pytest.mark.parametrize(

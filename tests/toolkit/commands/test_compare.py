@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import META, Run, window, worker_stall, write_trace
+from tests.conftest import META, MS, Run, S, window, worker_stall, write_trace
 from toolkit import report
 from toolkit.report.compare import distributions
 
@@ -58,6 +58,22 @@ def test_swapped_sets_are_worse(run: Run, sets: tuple[Path, Path]) -> None:
     assert out.startswith("worse: ")
     assert run("compare", *sets, "--fail-on", "worse")[0] == 0
     assert run("compare", *sets, "--fail-on", "better")[0] == 2
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_both_sets_have_the_same_thresholds(run: Run, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    code, out, _ = run("compare", *sets, "--brief-under", "2s", "-o", tmp_path / "out")
+    assert code == 0 and "Thresholds: a stall shorter than 2 s is brief (default: 10 ms)." in out
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert found["thresholds"] == {"silence_over_ns": 10 * MS, "brief_under_ns": 2 * S}
+    (stalls,) = (row for row in found["metrics"] if row["name"] == "stalls")
+    assert (stalls["base_median"], stalls["candidate_median"]) == (0, 0)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "a stall shorter than 2 s is brief" in page and f"{sets[1]} --brief-under 2s</code>" in page
+    code, out, _ = run("compare", *sets, "--json")
+    assert code == 0 and "hreshold" not in out
+    code, _, err = run("compare", *sets, "--silence-over", "1ms")
+    assert code == 1 and "does not tell silences of 1 ms" in err and err.count("\n") == 1
 
 
 @pytest.mark.usefixtures("no_plots")

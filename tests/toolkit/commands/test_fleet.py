@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import distributed
 import pytest
 
-from tests.conftest import Run, Trace, window, worker_stall
+from tests.conftest import MS, Run, Trace, window, worker_stall
 from tests.toolkit.fleet.recorded import copies, write
 from toolkit import extras
 from toolkit.commands import fleet
@@ -57,10 +57,35 @@ def test_a_directory_becomes_a_dataset(run: Run, make_trace: Trace, tmp_path: Pa
     )
 
 
+def test_thresholds_are_told_by_text_json_and_page(
+    run: Run, make_trace: Trace, tmp_path: Path, scheduler: str
+) -> None:
+    make_trace([window(1), window(2, dur=30 * MS, polls=1), *worker_stall(4, 4.015)])
+    where = ("fleet", tmp_path, "-o", tmp_path / "fleet", "--scheduler", scheduler)
+    code, out, _ = run(*where)
+    assert code == 0 and "Thresholds:" not in out
+    chosen = ("--silence-over", "50ms", "--brief-under", "20ms")
+    code, out, _ = run(*where, *chosen, "--html", tmp_path / "fleet.html")
+    words = (
+        "Thresholds: a silence lasts 50 ms or longer (default: 10 ms); a stall shorter than 20 ms is brief "
+    )
+    assert code == 0 and words in out
+    page = (tmp_path / "fleet.html").read_text()
+    assert words in page and "other silences of 50 ms and longer" in page
+    limits = {"silence_over_ns": 50 * MS, "brief_under_ns": 20 * MS}
+    assert json.loads(run(*where, *chosen, "--json")[1])["thresholds"] == limits
+    found = json.loads(run("fleet", "-o", tmp_path / "fleet", "--json")[1])
+    assert found["thresholds"] == [limits | {"traces": 1}]
+    # What is brief is time all the same; of it, nothing is left of the poll.
+    assert found["totals"]["silence_ns"] == 15 * MS
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["missing"], "missing does not exist."),
+        ([".", "--silence-over", "9ms"], "does not tell silences of 9 ms"),
+        (["--brief-under", "9ms"], "--silence-over and --brief-under go with a SOURCE"),
         ([".", "--workers", 2, "--scheduler", "tcp://127.0.0.1:1"], "leave it out with --scheduler"),
         ([".", "--host-from", "("], "is no regular expression"),
     ],

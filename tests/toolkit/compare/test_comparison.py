@@ -83,6 +83,20 @@ def test_sets_that_cannot_be_compared_are_refused(columns: dict[str, Any], sente
         compare(runs_of(HIGH), runs_of(LOW, "patched").assign(**columns))
 
 
+def test_sets_of_different_thresholds_are_refused() -> None:
+    base, candidate = runs_of(HIGH), runs_of(LOW, "patched")
+    base.attrs["thresholds"] = {"silence_over_ns": S, "brief_under_ns": S}
+    with pytest.raises(UserError, match="the sets were analyzed by different thresholds"):
+        compare(base, candidate)
+    candidate.attrs |= base.attrs
+    found = compare(base, candidate)
+    assert found.remarks == [
+        "Thresholds: a silence lasts 1 s or longer (default: 10 ms); a stall shorter than 1 s is brief "
+        "(default: 10 ms)."
+    ]
+    assert summary(found)["thresholds"] == base.attrs["thresholds"]
+
+
 def test_empty_sets_are_refused() -> None:
     with pytest.raises(UserError, match="at least one run"):
         compare(runs_of(HIGH), runs_of([]))

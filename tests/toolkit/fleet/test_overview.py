@@ -2,12 +2,15 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from tests.conftest import MS
 from tests.toolkit.fleet.recorded import fleet_of, recorded, write
 from toolkit.errors import UserError
 from toolkit.fleet import dataset, overview
 from toolkit.fleet.findings import GROUPS
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 
 
 def test_the_summary_of_a_fleet_is_json(tmp_path: Path) -> None:
@@ -31,6 +34,24 @@ def test_traces_of_which_no_host_is_known(tmp_path: Path) -> None:
     assert summary["totals"]["hosts"] == 0 and summary["totals"]["host_mean"] is None
     assert summary["trend"]["p"] is None and summary["rollout"] is None
     assert len(summary["drivers"]) == 5
+
+
+def test_thresholds_of_a_fleet_are_counted(tmp_path: Path) -> None:
+    tables = recorded()
+    found = overview.look(write(tables, tmp_path / "usual"))
+    every = tables["traces"]["place"].nunique()
+    assert found.thresholds == {DEFAULT: every} and "thresholds" not in overview.summary(found)
+    traces = tables["traces"]
+    longer = traces["place"].str.startswith("virtio_net_variants")
+    # Those of an older toolkit do not say by which they were analyzed.
+    traces = traces.assign(silence_over_ns=pd.array([50 * MS], "Int64").repeat(len(traces)))
+    traces.loc[~longer, ["silence_over_ns", "brief_under_ns"]] = pd.NA
+    found = overview.look(write(tables | {"traces": traces}, tmp_path / "mixed"))
+    assert found.thresholds == {DEFAULT: every - 10, Thresholds(50 * MS): 10}
+    assert json.loads(json.dumps(overview.summary(found)))["thresholds"] == [
+        {"silence_over_ns": 10 * MS, "brief_under_ns": 10 * MS, "traces": every - 10},
+        {"silence_over_ns": 50 * MS, "brief_under_ns": 10 * MS, "traces": 10},
+    ]
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:

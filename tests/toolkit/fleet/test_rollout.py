@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import MS
 from tests.toolkit.fleet.recorded import arrow, copies
 from toolkit.compare import statistics
 from toolkit.compare.statistics import ALPHA, measure
@@ -110,6 +111,10 @@ def test_what_else_differs_is_said() -> None:
     traces["kernel"] = np.where(traces["build"] == "new", "6.12", "6.1")
     found = compare(traces, "build=old", "build=new", intervals=False)
     assert found.caveats == ["The sets differ in kernel, too: before 6.1; after 6.12."]
+    longer = traces.assign(silence_over_ns=np.where(traces["build"] == "new", 50 * MS, 10 * MS))
+    assert compare(longer, "build=old", "build=new", intervals=False).caveats[1:] == [
+        "The sets were analyzed by different thresholds, silence_over_ns: before 10 ms; after 50 ms."
+    ]
     assert not compare(traces, "kernel=6.1", "kernel=6.12", intervals=False).caveats[0].count("kernel")
     unknown = traces.assign(silent_ns=traces["silent_ns"].where(traces["host"] != "host-003"))
     (remark,) = compare(unknown, "build=old", "build=new", intervals=False).remarks

@@ -129,7 +129,7 @@ def test_what_has_gone_since_it_was_found_is_said(tmp_path: Path) -> None:
 
 
 def test_a_mistake_of_the_analysis_is_a_row(make_trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def mistaken(_: Path) -> None:
+    def mistaken(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
     path = make_trace([window(1)])

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MS
 from toolkit.fleet import rules
 from toolkit.paths import PROBES
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 
 PACKAGE = Path(rules.__file__).parent.parent
 
@@ -33,6 +35,13 @@ def test_a_change_of_what_makes_rows_is_another_version(
     with (tmp_path / changed).open("a") as file:
         file.write("\n")
     assert rules.version.__wrapped__() != rules.version()
+
+
+def test_what_a_run_is_told_is_part_of_its_rules() -> None:
+    version = rules.version()
+    assert rules.wanted(DEFAULT, None) == version
+    assert rules.wanted(DEFAULT, "(?P<host>a)") == f"{version}+(?P<host>a)"
+    assert rules.wanted(Thresholds(50 * MS), "(?P<host>a)") == f"{version}+--silence-over+50ms+(?P<host>a)"
 
 
 def test_a_change_of_what_people_read_is_the_same_version(

@@ -16,10 +16,11 @@ import distributed
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import DATA, META, Trace, window, worker_stall
+from tests.conftest import DATA, META, MS, Trace, window, worker_stall
 from toolkit.errors import UserError
 from toolkit.fleet import dataset, rows, rules, run, sources
 from toolkit.fleet.dataset import FAILED, SCHEMAS, UNFETCHED, UNREADABLE, WHOLE
+from toolkit.stalls.thresholds import Thresholds
 
 STORES = Path(__file__).parent / "stores"
 ROOT = Path(__file__).parents[3]
@@ -103,6 +104,11 @@ def test_other_rules_begin_anew(
     update()
     assert update(host="(?P<host>[a-z]+).rxt").analyzed == {WHOLE: 1}
     assert dataset.table(tmp_path / "fleet", "traces")["host"].to_pylist() == ["a"]
+    longer = Thresholds(silence_over_ns=50 * MS)
+    assert update(thresholds=longer).analyzed == {WHOLE: 1}
+    assert update(thresholds=longer).analyzed == {}
+    assert dataset.table(tmp_path / "fleet", "traces")["silence_over_ns"].to_pylist() == [50 * MS]
+    assert update(thresholds=Thresholds(50 * MS, 20 * MS)).analyzed == {WHOLE: 1}
     monkeypatch.setattr(rules, "version", lambda: "0123456789abcdef")
     assert update().analyzed == {WHOLE: 1}
     assert len(_statuses(tmp_path / "fleet")) == 1

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Terminal
+from tests.conftest import MS, Terminal
 from tests.toolkit.fleet.recorded import copies, fleet_of, recorded, write
 from toolkit.fleet import dataset, rows, sources
 from toolkit.fleet.overview import Overview, look
 from toolkit.report import fleet, fleet_page
+from toolkit.stalls.thresholds import DEFAULT, Thresholds
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +18,17 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Overview:
     """A fleet of copies, before and after a rollout that changes nothing."""
     directory = write(fleet_of(60, 600), tmp_path_factory.mktemp("report") / "fleet")
     return look(directory, "kernel=6.1.*", "kernel=6.12.*")
+
+
+def test_thresholds_that_differ_are_said(found: Overview) -> None:
+    assert fleet.thresholds(found) == [] and fleet.least_silence(found) == "10 ms"
+    mixed = replace(found, thresholds={DEFAULT: 600, Thresholds(50 * MS, 0): 1})
+    assert fleet.about(mixed)[-1] == (
+        "Thresholds differ, so that the numbers do not compare. 600 traces: silences of 10 ms or longer, "
+        "brief stalls below 10 ms; 1 trace: silences of 50 ms or longer, brief stalls below 0 ns."
+    )
+    assert fleet.least_silence(mixed) == "10 ms or 50 ms"
+    assert "other silences of 10 ms or 50 ms and longer" in fleet_page.render(mixed)
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -14,11 +14,13 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from toolkit.driver import POSTED
+from toolkit.english import duration
 from toolkit.event import KIND, NOT_KNOWN
 from toolkit.report.drawing import INK, colours, empty, title, word, worst_first, write
 from toolkit.stalls.accounts import Witness
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.spans import union
+from toolkit.stalls.thresholds import DEFAULT
 from toolkit.trace.clock import to_utc
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def draw(trace: Trace) -> Figure:
     axes = list(figure.subplots(len(tall), 1, sharex=True, squeeze=False, height_ratios=tall)[:, 0])
     posted = word(analysis, "posted")
     what = f"{posted[0].upper()}{posted[1:]} and stalls" if any(looked) else "Stalls"
+    if (least := analysis.thresholds.silence_over_ns) != DEFAULT.silence_over_ns:
+        what += f"; silences of {duration(least)} or longer"
     figure.suptitle(title(analysis, what, len(queues)), x=0.01, ha="left", fontsize=12)
     start, end = ((moment - analysis.scan.began) / 1e9 for moment in analysis.span)
     if phases is not None:

@@ -10,6 +10,7 @@ from toolkit.compare.statistics import RESAMPLES, SEED
 from toolkit.report import page
 from toolkit.report.compare import distributions
 from toolkit.report.comparison import metric_table
+from toolkit.stalls.thresholds import options
 
 FILES = ("report.html",)
 
@@ -26,7 +27,9 @@ def render(found: Comparison, out: BinaryIO) -> None:
         metrics=metric_table(found),
         drawing=page.inline(svg.getvalue().decode()),
         aside=aside[["trace", "set", "set_aside"]].to_dict("records"),
-        command=shlex.join(["toolkit", "compare", *(path or "?" for path in paths)]),
+        command=shlex.join(
+            ["toolkit", "compare", *(path or "?" for path in paths), *options(found.thresholds)]
+        ),
         seed=SEED,
         resamples=RESAMPLES,
     )

@@ -8,10 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import toolkit
-from tests.conftest import BEGAN, DATA, META, S, Trace, window, worker_stall
+from tests.conftest import BEGAN, DATA, META, MS, S, Trace, window, worker_stall
 from toolkit.report.analyze import timeline
 from toolkit.stalls.analysis import analyze
 from toolkit.stalls.selection import Selection
+from toolkit.stalls.thresholds import Thresholds
 
 ONE_STALL = [window(1), *worker_stall(2, 6), window(7)]
 
@@ -98,6 +99,13 @@ def test_intervals_that_no_screen_tells_apart_are_drawn_as_one(make_trace: Trace
     start = pd.Series([BEGAN + S, BEGAN + S + 3_000_000, BEGAN + 5 * S])
     spans = timeline._spans(start, start + 1_000_000, analysis)
     assert spans == [(1.0, 0.004), (5.0, 0.001)]
+
+
+def test_timeline_says_which_silences_it_shades(make_trace: Trace) -> None:
+    path = make_trace([window(1)])
+    drawn = timeline.draw(toolkit.read(path, thresholds=Thresholds(silence_over_ns=50 * MS)))
+    assert "and stalls; silences of 50 ms or longer" in drawn.get_suptitle()
+    assert "silences" not in timeline.draw(toolkit.read(path)).get_suptitle()
 
 
 def test_timeline_of_a_part_says_so_and_ends_where_it_does(make_trace: Trace) -> None:
