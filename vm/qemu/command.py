@@ -17,8 +17,8 @@ VFIO_USER_TIMEOUT_MS = 60_000
 # PCI slots are pinned: the guest finds its root disk and names its NICs by their order on the bus.
 ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5, 0x6, 0x8
 
-# Under software emulation the kernel's tests of its own ciphers take seconds. The TSC is the host's; a kernel does
-# not trust that of a CPU of this kind, and reads the HPET, an emulated device, each time that somebody asks the time.
+# Under software emulation the kernel's tests of its own ciphers take seconds. The TSC is the host's, but a kernel
+# does not trust it on this kind of CPU: it reads the HPET, an emulated device, each time that it wants the time.
 _QUICK = ("cryptomgr.notests", "tsc=reliable", "clocksource=tsc")
 
 
