@@ -17,9 +17,11 @@ VFIO_USER_TIMEOUT_MS = 60_000
 # PCI slots are pinned: the guest finds its root disk and names its NICs by their order on the bus.
 ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5, 0x6, 0x8
 
-# Under software emulation the kernel's tests of its own ciphers take seconds. The TSC is the host's, but a kernel
-# does not trust it on this kind of CPU: it reads the HPET, an emulated device, each time that it wants the time.
-_QUICK = ("cryptomgr.notests", "tsc=reliable", "clocksource=tsc")
+# Under software emulation the kernel's tests of its own ciphers take seconds.
+_QUICK = ("cryptomgr.notests",)
+# An emulated CPU has the host's TSC. A kernel does not trust it on this kind of CPU, and would read the HPET,
+# an emulated device, each time that somebody wants the time.
+_EMULATED = ("tsc=reliable", "clocksource=tsc")
 
 
 def argv(
@@ -60,7 +62,7 @@ def argv(
     if machine.shares_memory:
         words += ["-object", f"memory-backend-memfd,id=memory,size={machine.memory_mb}M,share=on"]
     words += ["-accel", "tcg,thread=multi" if accel == "tcg" else "kvm", "-cpu", cpu(machine, accel)]
-    words += _boot(machine, image)
+    words += _boot(machine, image, accel)
     words += _disk("root", image.disk, "qcow2", ROOT_SLOT, "snapshot=on")
     if machine.swap:
         throttle = f"throttling.bps-total={machine.swap.bytes_per_second}"
@@ -92,10 +94,11 @@ def mac(number: int) -> str:
     return f"52:54:00:00:01:{number + 1:02x}"
 
 
-def kernel_command_line(machine: Machine) -> str:
-    """What the machine's kernel is given: the fixed part, then the machine's own."""
+def kernel_command_line(machine: Machine, more: Sequence[str] = ()) -> str:
+    """What the machine's kernel is given: the fixed part, `more`, then the machine's own."""
     console = "hvc0" if machine.xen else "ttyS0"
-    return " ".join(["root=/dev/vda", "rw", f"console={console}", "net.ifnames=0", *_QUICK, *machine.cmdline])
+    fixed = ["root=/dev/vda", "rw", f"console={console}", "net.ifnames=0", *_QUICK]
+    return " ".join([*fixed, *more, *machine.cmdline])
 
 
 def xen_command_line(xen: Xen) -> str:
@@ -116,9 +119,9 @@ def cpu(machine: Machine, accel: Accel) -> str:
     return f"{emulated},-smap,-avx,-avx2,-xsave" if machine.xen else emulated
 
 
-def _boot(machine: Machine, image: Image) -> list[str]:
+def _boot(machine: Machine, image: Image, accel: Accel) -> list[str]:
     """Return what QEMU loads: the kernel, or a hypervisor whose first module it is (multiboot)."""
-    line = kernel_command_line(machine)
+    line = kernel_command_line(machine, _EMULATED if accel == "tcg" and machine.xen is None else ())
     if machine.xen is None:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line]
     modules = f"{_escape(str(image.kernel))} {_escape(line)},{_escape(str(image.initrd))}"

@@ -50,6 +50,12 @@ def test_the_same_machine_is_the_same_command() -> None:
     assert argv() != argv(replace(MACHINE, memory_mb=2048))
 
 
+def test_only_an_emulated_kernel_is_told_to_trust_the_tsc() -> None:
+    (emulated,), (real,) = values(argv(), "-append"), values(argv(accel="kvm"), "-append")
+    assert "clocksource=tsc" in emulated and "tsc" not in real
+    assert "erms" not in real and values(argv(), "-cpu") == ["max,-erms,-fsrm"]
+
+
 def test_the_image_stays_clean() -> None:
     (root,) = values(argv(), "-drive")
     assert "file=/c/root.qcow2" in root
