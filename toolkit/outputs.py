@@ -93,6 +93,19 @@ def alone(directory: Path, busy: str) -> Iterator[None]:
         yield
 
 
+def is_locked(file: int) -> bool:
+    """Tell whether another open file has the lock of this one (flock(2)); take it no longer than that.
+
+    :param file: its descriptor; to be allowed to read it is enough.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
 def check_new(path: Path, *, force: bool) -> None:
     """Make sure that a trace can be made, before work that takes long.
 

@@ -2,18 +2,22 @@
 """`toolkit record` in a machine: with the rights that its service has, and no more."""
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 
 import toolkit
 from tests.machine.harness.lab import Lab, fetch
+from tests.machine.harness.terminal import terminal
+from toolkit.live.remote import Address, receive
 from vm import guest, trial
 
 UNIT = Path(__file__).parents[2] / "docs/systemd/rx-stall-record.service"
@@ -55,7 +59,9 @@ def _segments(machine: guest.Guest, target: Path) -> list[Path]:
 
 
 @pytest.mark.machine("virtio-net")
-def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+def test_a_stall_is_put_aside_with_the_time_around_it(
+    lab: Lab, machine: guest.Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.load(machine, "stock")
     lab.end_trace(machine)
     machine.ssh(f"sudo rm -rf {KEPT}", check=True)
@@ -77,9 +83,15 @@ def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.G
             "print(r.urlopen('http://127.0.0.1:9435/metrics').read().decode())\"",
             check=True,
         ).stdout
-        saved = machine.ssh(f"sudo toolkit record --save -o {KEPT}", check=True).stdout.strip()
-        assert process.stderr.readline().rstrip() == f"{saved}: asked for"
-        assert _end(machine, process, "KILL") != 0
+        with terminal(machine, f"sudo toolkit watch --recorder -o {KEPT}; echo status $?") as shown:
+            shown.wait(lambda text: "recorder of" in text and "eth1 rx-0" in text)
+            _assert_followed_over_ssh(machine, tmp_path, monkeypatch)
+            saved = machine.ssh(f"sudo toolkit record --save -o {KEPT}", check=True).stdout.strip()
+            assert process.stderr.readline().rstrip() == f"{saved}: asked for"
+            assert _end(machine, process, "KILL") != 0
+            shown.wait(lambda text: "it has ended" in text)
+            shown.press("q")
+            shown.wait(lambda text: "0 dropped." in text and "status 0" in text)
     _assert_readable_after_the_kill(machine, saved, tmp_path)
     stalls = re.search(r'^rx_stall_stalls_total\{device="eth1".*\} ([\d.]+)$', scraped, re.MULTILINE)
     assert stalls and float(stalls[1]) >= 1
@@ -94,6 +106,22 @@ def test_a_stall_is_put_aside_with_the_time_around_it(lab: Lab, machine: guest.G
     # Memory was short then, and no more afterwards.
     assert about["before"]["pressure"]["memory"].startswith("some ")
     assert "Node 0" in about["before"]["zoneinfo"] and about["after"]["kernel_log"]
+
+
+def _assert_followed_over_ssh(machine: guest.Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real ssh brings what the recorder writes; its settings are those of machines, and it becomes root."""
+    program, *words = machine.ssh_argv("-T", alone=True)
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nexec $(command -pv {program}) {shlex.join(words)} -- "sudo $3"\n')
+    ssh.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+        goes_on = [True]
+        readers = receive(Address("ssh://machine", Path(KEPT)), lambda: bool(goes_on))
+        assert any(len(columns["ts"]) for columns, _ in islice(next(readers), 5))
+        goes_on.clear()
+        assert list(readers) == []
 
 
 def _assert_readable_after_the_kill(machine: guest.Guest, saved: str, tmp_path: Path) -> None:

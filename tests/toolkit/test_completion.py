@@ -68,6 +68,7 @@ def test_no_shell_or_an_unknown_one_is_a_wrong_option(run: Run) -> None:
         ("toolkit trace virtio_net -d l", ["lo"]),
         ("toolkit doctor ql", ["qlge"]),
         ("toolkit export --perf", ["--perfetto"]),
+        ("toolkit watch --rec", ["--recorder"]),
     ],
 )
 def test_bash_completes(bash_script: str, line: str, expected: list[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Run, Trace, window
 from toolkit.errors import UserError
-from toolkit.outputs import create, refuse_existing, refuse_inputs
+from toolkit.outputs import LOCK, alone, create, is_locked, refuse_existing, refuse_inputs
 
 
 def _hard(link: Path, file: Path) -> None:
@@ -117,3 +117,16 @@ def test_an_output_that_fails_half_way_is_removed(tmp_path: Path) -> None:
         opened.write(b"half")
         raise UserError("the other half cannot be read")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whether_somebody_has_a_directory_is_known_to_all_who_look(tmp_path: Path) -> None:
+    with alone(tmp_path, "busy"):
+        with (tmp_path / LOCK).open("rb") as file, (tmp_path / LOCK).open("rb") as another:
+            assert is_locked(file.fileno()) and is_locked(another.fileno())
+        with pytest.raises(UserError, match="busy"), alone(tmp_path, "busy"):
+            pass
+    with (tmp_path / LOCK).open("rb") as file, (tmp_path / LOCK).open("rb") as another:
+        assert not is_locked(file.fileno()) and not is_locked(another.fileno())
+        # Who has looked does not keep others out.
+        with alone(tmp_path, "busy"):
+            pass

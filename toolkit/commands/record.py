@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from toolkit.live.recorder import Rules
     from toolkit.live.segments import Room
 
-RING = "ring"
-"""The directory of the segments, in that of the traces."""
+DIRECTORY = Path("/var/lib/rx-stall")
+"""Where a recorder puts traces aside, unless it is told."""
 
 _KEPT = Amount(ns=600 * 10**9, bytes=None)
 
@@ -59,7 +59,7 @@ def record(
     device: completion.Device = None,
     directory: Annotated[
         Path, typer.Option("--directory", "-o", metavar="DIR", help="Where traces are put aside.")
-    ] = Path("/var/lib/rx-stall"),
+    ] = DIRECTORY,
     when: Annotated[
         list[str] | None,
         typer.Option(
@@ -174,7 +174,9 @@ def _room(directory: Path, amounts: Sequence[Amount], sync_s: float) -> Room | N
         return None
     ns = [amount.ns for amount in amounts or [_KEPT] if amount.ns is not None]
     size = [amount.bytes for amount in amounts if amount.bytes is not None]
-    return segments.make(directory / RING, ns[-1] if ns else None, size[-1] if size else None, sync_s)
+    return segments.make(
+        directory / segments.RING, ns[-1] if ns else None, size[-1] if size else None, sync_s
+    )
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -217,7 +219,7 @@ def _record(
     started = start.begin(options)
     from toolkit.live.queues import Live
     from toolkit.live.recent import Recent
-    from toolkit.live.segments import Segments, take_over
+    from toolkit.live.segments import RING, Segments, take_over
     from toolkit.trace.schema import EVENT
 
     live = Live(options.drivers, started.devices)

@@ -143,6 +143,12 @@ class Live:
             if driver.poll:
                 self._listen(columns)
 
+    def lose_sight(self, at: int) -> None:
+        """End all states at a moment [ns] after which events are missing: they may have gone on, or not."""
+        for queue in list(self.queues.values()):
+            for state in list(queue.states):
+                queue.end(state, at)
+
     def _listen(self, columns: Columns) -> None:
         """Count the silences that events tell of; the stalls that they begin or end are known already."""
         at = slow.rows(columns)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,7 @@ class Recent:
     :param meta: the JSON object of the whole trace.
     :param heard: is called with the events of each batch.
     :param kept_ns: how much is kept [ns], a minute by default; at most `most_events`.
+    :param clocks: returns the clocks [ns] of the traced machine at a moment of its monotonic one.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Recent:
         heard: Callable[[Events], None] = lambda _: None,
         kept_ns: int = KEPT_NS,
         most_events: int = MOST_EVENTS,
+        clocks: Callable[[int], dict[str, int]] | None = None,
     ) -> None:
+        self._clocks = clocks or clocks_at
         self._kept_ns, self._most_events = kept_ns, most_events
         self._meta = meta
         self._heard = heard
@@ -69,7 +73,7 @@ class Recent:
         """
         with self._lock:
             batches, before, devices = list(self._batches), self._before, self._devices
-        meta = self._meta | {"clock": clocks_at(before["now_ns"]), "devices": devices}
+        meta = self._meta | {"clock": self._clocks(before["now_ns"]), "devices": devices}
         last: dict[str, Any] = {"now_ns": before["now_ns"], "ledger": {}}
         with TraceWriter(path, meta) as writer:
             for events, note in batches:
@@ -124,6 +128,7 @@ def _less(
     if before is None:
         return {name: list(each) for name, each in counts.items()}
     return {
-        name: [now - then for now, then in zip(each, before[name], strict=True)]
+        # A ledger that was read has as many CPUs as have counted by then.
+        name: [now - then for now, then in zip_longest(each, before[name], fillvalue=0)]
         for name, each in counts.items()
     }

@@ -17,7 +17,7 @@ from toolkit.errors import UserError
 from toolkit.live import conditions, surroundings
 from toolkit.live.conditions import Condition, Held, Seen
 from toolkit.live.segments import sync
-from toolkit.outputs import LOCK, alone
+from toolkit.outputs import LOCK, alone, is_locked
 
 if TYPE_CHECKING:
     from toolkit.capture.drain import Progress
@@ -187,14 +187,26 @@ def ask(directory: Path) -> Path:
     raise UserError(f"the recorder of {directory} could not put anything aside; its own output says why.")
 
 
+def is_running(directory: Path) -> bool:
+    """Tell whether a recorder has a directory.
+
+    :raises OSError: if this user may not know.
+    """
+    try:
+        with (directory / LOCK).open("rb") as file:
+            return is_locked(file.fileno())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def none_there(directory: Path) -> UserError:
+    """Return the error for a directory that no recorder has."""
+    return UserError(f"no recorder puts its traces into {directory}; start one, or give its directory.")
+
+
 def _require_recorder(directory: Path) -> None:
-    if (directory / LOCK).exists():
-        try:
-            with alone(directory, "it runs"):
-                pass
-        except UserError:
-            return
-    raise UserError(f"no recorder puts its traces into {directory}; start one, or give its --directory.")
+    if not is_running(directory):
+        raise none_there(directory)
 
 
 def _free(directory: Path, name: str) -> Path:

@@ -77,6 +77,10 @@ class _Look(NamedTuple):
     packets: dict[tuple[int, int], int]
 
 
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
 class Screen(App[None]):
     """The queues as a table, and below what happens to them.
 
@@ -86,6 +90,8 @@ class Screen(App[None]):
     :param lines: returns the failures since its last call.
     :param save: saves the last minute as a trace and returns the trace's name.
     :param runs: tells whether the trace still runs; the screen ends with it.
+    :param now: returns the time of the traced machine, CLOCK_MONOTONIC [ns].
+    :param remark: returns a second line for the head of the screen, such as whose trace it is.
     """
 
     TITLE = "toolkit watch"
@@ -107,11 +113,14 @@ class Screen(App[None]):
         lines: Callable[[], list[Line]],
         save: Callable[[], Path],
         runs: Callable[[], bool],
+        now: Callable[[], int] = _now,
+        remark: Callable[[], str] = str,
     ) -> None:
         super().__init__()
         self._drivers = {driver.name: driver for driver in drivers}
         self._progress, self._live, self._told = progress, live, lines
         self._save, self._lives = save, runs
+        self._now, self._remark = now, remark
         self._looks: deque[_Look] = deque(maxlen=_OVER + 1)
         self._paused = False
         self._only = ""
@@ -137,7 +146,7 @@ class Screen(App[None]):
         if self._paused or not self.query("#head"):
             return
         progress = self._progress
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        now = self._now()
         queues = dict(self._live.queues)
         packets = {key: queue.packets for key, queue in queues.items()}
         self._looks.append(_Look(now / 1e9, progress.events, packets))
@@ -156,6 +165,8 @@ class Screen(App[None]):
         head = Text(words).append(f"{progress.dropped} dropped", "bold red" if progress.dropped else "")
         head.append("   PAUSED (the trace goes on)" * self._paused, "reverse")
         head.append(f"   only: {self._only}" if self._only else "", "bold")
+        if remark := self._remark():
+            head.append(f"\n{remark}", "bold")
         self.query_one("#head", Static).update(head)
 
     def _show_queues(

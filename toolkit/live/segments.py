@@ -22,6 +22,9 @@ from toolkit.trace.reader import NewerFormatError, TraceReader
 from toolkit.trace.schema import EVENT, Events
 from toolkit.trace.writer import TraceWriter
 
+RING = "ring"
+"""The directory of the segments, in that of the traces that a recorder puts aside."""
+
 SUFFIX = ".segment"
 """Of their names: not that of traces, or whoever collects those would count the same events twice."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.trace.ledger import COUNTS, Ledger
+from toolkit.trace.ledger import lists
 from toolkit.trace.reader import Columns, TraceReader
 from toolkit.trace.schema import EVENT, Events
 from toolkit.trace.writer import TraceWriter
@@ -62,7 +62,7 @@ def _merged(reader: TraceReader) -> Iterator[tuple[Events, dict[str, Any]]]:
             name: list({each[number]: each for each in (*merged.get(name, []), *note.get(name, []))}.values())
             for name, number in _NAMED.items()
         }
-        merged = {**merged, **note, "ledger": _lists(reader.ledger)}
+        merged = {**merged, **note, "ledger": lists(reader.ledger)}
         merged |= {name: found for name, found in named.items() if found}
         growing = grows
     if parts:
@@ -74,7 +74,3 @@ def _joined(parts: list[Columns]) -> Events:
     for name in EVENT.names or ():
         events[name] = np.concatenate([part[name] for part in parts])
     return events
-
-
-def _lists(ledger: Ledger) -> dict[str, dict[str, list[int]]]:
-    return {kind: dict(zip(COUNTS, counts.tolist(), strict=True)) for kind, counts in ledger.items()}

@@ -88,6 +88,21 @@ def _rows(kind: str, lists: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
         raise ValueError(f"the ledger of {kind} has not one number for each CPU") from None
 
 
+def lists(ledger: Ledger) -> dict[str, dict[str, list[int]]]:
+    """Return the counts of a ledger as lists, which `whole` takes."""
+    return {kind: dict(zip(COUNTS, counts.tolist(), strict=True)) for kind, counts in ledger.items()}
+
+
+def added(ledger: Ledger, more: Ledger) -> Ledger:
+    """Return the sums of two ledgers."""
+    found = dict(ledger)
+    for kind, counts in more.items():
+        before = found.get(kind, _NONE)
+        cpus = max(before.shape[1], counts.shape[1])
+        found[kind] = widened(before, cpus) + widened(counts, cpus)
+    return found
+
+
 def loss_windows(began: int, drains: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Find the times in which events were dropped.
 

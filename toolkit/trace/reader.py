@@ -5,7 +5,7 @@ import json
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +78,7 @@ class TraceReader:
     `chunk` a chunk.
 
     :param path: the file.
+    :param stream: where its bytes come from instead, once and in their order: then no batch is read again.
     :raises UserError: if it cannot be opened, is not a trace, or one of a newer format.
 
     Attributes: `meta`, the JSON object of the whole trace, with the shape of toolkit.trace.shape and
@@ -85,7 +86,7 @@ class TraceReader:
     whole trace, else a sentence that says where it stops and why.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, stream: BinaryIO | None = None) -> None:
         self.path = Path(path)
         self.damage: str | None = None
         self.ledger: Ledger = {}
@@ -94,8 +95,11 @@ class TraceReader:
         self._kept: dict[int, Columns] = {}
         self._room = KEPT_EVENTS
         try:
-            _require_file(self.path)
-            self._file, self._again = pa.OSFile(str(path)), pa.OSFile(str(path))
+            if stream is None:
+                _require_file(self.path)
+                self._file, self._again = pa.OSFile(str(path)), pa.OSFile(str(path))
+            else:
+                self._file, self._again = pa.PythonFile(stream, mode="r"), None
             # Arrow's threads, one for each column, cost more than they gain; scan reads ahead.
             self._stream = pa.ipc.open_stream(self._file, options=pa.ipc.IpcReadOptions(use_threads=False))
             schema = self._stream.schema
@@ -120,7 +124,7 @@ class TraceReader:
         dropped = 0
         wrong: str | None = None
         while True:
-            offset = self._file.tell()
+            offset = self.tell() if self._again else 0
             try:
                 columns, note = self._next_batch()
                 read += np.bincount(columns["kind"], minlength=len(read))
@@ -147,7 +151,8 @@ class TraceReader:
             yield Batch(columns, note)
             if "end" in note:
                 return
-        cut = wrong is None and self._file.tell() >= self._file.size()
+        # What follows in a stream has not come yet.
+        cut = wrong is None and (not self._again or self._file.tell() >= self._file.size())
         self.damage = (
             f"{printable(str(self.path))} is {'cut off' if cut else 'damaged'} "
             f"after {(now - began) / 1e9:.3f} s (batch {len(self._offsets)}{f'; {wrong}' if wrong else ''}): "
@@ -234,6 +239,10 @@ class TraceReader:
             self._keep(index, columns)
             return columns
         return self._kept[index]
+
+    def tell(self) -> int:
+        """Return how many bytes of the file were read: up to a batch, when the iteration gives it."""
+        return int(self._file.tell())
 
     def columns(self, index: int) -> Columns:
         """Read a batch again.

@@ -2,11 +2,13 @@
 """Write a trace: an Arrow IPC stream in which every batch is whole once `write` has returned."""
 
 import errno
+import fcntl
 import io
 import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +30,8 @@ _SMALL = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 class TraceWriter:
     """An open trace file; `with` closes it, without an end note if an exception passes.
+
+    The file is locked (flock(2)) while it is open: so whoever follows it knows that it may still grow.
 
     :param path: the file to make, with mode 0600.
     :param meta: the JSON object of the whole trace (docs/trace-file.md) but `format`, which is the newest; an
@@ -157,11 +161,15 @@ def _create(path: Path, making: Path, *, force: bool) -> int:
     try:
         if force and path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"{path} is not a regular file; give another name.")
-        return os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise already_there(path) from None
     except OSError as error:
         raise UserError(f"cannot make {path}: {error.strerror}.") from error
+    # A file system may have no locks: then nobody can follow the file.
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
 
 
 def _failed(path: Path, error: OSError) -> UserError:

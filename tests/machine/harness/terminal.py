@@ -68,9 +68,15 @@ class Terminal:
 @contextmanager
 def terminal(machine: guest.Guest, command: str) -> Iterator[Terminal]:
     """A command in a machine, on a terminal of 80 columns and 24 rows."""
+    with on_terminal([*machine.ssh_argv("-tt", alone=True), "--", command]) as shown:
+        yield shown
+
+
+@contextmanager
+def on_terminal(words: list[str]) -> Iterator[Terminal]:
+    """A command on this machine, on such a terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    words = [*machine.ssh_argv("-tt", alone=True), "--", command]
     environment = {**os.environ, "TERM": "xterm-256color"}
     with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)

@@ -47,6 +47,19 @@ def _batches(reader: TraceReader) -> Iterator[Events]:
         yield events
 
 
+def test_where_events_are_missing_no_state_goes_on() -> None:
+    live = _live()
+    live.take(_together(*worker_stall(1, 9)[:-2]))
+    live.changes.clear()
+    live.lose_sight(BEGAN + 3 * S)
+    queue = live.queues[3, 0]
+    assert queue.states == {} and queue.stalled_ns(BEGAN + 8 * S) == pytest.approx(2 * S)
+    # Nobody knows whether it receives again.
+    assert not live.changes
+    live.take(_together(*worker_stall(1, 9)[-2:]))
+    assert live.stalls == 1 and not live.changes
+
+
 @pytest.mark.parametrize("path", RECORDED)
 def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
     reader, trace = TraceReader(DATA / path), toolkit.read(DATA / path)

@@ -33,6 +33,7 @@ class Shown:
         save: str = "watch.rxt",
         lives: bool = True,
         name: str = "virtio_net",
+        remark: str = "",
     ) -> None:
         driver = load(name)
         self.at = BEGAN + 10 * S
@@ -41,7 +42,9 @@ class Shown:
         self.lines: list[Line] = []
         self._save = save
         monkeypatch.setattr(time, "clock_gettime_ns", lambda _: self.at)
-        self.app = Screen([driver], self.progress, self.live, self._take, self._saved, lambda: lives)
+        self.app = Screen(
+            [driver], self.progress, self.live, self._take, self._saved, lambda: lives, remark=lambda: remark
+        )
 
     def _take(self) -> list[Line]:
         taken, self.lines = self.lines, []
@@ -96,6 +99,28 @@ def test_screen_shows_each_queue(shown: Shown) -> None:
         assert "0 of 256" in deaf and "2.0 s starved, napi-off" in deaf and "2.000" in deaf
         (calm,) = [line for line in text.splitlines() if "eth1 rx-1" in line]
         assert "not seen yet" in calm and "quiet" in calm
+
+    shown.run(script)
+
+
+def test_the_head_has_room_for_a_remark(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, remark="recorder of /var/lib/rx-stall: it has ended")
+
+    async def script(pilot: Pilot[None]) -> None:
+        await shown.until(pilot, r"0 dropped\s*\n", r"\n *recorder of /var/lib/rx-stall: it has ended\s*\n")
+
+    shown.run(script, columns=80)
+
+
+def test_the_time_is_that_of_the_traced_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch)
+    shown.live.take(np.concatenate(worker_stall(8, 9)[:-2]))
+    there = [BEGAN + 12 * S]
+    app = Screen([load("virtio_net")], shown.progress, shown.live, list, Path, lambda: True, lambda: there[0])
+    shown.app = app
+
+    async def script(pilot: Pilot[None]) -> None:
+        await shown.until(pilot, "virtio_net   12 s", "4.0 s starved")
 
     shown.run(script)
 

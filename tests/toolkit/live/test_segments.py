@@ -49,6 +49,8 @@ class Running:
 
     def kill(self) -> None:
         """Leave everything as SIGKILL would: without an end."""
+        if self.segments._writer:
+            self.segments._writer._abandon()
         self.segments._writer = None
         self.segments.__exit__(None, None, None)
 

@@ -2,7 +2,7 @@
 import pytest
 
 from tests.conftest import BEGAN, S
-from toolkit.trace.ledger import changed, changes, loss_windows, totals, whole
+from toolkit.trace.ledger import added, changed, changes, lists, loss_windows, totals, whole
 
 WHOLE = {
     "window": {"attempted": [5, 7], "delivered": [4, 7], "dropped": [1, 0]},
@@ -13,6 +13,16 @@ WHOLE = {
 def test_totals_of_all_kinds_and_cpus() -> None:
     assert totals(whole(WHOLE)) == {"attempted": 13, "delivered": 12, "dropped": 1}
     assert totals({}) == {"attempted": 0, "delivered": 0, "dropped": 0}
+
+
+def test_sums_of_two_ledgers() -> None:
+    more = whole({"window": {"attempted": [1], "delivered": [1], "dropped": [0]}})
+    assert lists(added(whole(WHOLE), more)) == {
+        **WHOLE,
+        "window": {"attempted": [6, 7], "delivered": [5, 7], "dropped": [1, 0]},
+    }
+    assert lists(added(more, whole(WHOLE))) == lists(added(whole(WHOLE), more))
+    assert lists(added({}, whole(WHOLE))) == WHOLE
 
 
 def test_only_what_changed_is_written() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import BEGAN, META, note, window
 from toolkit.errors import UserError
+from toolkit.outputs import is_locked
 from toolkit.trace.reader import TraceReader
 from toolkit.trace.schema import EVENT
 from toolkit.trace.writer import FULL_EVENTS, TraceWriter
@@ -65,6 +66,17 @@ def test_ledger_grows_with_what_changes_not_with_cpus(tmp_path: Path) -> None:
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     TraceWriter(tmp_path / "a.rxt", META)
     assert (tmp_path / "a.rxt").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_locked_while_it_may_grow(tmp_path: Path) -> None:
+    for end in (True, False):
+        with TraceWriter(tmp_path / "a.rxt", META, force=True) as writer, writer.path.open("rb") as file:
+            assert is_locked(file.fileno())
+            if end:
+                writer.close(note(1, 0, end={"reason": "duration"}))
+                assert not is_locked(file.fileno())
+        with writer.path.open("rb") as file:
+            assert not is_locked(file.fileno())
 
 
 def test_an_existing_file_is_kept(tmp_path: Path) -> None:
