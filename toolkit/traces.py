@@ -75,6 +75,12 @@ class Trace:
         return self.analysis.no_ticks.reset_index(drop=True)
 
     @cached_property
+    def memory(self) -> pd.DataFrame:
+        """Looks at the machine's memory, about two a second: at_ns, free, min, low [bytes], some_ns, full_ns,
+        for how long tasks had waited for memory since the boot."""
+        return self.analysis.memory
+
+    @cached_property
     def states(self) -> pd.DataFrame:
         """The intervals that stalls are made of, sorted by start: device, queue, name, driver, state,
         start_ns, end_ns, open."""

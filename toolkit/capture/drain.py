@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.capture import counters, kernel, maps, program
+from toolkit.capture import counters, kernel, maps, memory, program
 from toolkit.capture.ring import Ring, ledger
 from toolkit.driver import Driver
 from toolkit.event import IN_USER, KIND, NO_STACK, NOBODY
@@ -26,6 +26,8 @@ BATCH_EVENTS = 1 << 16
 #: How often the ring is looked at, and how often a batch is written at least (s).
 DRAIN_INTERVAL = 0.02
 FLUSH_INTERVAL = 0.5
+#: How often it is looked whether memory is short, at most (s).
+MEMORY_INTERVAL = 0.25
 
 
 class Sink(Protocol):
@@ -101,6 +103,7 @@ class Drain:
         self._drivers = drivers
         self._functions = functions
         self._stacks: dict[int, list[str]] = {}
+        self._looked = 0.0
         self._rotate = rotate
         self._sink = begin()
         self._progress = progress
@@ -242,7 +245,8 @@ class Drain:
         counts = np.bincount(places, minlength=self._delivered.size)
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
-        self._sink.write(events, self._note() | self._new_devices(events) | self._of_cpus(events))
+        note = self._note() | self._new_devices(events) | self._of_cpus(events) | self._of_memory()
+        self._sink.write(events, note)
         if not self._progress.blind:
             try:
                 self._observe(events)
@@ -282,6 +286,17 @@ class Drain:
         if stacks := {number: self._stacks[number] for number in numbers}:
             note["stacks"] = [{"stack": number, "functions": names} for number, names in stacks.items()]
         return note
+
+    def _of_memory(self) -> dict[str, Any]:
+        """Look whether memory is short, at most every MEMORY_INTERVAL.
+
+        :return: `memory`, for the note of a batch.
+        """
+        now = time.monotonic()
+        if now - self._looked < MEMORY_INTERVAL:
+            return {}
+        self._looked = now
+        return {"memory": [memory.read()]}
 
     def _device(self, driver: Driver, number: int) -> dict[str, Any]:
         """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""

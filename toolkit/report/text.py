@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from toolkit import drivers
 from toolkit.english import count, duration, listed
-from toolkit.report import causes, ticks
+from toolkit.report import causes, memory, ticks
 from toolkit.report.own_tables import own_tables
 from toolkit.report.terminal import say, show
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL
+from toolkit.stalls.shortage import shortage
 from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 from toolkit.stalls.thresholds import Thresholds, sentence
 from toolkit.trace.clock import to_utc
@@ -321,6 +322,7 @@ def remarks(analysis: Analysis, witness: Mapping[str, Any] | None) -> list[str]:
     lines.append(
         "Events: {attempted:,} attempted, {delivered:,} delivered, {dropped:,} dropped.".format(**ledger)
     )
+    lines += [said] if (said := memory.sentence(shortage(analysis.memory, analysis.stalls))) else []
     lines += counted(scan.counters)
     lines += [missed(scan.missed)] if scan.missed else []
     lines += [LOWER_BOUNDS] if analysis.scan.losses else []

@@ -13,7 +13,7 @@ import pandas as pd
 from toolkit import drivers
 from toolkit.english import count, cpus
 from toolkit.printable import printable
-from toolkit.report import drawing, page, text, ticks
+from toolkit.report import drawing, memory, page, text, ticks
 from toolkit.report.analyze import durations, poll_gaps, time_spent, timeline
 from toolkit.report.causes import general
 from toolkit.stalls.analysis import Analysis
@@ -167,6 +167,8 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
     if scan.missed is not None:
         skipped = text.missed(scan.missed) if scan.missed else "the kernel skipped no call of a probe."
         rows.append((not scan.missed, "Probes", skipped))
+    if said := memory.sentence(trace.summary["memory"]):
+        rows.append((True, "Memory", said.removeprefix("Memory: ").capitalize()))
     rows += [(False, "NIC", line) for line in text.counted(scan.counters)]
     if still:
         rows.append(

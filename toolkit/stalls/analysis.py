@@ -18,6 +18,7 @@ from toolkit.stalls.classes import BRIEF, RECONFIGURATION, STALL
 from toolkit.stalls.columns import Draft, integers, take, words
 from toolkit.stalls.marks import queue_table, spread
 from toolkit.stalls.scan import SUMS, Scan, gap_edges, scan
+from toolkit.stalls.shortage import looks, shortage
 from toolkit.stalls.silences import MEANS, silences, tells_threads
 from toolkit.stalls.stalls import stalls
 from toolkit.stalls.states import intervals, state_names
@@ -53,9 +54,9 @@ class Analysis:
 
     Attributes: `path`; `meta`, the trace's JSON object; `damage`, None or the sentence why it is not
     whole; `scan`; `names`, device, queue, name, driver and size of each of scan.queues; `stalls`,
-    `silences`, `ticks`, `no_ticks`, `queues`, `intervals`, frames with the columns of docs/stalls.md;
-    `tables`, by name, those that the drivers declare; `thresholds` that tell silences and classes; `shown`,
-    None for all.
+    `silences`, `ticks`, `no_ticks`, `memory`, `queues`, `intervals`, frames with the columns of
+    docs/stalls.md; `tables`, by name, those that the drivers declare; `thresholds` that tell silences and
+    classes; `shown`, None for all.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Analysis:
     silences: pd.DataFrame
     ticks: pd.DataFrame
     no_ticks: pd.DataFrame
+    memory: pd.DataFrame
     queues: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     names: pd.DataFrame
@@ -114,6 +116,7 @@ def analyze(path: Path | str, thresholds: Thresholds = DEFAULT) -> Analysis:
         silences=named(silent, names),
         ticks=named(looked, names),
         no_ticks=named(ticks.without(found), names),
+        memory=looks(found.memory),
         queues=summarize_queues(reader.meta, found, totals, names),
         tables={name: named_table(rows, names) for name, rows in tables(found, known, stalled).items()},
         names=names,
@@ -173,6 +176,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "events": int(scan.chunks[:, 2].sum()),
         "ledger": ledger.totals(scan.ledger),
         "lower_bounds": bool(scan.losses),
+        "memory": shortage(analysis.memory, analysis.stalls),
         **{name: records(largest(table, by)) for name, (table, by) in largest_by.items()},
         "tables": {name: records(largest(rows, _by(rows))) for name, rows in analysis.tables.items()},
         "left_out": {

@@ -78,7 +78,7 @@ class Scan:
     queue and bin (see `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each
     interval in which events were dropped; `ledger`, what was counted in all; `threads`, the
     name of each thread that the notes name; `stacks`, the functions of each stack, the outermost first;
-    `reason`, `missed`, `counters` and `devices` as in the notes;
+    `memory`, what the notes say of it; `reason`, `missed`, `counters` and `devices` as in the notes;
     `began`, `ended` [ns].
     """
 
@@ -98,6 +98,7 @@ class Scan:
     counters: dict[str, dict[str, int]]
     threads: dict[int, str]
     stacks: dict[int, tuple[str, ...]]
+    memory: list[Mapping[str, int]]
     devices: list[dict[str, Any]]
     began: int
     ended: int
@@ -122,6 +123,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     counters: dict[str, dict[str, int]] = {}
     threads: dict[int, str] = {}
     stacks: dict[int, tuple[str, ...]] = {}
+    memory: list[Mapping[str, int]] = []
     chunks: list[tuple[int, int, int]] = []
     states = [(number, state) for number, driver in enumerate(drivers) for state in driver.states]
     begins: list[list[Marks]] = [[] for _ in states]
@@ -137,6 +139,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         threads |= {each["tid"]: each["name"] for note in notes for each in note.get("threads", [])}
         for each in (each for note in notes for each in note.get("stacks", [])):
             stacks[each["stack"]] = tuple(each["functions"])
+        memory += [each for note in notes for each in note.get("memory", [])]
         end = notes[-1].get("end", {})
         reason, missed = end.get("reason", reason), end.get("missed", missed)
         counters = end.get("counters", counters)
@@ -186,6 +189,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         counters=counters,
         threads=threads,
         stacks=stacks,
+        memory=memory,
         devices=devices,
         began=began,
         ended=ended,

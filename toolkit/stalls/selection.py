@@ -91,6 +91,7 @@ def select(analysis: Analysis, selection: Selection) -> Analysis:
         stalls=stalls[kept],
         silences=silent,
         ticks=_ticks(scan, silent, analysis.names),
+        memory=analysis.memory[analysis.memory["at_ns"].between(start, end)],
         no_ticks=analysis.no_ticks[_overlapping(analysis.no_ticks, keys, start, end)],
         intervals=analysis.intervals[kept.reindex(of_stall).to_numpy()],
         queues=queues[queues.index.isin(names.index)],

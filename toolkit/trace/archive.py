@@ -19,8 +19,8 @@ _LEVEL = 9
 """Level of zstd: a tenth smaller than at level 1, at a fifth of the speed; higher levels gain little."""
 
 
-_NAMED = {"threads": "tid", "stacks": "stack"}
-"""What the note of a batch names, of all that its events call by numbers, and by which number."""
+_NAMED = {"threads": "tid", "stacks": "stack", "memory": "at_ns"}
+"""Of which a batch has several, and the member that tells one from another."""
 
 
 def pack(reader: TraceReader, path: Path, *, force: bool = False) -> None:

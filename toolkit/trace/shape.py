@@ -151,6 +151,7 @@ def _object(value: object) -> Mapping[str, object]:
 
 _TIME = Number(0, LONGEST_NS)
 _U32 = Number(0, (1 << 32) - 1)
+_BYTES_OR_NS = Number(0, LONGEST_NS)
 _NAME = Text(LONGEST_NAME)
 _TEXT = Text(4096)
 _COUNTS = Many(Number(0, LONGEST_NS), most=1 << 16)
@@ -200,6 +201,9 @@ META = Members(
 _NOTE: Mapping[str, Shape] = {
     "devices": _DEVICES,
     "threads": Many(Members({"tid": _U32, "name": _NAME})),
+    "memory": Many(
+        Members({"at_ns": _TIME}, dict.fromkeys(("free", "min", "low", "some_ns", "full_ns"), _BYTES_OR_NS))
+    ),
     "stacks": Many(Members({"stack": _U32, "functions": Many(_NAME)})),
     "end": Members(
         {},
