@@ -63,7 +63,7 @@ def check(driver: Driver) -> list[Finding]:
     facts = look(
         "module",
         lambda: kernel.facts(driver, kernel.devices(driver)),
-        lambda fact: f"{fact['module']}, variant {fact['variant'] or 'not known'}",
+        _module,
     )
     if any(finding.level == "fail" for finding in findings) or facts is None:
         return findings
@@ -183,6 +183,11 @@ def _look(findings: list[Finding], what: str, act: Callable[[], Any], say: Calla
         return None
     findings.append(Finding("ok", what, say(value)))
     return value
+
+
+def _module(facts: Mapping[str, Any]) -> str:
+    variant = facts["variant"] or "not known"
+    return f"{facts['module']}, {variant if variant == kernel.BUILT_IN else f'variant {variant}'}"
 
 
 def _members(found: matching.Found) -> str:

@@ -22,16 +22,22 @@ from toolkit.errors import UserError
 TRACEFS = Path("/sys/kernel/tracing")
 NET = Path("/sys/class/net")
 MODULES = Path("/sys/module")
+BUSES = Path("/sys/bus")
 BTF = Path("/sys/kernel/btf")
+NOTES = Path("/sys/kernel/notes")
 NETNS = Path("/run/netns")
 _CPUS = Path("/sys/devices/system/cpu/online")
 ROOT = Path("/")
 """Where a machine's /proc and /sys are."""
 
+BUILT_IN = "built in"
+"""The variant of a driver that is part of the kernel itself, and no module."""
+
 _TEXT = (b"t", b"T", b"w", b"W")
 """Types of functions in /proc/kallsyms."""
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
+_NT_GNU_BUILD_ID = 3
 
 
 def require_root() -> None:
@@ -177,16 +183,31 @@ def module_identity(module: str) -> int | None:
     """Return what tells one loading of a module from the next: sysfs never uses an inode number twice.
 
     :param module: a name; empty, where it does not matter which: that never changes.
-    :return: None if the module is not loaded.
+    :return: 0 if the module is built in and has no directory; None if it is not loaded.
     """
     try:
         return (MODULES / module).stat().st_ino
     except FileNotFoundError:
-        return None
+        return 0 if is_built_in(module) else None
+
+
+def is_built_in(module: str, root: Path = ROOT) -> bool:
+    """Tell whether the running kernel itself has a driver that other kernels have as a module.
+
+    Only a loaded module has a state in sysfs. A driver that is built in has a directory there if it has
+    parameters or a version (param_sysfs_init in kernel/params.c). If it has none, its bus may know it, of no
+    module, or the list that is installed with a distribution's kernel.
+    """
+    if (MODULES / module).exists():
+        return not (MODULES / module / "initstate").exists()
+    if any(not (driver / "module").exists() for driver in BUSES.glob(f"*/drivers/{module}")):
+        return True
+    names = _read(root / "lib/modules" / os.uname().release / "modules.builtin") or ""
+    return module in {Path(line).stem.replace("-", "_") for line in names.splitlines()}
 
 
 def has_btf(module: str) -> bool:
-    """Tell whether a module has types of its own; one that is built in has none."""
+    """Tell whether a module has types of its own; those of one that is built in are among the kernel's."""
     return (BTF / module).exists()
 
 
@@ -196,20 +217,22 @@ def module_facts(module: str) -> dict[str, Any]:
     A module without a version has no srcversion either; its build id tells one build from another.
     A variant names itself in the module's `version`, as ``variant:NAME``. A module that does not is `stock`,
     the distribution's own, unless the kernel says that it was built out of its tree: then it is `rebuilt`.
+    One that is part of the kernel is `built in`, and has the kernel's build id.
 
-    :raises UserError: if the module is not loaded.
+    :raises UserError: if the module is neither loaded nor built in.
     """
     directory = MODULES / module
-    if not (directory / "initstate").exists():
+    built_in = is_built_in(module)
+    if not (built_in or (directory / "initstate").exists()):
         raise UserError(f"module {module} is not loaded; load it (modprobe {module}) or check the device.")
     version = _read(directory / "version")
     parameters = directory / "parameters"
     return {
         "module": module,
         "srcversion": _read(directory / "srcversion"),
-        "build_id": _build_id(directory / "notes" / ".note.gnu.build-id"),
+        "build_id": _build_id(NOTES if built_in else directory / "notes" / ".note.gnu.build-id"),
         "version": version,
-        "variant": _variant(version or "", _read(directory / "taint") or ""),
+        "variant": _variant(version or "", _read(directory / "taint") or "", built_in),
         "parameters": {path.name: _read(path) for path in sorted(parameters.glob("*"))},
     }
 
@@ -220,21 +243,23 @@ def facts(driver: Driver, over: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     Of devices of several modules only the names are known: that is all one trace has room for.
 
     :param over: the devices that are traced by this driver's probes (devices).
-    :raises UserError: if the driver's own module is not loaded.
+    :raises UserError: if the driver's own module is neither loaded nor built in.
     """
     if not driver.by_polls or not (MODULES / driver.module).exists():
         return module_facts(driver.module)
     bound = sorted({driver.module or driver_of(device["name"]) or "unknown" for device in over})
-    if len(bound) == 1 and (MODULES / bound[0] / "initstate").exists():
+    if len(bound) == 1 and module_identity(bound[0]) is not None:
         return module_facts(bound[0])
     unknown = dict.fromkeys(("srcversion", "build_id", "version", "variant"))
     return {"module": ", ".join(bound), **unknown, "parameters": {}}
 
 
-def _variant(version: str, taint: str) -> str:
+def _variant(version: str, taint: str, built_in: bool) -> str:
     """Return the name of a build; the kernel shows TAINT_OOT_MODULE as O (kernel/module/main.c)."""
     if version.startswith("variant:"):
         return version.removeprefix("variant:")
+    if built_in:
+        return BUILT_IN
     return "rebuilt" if "O" in taint else "stock"
 
 
@@ -288,9 +313,13 @@ def _queues(driver: Driver, path: Path) -> list[dict[str, Any]]:
 
 
 def bound(module: str) -> list[Path]:
-    """Return the directories in sysfs of the network devices that a module's driver has bound."""
-    links = ((path, path / "device/driver/module") for path in sorted(NET.iterdir()))
-    return [path for path, link in links if link.exists() and link.resolve().name == module]
+    """Return the directories in sysfs of the network devices that a module's driver has bound.
+
+    A driver that is built in may have no module there: then its own name is compared.
+    """
+    links = [(path, path / "device/driver") for path in sorted(NET.iterdir())]
+    modules = [(path, link / "module" if (link / "module").exists() else link) for path, link in links]
+    return [path for path, link in modules if link.exists() and link.resolve().name == module]
 
 
 def ask_statistics(names: Iterable[str]) -> None:
@@ -398,15 +427,19 @@ def _constant(node: ast.expr) -> int:
     return 0
 
 
-def _build_id(note: Path) -> str | None:
-    """Return the id in an ELF note: sizes of name and id, type, name and id (elf(5))."""
+def _build_id(notes: Path) -> str | None:
+    """Return the build id among ELF notes: sizes of name and id, type, name and id of each (elf(5))."""
     try:
-        data = note.read_bytes()
-        name_size, id_size, _ = struct.unpack_from("III", data)
+        data = notes.read_bytes()
+        while data:
+            name_size, size, kind = struct.unpack_from("III", data)
+            start = 12 + (name_size + 3) // 4 * 4
+            if (kind, data[12 : 12 + name_size]) == (_NT_GNU_BUILD_ID, b"GNU\0"):
+                return data[start : start + size].hex()
+            data = data[start + (size + 3) // 4 * 4 :]
     except (OSError, struct.error):
-        return None
-    start = 12 + (name_size + 3) // 4 * 4
-    return data[start : start + id_size].hex()
+        pass
+    return None
 
 
 def _read(path: Path) -> str | None:

@@ -56,7 +56,9 @@ def fields(driver: Driver) -> dict[str, int]:
         # What a kernel has built in is in its own BTF, which stands under each module's.
         modules = {driver.module, *(field.module for field in driver.fields if field.module)}
         btfs = {
-            module: stack.enter_context(module_btf(module) if module else kernel_btf())
+            module: stack.enter_context(
+                kernel_btf() if not module or kernel.is_built_in(module) else module_btf(module)
+            )
             for module in modules
             if module == driver.module or kernel.has_btf(module)
         }

@@ -97,6 +97,13 @@ def test_findings_come_in_the_order_of_a_trace(loaded: Program) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
+def test_driver_that_is_built_in_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"module": "virtio_net", "variant": kernel.BUILT_IN}
+    monkeypatch.setattr(kernel, "module_facts", lambda _: facts)
+    assert Finding("ok", "module", "virtio_net, built in") in checkup.check(VIRTIO_NET)
+
+
+@pytest.mark.usefixtures("loaded")
 def test_what_rests_on_nothing_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "require_root", _fail("this needs root; use sudo."))
     assert checkup.check(VIRTIO_NET) == [

@@ -32,6 +32,87 @@ def test_module_that_is_not_loaded() -> None:
         kernel.module_facts("no_such_module")
 
 
+NOTES = bytes.fromhex("04000000 04000000 06000000 58656e00 00fe7803")
+NOTES += bytes.fromhex("04000000 06000000 03000000 474e5500 0123456789ab 0000")
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory in place of /sys."""
+    for name, path in (("MODULES", "module"), ("BUSES", "bus"), ("NET", "class/net")):
+        (tmp_path / path).mkdir(parents=True)
+        monkeypatch.setattr(kernel, name, tmp_path / path)
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel/notes").write_bytes(NOTES)
+    monkeypatch.setattr(kernel, "NOTES", tmp_path / "kernel/notes")
+    return tmp_path
+
+
+def test_driver_with_parameters_that_is_built_in(sysfs: Path) -> None:
+    (sysfs / "module/virtio_net/parameters").mkdir(parents=True)
+    (sysfs / "module/virtio_net/parameters/napi_tx").write_text("Y\n")
+    assert kernel.is_built_in("virtio_net")
+    assert kernel.module_identity("virtio_net") == (sysfs / "module/virtio_net").stat().st_ino
+    assert kernel.module_facts("virtio_net") == {
+        "module": "virtio_net",
+        "srcversion": None,
+        "build_id": "0123456789ab",
+        "version": None,
+        "variant": "built in",
+        "parameters": {"napi_tx": "Y"},
+    }
+
+
+def test_driver_without_parameters_that_is_built_in(sysfs: Path) -> None:
+    driver = sysfs / "bus/virtio/drivers/virtio_net"
+    driver.mkdir(parents=True)
+    assert kernel.module_identity("virtio_net") == 0
+    facts = kernel.module_facts("virtio_net")
+    assert (facts["variant"], facts["parameters"]) == ("built in", {})
+
+
+def test_driver_of_a_module_with_another_name_is_not_built_in(sysfs: Path) -> None:
+    driver = sysfs / "bus/pci/drivers/fsl_enetc"
+    driver.mkdir(parents=True)
+    (sysfs / "module/fsl_enetc_pf").mkdir()
+    (driver / "module").symlink_to(sysfs / "module/fsl_enetc_pf")
+    assert not kernel.is_built_in("fsl_enetc")
+    assert kernel.module_identity("fsl_enetc") is None
+
+
+@pytest.mark.usefixtures("sysfs")
+def test_driver_that_a_distribution_says_is_built_in(tmp_path: Path) -> None:
+    names = "kernel/drivers/net/virtio_net.ko\nkernel/drivers/net/xen-netback/xen-netback.ko\n"
+    _file(tmp_path, f"lib/modules/{os.uname().release}/modules.builtin", names)
+    assert kernel.is_built_in("virtio_net", tmp_path) and kernel.is_built_in("xen_netback", tmp_path)
+    assert not kernel.is_built_in("qlge", tmp_path)
+
+
+def test_loaded_module_is_not_built_in(sysfs: Path) -> None:
+    module = sysfs / "module/virtio_net"
+    (module / "notes").mkdir(parents=True)
+    (module / "initstate").write_text("live\n")
+    (module / "notes/.note.gnu.build-id").write_bytes(NOTES[20:])
+    (module / "srcversion").write_text("6A5F\n")
+    assert not kernel.is_built_in("virtio_net")
+    facts = kernel.module_facts("virtio_net")
+    assert (facts["variant"], facts["srcversion"], facts["build_id"]) == ("stock", "6A5F", "0123456789ab")
+
+
+def test_devices_of_a_driver_that_is_built_in(sysfs: Path) -> None:
+    """The link from a driver to its module is missing, as all drivers of virtio have it."""
+    driver = sysfs / "bus/virtio/drivers/virtio_net"
+    driver.mkdir(parents=True)
+    (sysfs / "class/net/eth1/device").mkdir(parents=True)
+    (sysfs / "class/net/eth1/device/driver").symlink_to(driver)
+    (sysfs / "class/net/lo").mkdir()
+    assert [path.name for path in kernel.bound("virtio_net")] == ["eth1"]
+    assert kernel.bound("qlge") == []
+    over = [{"name": "eth1"}]
+    assert kernel.facts(drivers.of_any(), over)["module"] == "virtio_net"
+    assert kernel.facts(drivers.of_any(), over)["variant"] == "built in"
+
+
 def test_devices_and_their_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "NET", tmp_path / "net")
     monkeypatch.setattr(kernel, "ring_size", lambda _: None)

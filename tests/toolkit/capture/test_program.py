@@ -170,6 +170,7 @@ def _btf(monkeypatch: pytest.MonkeyPatch, known: Mapping[str, int]) -> None:
 
     monkeypatch.setattr(program, "module_btf", module_btf)
     monkeypatch.setattr(kernel, "has_btf", lambda _: False)
+    monkeypatch.setattr(kernel, "is_built_in", lambda _: False)
 
 
 def test_fields_are_offsets_and_sizes_of_the_first_path_that_is_there(
@@ -233,9 +234,21 @@ def test_fields_of_another_module_are_in_its_own_btf_where_it_has_one(
         yield SimpleNamespace(resolve=known[module].get)
 
     monkeypatch.setattr(program, "module_btf", module_btf)
+    monkeypatch.setattr(kernel, "is_built_in", lambda _: False)
     for own, offset in ((False, 8), (True, 96)):
         monkeypatch.setattr(kernel, "has_btf", lambda _, own=own: own)
         assert program.fields(VIRTIO_NET)["OFF_vring_num"] == offset
+
+
+def test_fields_of_a_driver_that_is_built_in_are_in_the_kernels_btf(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def kernel_btf() -> Iterator[Any]:
+        yield SimpleNamespace(resolve=lambda _: 8)
+
+    monkeypatch.setattr(program, "kernel_btf", kernel_btf)
+    monkeypatch.setattr(kernel, "has_btf", lambda _: False)
+    monkeypatch.setattr(kernel, "is_built_in", lambda _: True)
+    assert set(program.fields(VIRTIO_NET).values()) == {8}
 
 
 def test_missing_member_is_named_if_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_ring_is_sized_for_the_machine(
 
 
 def test_without_a_nic_there_is_nothing_to_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODULES", "NET"):
+    for name in ("MODULES", "NET", "BUSES"):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(kernel, name, tmp_path / name)
     with pytest.raises(UserError, match=r"^no NIC is up, and no module is loaded"):
@@ -117,6 +117,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with four drivers: eth0 is of one that nobody knows and up, eth1 and eth2 are qlge's, eth3 is
     igb's, whose ring is declared, and up; virtio_net has no NIC."""
     monkeypatch.setattr(kernel, "MODULES", tmp_path)
+    monkeypatch.setattr(kernel, "BUSES", tmp_path / "bus")
     monkeypatch.setattr(kernel, "NET", tmp_path / "net")
     for module in ("e1001", "qlge", "virtio_net", "igb"):
         (tmp_path / module).mkdir()
@@ -152,6 +153,24 @@ def test_drivers_are_those_named_or_of_the_devices_or_all_that_are_loaded(
     names: list[str], devices: list[str], traced: list[str]
 ) -> None:
     assert [driver.name for driver in start.drivers_to_trace(names, devices)] == traced
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_driver_that_is_built_in_is_traced_as_one_that_is_loaded() -> None:
+    """Sysfs has neither a module of the driver nor parameters, but the driver and its device."""
+    driver = kernel.BUSES / "virtio/drivers/virtio_net"
+    driver.mkdir(parents=True)
+    (kernel.MODULES / "virtio_net").rmdir()
+    device = kernel.NET / "eth4" / "device"
+    device.mkdir(parents=True)
+    (device / "driver").symlink_to(driver)
+    (device.parent / "ifindex").write_text("6\n")
+    (device.parent / "flags").write_text("0x1003\n")
+    assert [each.name for each in start.drivers_to_trace([], ["eth4"])] == ["virtio_net"]
+    every = start.drivers_to_trace([], [])
+    assert [each.name for each in every] == ["igb", "qlge", "virtio_net", "generic"]
+    found = {device["name"]: device["driver"] for device in start.devices_of(Options(every))}
+    assert found["eth4"] == "virtio_net"
 
 
 @pytest.mark.usefixtures("machine")
