@@ -27,8 +27,8 @@ def shortage(memory: pd.DataFrame, stalls: pd.DataFrame) -> dict[str, Any] | Non
 
     :param memory: as `looks` returns it.
     :param stalls: columns start_ns and end_ns [ns].
-    :return: `looks`, how many; `free_min`, the least free memory that was seen, and `free_min_in_stalls`, that
-        up to REACH_NS from a stall [bytes]; `min` and `low`, the highest watermarks then [bytes]; `some_ns` and
+    :return: `looks`, how many; `free_min` [bytes], the least free memory that was seen, `free_min_in_stalls`
+        that up to REACH_NS from a stall; `min` and `low`, the highest watermarks then [bytes]; `some_ns` and
         `full_ns`, for how long some or all tasks waited for memory between the first look and the last. None
         for what is not known.
     """
