@@ -82,6 +82,7 @@ class Machine:
     """One entry of ``machines.yaml`` over the defaults.
 
     :param kernel: the suite that its kernel is of, if that is not the release.
+    :param config: of a kernel that is compiled here of that suite's source (vm/image/configs).
     :param start: modules and their arguments (``python -m``), run in the machine as root when it is up.
     """
 
@@ -96,6 +97,7 @@ class Machine:
     swap: Swap | None = None
     xen: Xen | None = None
     kernel: str | None = None
+    config: str | None = None
     packages: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()
     start: tuple[str, ...] = ()

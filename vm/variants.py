@@ -12,20 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from toolkit.capture import elf
+from toolkit.errors import UserError
 from vm import drivers
 from vm.drivers.build import BUILT, Tree
 from vm.drivers.build import build as build_module
 from vm.guest import Guest
-from vm.image import image
+from vm.image import debian, image
 from vm.machines import Machine
 from vm.paths import cache
-
-# Runs a command in a tree: unshare's own way to make mounts private fails where the root is no mount point.
-# The kernel's objtool reads its limits in /proc, and fails without.
-_ENTER = (
-    "mount --make-rprivate / 2>/dev/null; "
-    'for each in dev proc; do mount --rbind "/$each" "$0/$each" || exit; done; exec chroot "$0" "$@"'
-)
 
 
 def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
@@ -33,10 +27,12 @@ def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
 
     :param variant: of ``machines.yaml``'s driver of this machine: NAME or NAME:PARAMETER=VALUE.
     :param say: is told of what takes long.
-    :raises UserError: if there is no such variant, or it does not build or load.
+    :raises UserError: if there is no such variant, it does not build or load, or the driver is built in.
     """
     driver = guest.machine.driver
     drivers.check(driver, variant)
+    if guest.machine.config:
+        raise UserError(f"{driver} is built into the kernel of {guest.machine.name}: it has no variants.")
     if drivers.split(variant)[0] != "stock":
         module = build(guest.machine, variant, say=say)
         there = BUILT / module.name
@@ -79,7 +75,4 @@ def tools(built: image.Image) -> Iterator[Tree]:
         btf = root / "btf"
         btf.write_bytes(elf.section(built.kernel.read_bytes(), ".BTF"))
         (release,) = (path.name for path in (root / "usr/lib/modules").iterdir())
-        unshare = ["unshare", "--mount", "--propagation", "unchanged"]
-        if os.geteuid():
-            unshare.append("--map-root-user")
-        yield Tree(root, release, btf, (*unshare, "sh", "-c", _ENTER, directory))
+        yield Tree(root, release, btf, tuple(debian.enter(root)))

@@ -15,7 +15,7 @@ from vm.image import image
 class Machine:
     """A guest that says what it was told; a file copied from it is there."""
 
-    machine = SimpleNamespace(driver="virtio_net", name="virtio-net")
+    machine = SimpleNamespace(driver="virtio_net", name="virtio-net", config=None)
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -81,6 +81,14 @@ def test_parameters_reach_the_module_but_not_its_build(said: list[str], tmp_path
     assert guest.told[-1] == "sudo variant virtio_net patched:gso=0"
     (kept,) = (tmp_path / "rx-stall" / "modules").rglob("*.ko")
     assert kept.name == drivers.file_name("virtio_net", "patched")
+
+
+def test_driver_that_is_built_in_has_no_variants(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    guest: Any = Machine()
+    monkeypatch.setattr(guest.machine, "config", "builtin")
+    with pytest.raises(UserError, match="virtio_net is built into the kernel of virtio-net"):
+        variants.load(guest, "patched", say=said.append)
+    assert guest.told == []
 
 
 def test_unknown_variant_touches_no_machine(said: list[str]) -> None:

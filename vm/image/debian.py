@@ -18,6 +18,14 @@ from vm.cmd import cmd
 
 Say = Callable[[str], None]
 
+# Runs a command in a tree: unshare's own way to make mounts private fails where the root is no mount point.
+# The kernel's objtool reads its limits in /proc, and fails without.
+_ENTER = (
+    "mount --make-rprivate / 2>/dev/null; "
+    'for each in dev proc; do mount --rbind "/$each" "$0/$each" || exit; done; '
+    '[ -z "$1" ] || mount --bind "$1" "$0/src" || exit; shift; exec chroot "$0" "$@"'
+)
+
 
 def once(directory: Path, make: Callable[[Path], None], *, what: str, force: bool, say: Say) -> None:
     """Build a directory of the cache unless it exists. Concurrent callers wait for the first.
@@ -43,6 +51,18 @@ def once(directory: Path, make: Callable[[Path], None], *, what: str, force: boo
         finally:
             shutil.rmtree(work, ignore_errors=True)
         say(f"built {what} in {time.monotonic() - began:.0f} s")
+
+
+def enter(root: Path, source: Path | None = None) -> list[str]:
+    """Return the words before a command that runs in a tree, as root or in a user namespace.
+
+    :param root: the tree, unpacked.
+    :param source: a directory that is its /src meanwhile.
+    """
+    words = ["unshare", "--mount", "--propagation", "unchanged"]
+    if os.geteuid():
+        words.append("--map-root-user")
+    return [*words, "sh", "-c", _ENTER, str(root), str(source or "")]
 
 
 def archives() -> dict[str, str]:

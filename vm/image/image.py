@@ -18,8 +18,8 @@ from toolkit.capture import vmlinux
 from toolkit.errors import UserError
 from vm import drivers, machines
 from vm.cmd import cmd
-from vm.image import debian
-from vm.machines import Machine
+from vm.image import compiled, debian
+from vm.machines import Kernel, Machine
 from vm.paths import CHECKOUT, cache
 
 BOX = Path(__file__).parent / "box"
@@ -135,7 +135,7 @@ def key(machine: Machine) -> str:
 
 
 def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] | None = None) -> Image:
-    """The machine's image, built first if it is not in the cache.
+    """The machine's image, built first if it is not in the cache; and its kernel, if that is compiled here.
 
     :param machine: what to build for.
     :param force: build it anew.
@@ -155,11 +155,17 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
         force=force,
         say=say,
     )
+    kernel, initrd = directory / "vmlinux", directory / "initrd"
+    if machine.config:
+        own = compiled.ensure(
+            machine.config, Kernel(machine.release, (), machine.kernel), force=force, say=say
+        )
+        kernel, initrd = own.kernel, own.initrd
     return Image(
         name,
         directory / "root.qcow2",
-        directory / "vmlinux",
-        directory / "initrd",
+        kernel,
+        initrd,
         directory / "tools.tar",
         directory / "xen" if _has_hypervisor(machine) else None,
     )

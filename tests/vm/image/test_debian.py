@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +47,10 @@ def test_the_archives_are_those_of_this_system(
 def test_without_apt_there_are_no_archives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert debian.archives() == {}
+
+
+def test_words_that_enter_a_tree_have_its_source() -> None:
+    words = debian.enter(Path("/tree"), Path("/kernel"))
+    assert words[:3] == ["unshare", "--mount", "--propagation"] and words[-2:] == ["/tree", "/kernel"]
+    assert debian.enter(Path("/tree"))[-2:] == ["/tree", ""]
+    assert ("--map-root-user" in words) == (os.geteuid() != 0)

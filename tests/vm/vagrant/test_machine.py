@@ -57,6 +57,10 @@ def test_machine_that_only_our_box_can_boot_says_so(
     assert (found["hindrance"], found["box"]) == (None, box)
 
 
+def test_kernel_that_is_compiled_here_is_left_to_python(tmp_path: Path) -> None:
+    assert "only `python -m vm` compiles" in describe("virtio-net-builtin", tmp_path)["hindrance"]
+
+
 def test_nic_with_a_tap_is_left_to_python(tmp_path: Path) -> None:
     assert "only `python -m vm` can make" in describe("virtio-net-mq", tmp_path)["hindrance"]
 
