@@ -30,7 +30,8 @@ def test_doctor_finds_all_of_a_builtin_driver(machine: guest.Guest) -> None:
 
 def test_nic_of_a_builtin_driver_is_traced_by_its_own_probes(machine: guest.Guest) -> None:
     machine.ssh("sudo toolkit trace -d eth1 --duration 2 --force -o /var/tmp/eth1.rxt", check=True)
-    assert "Driver: virtio_net, built in" in machine.ssh("sudo toolkit info /var/tmp/eth1.rxt", check=True).stdout
+    said = machine.ssh("sudo toolkit info /var/tmp/eth1.rxt", check=True).stdout
+    assert "Driver: virtio_net, built in" in said
 
 
 def test_stall_of_a_builtin_driver_is_seen_by_the_sender(
