@@ -317,20 +317,23 @@ class Segments:
         segment = self._files[-1]
         segment.bytes, segment.ended = segment.path.stat().st_size, self.reached
         self._unsynced.add(segment.path)
+        self._forget()
 
     def _is_long(self) -> bool:
         room, segment = self._room, self._files[-1]
         lasted = self._last["now_ns"] - self._base["now_ns"]
         return segment.bytes >= room.bytes // SHARE or (room.ns is not None and lasted >= room.ns // SHARE)
 
+    def _forget(self) -> None:
+        """Delete segments that are older than was asked for, once what follows them is written."""
+        if self._room.ns is not None:
+            limit = self.reached - self._room.ns
+            for segment in self._files[:-1]:
+                if segment.ended is not None and segment.ended < limit:
+                    self._delete(segment)
+
     def _make_room(self, batch: _Batch) -> None:
-        """Delete the oldest segments, until neither the time nor the size is more than was asked for."""
-        old = [segment for segment in self._files if segment.ended is None]
-        own = self._files[len(old) : -1] if self._writer else self._files[len(old) :]
-        limit = None if self._room.ns is None else batch.note["now_ns"] - self._room.ns
-        for segment in own:
-            if limit is not None and segment.ended is not None and segment.ended < limit:
-                self._delete(segment)
+        """Delete the oldest segments, until there is room for a batch."""
         left = self._room.bytes - len(batch.events) * EVENT.itemsize - _BESIDES
         keep = 1 if self._writer else 0
         while len(self._files) > keep and (
