@@ -94,6 +94,27 @@ def _noise(count: int, seed: int = 0) -> Events:
     return events
 
 
+def test_a_recorder_that_is_killed_at_a_write_leaves_all_that_was_asked_for(
+    begin: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a batch is late, the time before it is on the disk until it is written."""
+    running = begin(ns=8 * S)
+    for _ in range(12):
+        running.second()
+    left: list[float] = []
+    write = TraceWriter.write
+
+    def look_and_write(self: TraceWriter, events: Events, note: Any) -> None:
+        if len(events):
+            left.append(12 - _ends(running.directory)[0][0])
+        write(self, events, note)
+
+    monkeypatch.setattr(TraceWriter, "write", look_and_write)
+    running.now += 3
+    running.second()
+    assert left == [pytest.approx(9, abs=1)]
+
+
 def test_each_event_is_in_one_segment_and_each_is_a_trace(
     begin: Callable[..., Running], tmp_path: Path
 ) -> None:
