@@ -56,7 +56,10 @@ def seeds() -> list[Input]:
         "virtio_net": [
             [window(1), *worker_stall(2, 4), failed(4.5, queue=1)],
             [event("poll", 5, polls=1, packets=3), event("irq", 5, irqs=1), window(6, ifindex=4)],
-            [refilled(6.5, queue=1), window(7), event("reclaim", 6.4, dur=9000, flags="process", tid=7)],
+            [
+                *(refilled(6.5, queue=1), window(7), event("reclaim", 6.4, dur=9000, flags="process", tid=7)),
+                *(event("tick", 7.5, gfp=7, tid=8, dur=S), event("late", 8, dur=S, tid=8)),
+            ],
         ],
         "qlge": [[window(1, queue=3), failed(4, queue=3)], [event("napi_on", 6), window(7, queue=3)]],
         "xen_netback": [
@@ -73,8 +76,14 @@ def seeds() -> list[Input]:
         traced = {**META["drivers"][0], "name": name, "module": name}
         meta = {**META, "drivers": [traced], "devices": [{**device, "driver": name} for device in two]}
         written = [np.concatenate(part) for part in parts]
-        notes = [{"now_ns": BEGAN + 3 * number * S} for number in range(len(parts))]
+        notes: list[dict[str, Any]] = [{"now_ns": BEGAN + 3 * number * S} for number in range(len(parts))]
         notes[-1]["devices"] = meta["devices"]
+        notes[-1]["threads"] = [{"tid": 8, "name": "hog"}]
+        notes[-1]["stacks"] = [{"stack": 7, "functions": ["do_idle", "fill"]}]
+        notes[-1]["memory"] = [
+            {"at_ns": BEGAN + S, "free": 9, "min": 2, "low": 3, "some_ns": 4, "full_ns": 0},
+            {"at_ns": BEGAN + 2 * S},
+        ]
         gap = {"start_ns": 2 * S, "duration_ns": 2 * S, "refused": 7}
         clock = {"offset_ns": BEGAN, "error_ns": 1000}
         witness = {"device": "eth1", "sent": 9, "refused": 7, "rate": 5000, "gaps": [gap], "clock": clock}
