@@ -241,8 +241,16 @@ def _loaded(loaded: Loaded, function: str, of_type: int) -> int:
 
 
 def _kprobes() -> int:
-    """Return the kernel's number for perf events that are kprobes (since Linux 4.17)."""
-    return int((_KPROBES / "type").read_text())
+    """Return the kernel's number for perf events that are kprobes (since Linux 4.17).
+
+    :raises OSError: if it has none.
+    """
+    try:
+        return int((_KPROBES / "type").read_text())
+    except FileNotFoundError as error:
+        raise OSError(
+            error.errno, "this kernel has no kprobes as perf events: CONFIG_KPROBE_EVENTS"
+        ) from None
 
 
 def _bpf(command: int, request: bytes) -> int:
