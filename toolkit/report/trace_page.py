@@ -168,7 +168,7 @@ def certainty(trace: Trace) -> list[tuple[bool, str, str]]:
         skipped = text.missed(scan.missed) if scan.missed else "the kernel skipped no call of a probe."
         rows.append((not scan.missed, "Probes", skipped))
     if said := memory.sentence(trace.summary["memory"]):
-        rows.append((True, "Memory", said.removeprefix("Memory: ").capitalize()))
+        rows.append((True, "Memory", said.removeprefix("Memory: ")))
     rows += [(False, "NIC", line) for line in text.counted(scan.counters)]
     if still:
         rows.append(

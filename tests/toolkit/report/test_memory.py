@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import io
+
+import toolkit
 from tests.conftest import Trace
 from tests.toolkit.stalls.test_shortage import short
-from toolkit.report import memory, text
+from toolkit.report import memory, text, trace_page
 from toolkit.stalls.analysis import analyze
 
 
@@ -11,6 +14,12 @@ def test_text_says_how_short_memory_was(make_trace: Trace) -> None:
         "Memory: at least 1.0 MB were free, 1.0 MB around the stalls; the watermarks were min 9.4 MB and low "
         "3.1 MB. Tasks waited for memory for 3.5 s, all of them for 0.0 s." in said
     )
+
+
+def test_page_says_the_same(make_trace: Trace) -> None:
+    out = io.BytesIO()
+    trace_page.render(toolkit.read(short(make_trace)), out)
+    assert "<th>Memory</th><td>at least 1.0 MB were free, 1.0 MB around the stalls" in out.getvalue().decode()
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
