@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,6 @@ DIRECTORY = Path("/var/cache/rx-stall")
 
 KEPT = 32
 """So many are kept; the one whose last use is longest ago goes first."""
-
 
 _INSTRUCTION = 8
 """Size of struct bpf_insn {code, registers, offset (16 bits), immediate (32)}, include/uapi/linux/bpf.h."""
@@ -66,7 +66,19 @@ class Compiled:
     functions: Mapping[str, bytes]
 
 
-def map_places(code: bytes | bytearray) -> Iterator[int]:
+def renumbered(code: bytes, numbers: Mapping[int, int] | Sequence[int]) -> bytes:
+    """Return instructions that call each map by another number.
+
+    :param numbers: the number or descriptor by which they call a map -> the other one.
+    """
+    result = bytearray(code)
+    for place in _map_places(code):
+        number = int.from_bytes(code[place : place + 4], sys.byteorder)
+        result[place : place + 4] = numbers[number].to_bytes(4, sys.byteorder)
+    return bytes(result)
+
+
+def _map_places(code: bytes) -> Iterator[int]:
     """Yield where in instructions the descriptors of maps are: four bytes each."""
     at = 0
     while at < len(code):
@@ -83,12 +95,12 @@ def to_json(program: Compiled) -> str:
     return json.dumps(asdict(program) | {"functions": functions})
 
 
-def from_json(text: str) -> Compiled:
+def of_json(found: Any) -> Compiled:
     """Return the program that to_json wrote.
 
+    :param found: the JSON, read.
     :raises ValueError: if it is not one; also TypeError and KeyError.
     """
-    found = json.loads(text)
     return Compiled(
         headers=found["headers"],
         license=found["license"],
@@ -111,7 +123,7 @@ def kept(name: str, directory: Path) -> Compiled | None:
     try:
         if not _is_ours(directory):
             return None
-        found = from_json(path.read_text())
+        found = of_json(json.loads(path.read_text()))
         os.utime(path)
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -132,9 +144,14 @@ def keep(name: str, program: Compiled, directory: Path) -> None:
             except OSError:
                 Path(file.name).unlink()
                 raise
-        every = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in every[KEPT:]:
-            path.unlink()
+        forget(directory)
+
+
+def forget(directory: Path) -> None:
+    """Delete programs, those whose last use is longest ago, until KEPT are left."""
+    every = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in every[KEPT:]:
+        path.unlink(missing_ok=True)
 
 
 def _is_ours(directory: Path) -> bool:

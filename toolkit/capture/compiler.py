@@ -15,13 +15,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from toolkit.capture import headers, kernel
-from toolkit.capture.compiled import Compiled, Map, from_json, map_places, to_json
+from toolkit.capture.compiled import Compiled, Map, of_json, renumbered, to_json
 from toolkit.capture.layout import described
 from toolkit.errors import UserError
 
@@ -106,7 +106,7 @@ def run(text: str, flags: Sequence[str]) -> Compiled:
         ) from None
     if "error" in found:
         raise UserError(found["error"])
-    return from_json(done.stdout)
+    return of_json(found)
 
 
 def compiled(text: str, flags: Sequence[str]) -> Compiled:
@@ -168,20 +168,8 @@ def _taken(bpf: Any, lib: Any, title: str) -> Compiled:
     for number in range(lib.bpf_num_functions(bpf.module)):
         name = lib.bpf_function_name(bpf.module, number)
         start, size = lib.bpf_function_start(bpf.module, name), lib.bpf_function_size(bpf.module, name)
-        functions[name.decode()] = _renumbered(ctypes.string_at(start, size), numbers)
+        functions[name.decode()] = renumbered(ctypes.string_at(start, size), numbers)
     return Compiled(title, lib.bpf_module_license(bpf.module).decode(), maps, functions)
-
-
-def _renumbered(code: bytes, numbers: Mapping[int, int]) -> bytes:
-    """Return instructions with each map's number in the place of its descriptor.
-
-    :param numbers: descriptor -> number.
-    """
-    result = bytearray(code)
-    for place in map_places(code):
-        descriptor = int.from_bytes(code[place : place + 4], sys.byteorder)
-        result[place : place + 4] = numbers[descriptor].to_bytes(4, sys.byteorder)
-    return bytes(result)
 
 
 def _first_error(said: list[str]) -> str:

@@ -15,7 +15,6 @@ import os
 import platform
 import resource
 import struct
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.capture import kernel, layout
-from toolkit.capture.compiled import Compiled, Map, map_places
+from toolkit.capture.compiled import Compiled, Map, renumbered
 from toolkit.errors import UserError
 
 _BPF, _PERF_EVENT_OPEN = (321, 298) if platform.machine() == "x86_64" else (280, 241)
@@ -204,11 +203,8 @@ def _made(about: Map, entries: int) -> Table:
 def _loaded(loaded: Loaded, function: str, of_type: int) -> int:
     """Load a function; return its descriptor."""
     descriptors = [loaded.tables[each.name].map_fd for each in loaded.compiled.maps]
-    code = bytearray(loaded.compiled.functions[function])
-    for place in map_places(code):
-        number = int.from_bytes(code[place : place + 4], sys.byteorder)
-        code[place : place + 4] = descriptors[number].to_bytes(4, sys.byteorder)
-    instructions = ctypes.create_string_buffer(bytes(code), len(code))
+    code = renumbered(loaded.compiled.functions[function], descriptors)
+    instructions = ctypes.create_string_buffer(code, len(code))
     terms = ctypes.create_string_buffer(loaded.compiled.license.encode())
     said = ctypes.create_string_buffer(_SAID)
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from toolkit.capture.compiled import DIRECTORY, KEPT
+from toolkit.capture.compiled import DIRECTORY, forget
 from vm.guest.guest import Guest
 from vm.image import image
 from vm.paths import cache
@@ -42,9 +42,7 @@ def take(guest: Guest) -> None:
         # Another machine may read or write here at the same time.
         for path in Path(there).glob("*.json"):
             path.rename(directory / path.name)
-    every = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in every[KEPT:]:
-        path.unlink(missing_ok=True)
+    forget(directory)
 
 
 def _directory(guest: Guest) -> Path:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,14 @@ def test_the_one_whose_use_is_longest_ago_goes_first(tmp_path: Path, monkeypatch
     assert compiled.kept("a", there)
     compiled.keep("c", PROGRAM, there)
     assert sorted(path.name for path in there.iterdir()) == ["a.json", "c.json"]
+
+
+def test_instructions_have_numbers_of_maps_in_the_place_of_descriptors() -> None:
+    load_map = bytes([0x18, 0x11, 0, 0]) + (77).to_bytes(4, sys.byteorder) + bytes(8)
+    # Loads a number that only looks like the descriptor; its second half looks like another load.
+    load_number = bytes([0x18, 0x02, 0, 0]) + (77).to_bytes(4, sys.byteorder)
+    second_half = bytes([0x18, 0x11, 0, 0]) + (77).to_bytes(4, sys.byteorder)
+    leave = bytes([0x95]) + bytes(7)
+    found = compiled.renumbered(load_number + second_half + load_map + leave, {77: 3})
+    number = bytes([0x18, 0x11, 0, 0]) + (3).to_bytes(4, sys.byteorder) + bytes(8)
+    assert found == load_number + second_half + number + leave

@@ -131,17 +131,6 @@ def test_a_compiler_that_is_killed_is_one_sentence(monkeypatch: pytest.MonkeyPat
         compiler.run("int x;", [])
 
 
-def test_instructions_have_numbers_of_maps_in_the_place_of_descriptors() -> None:
-    load_map = bytes([0x18, 0x11, 0, 0]) + (77).to_bytes(4, sys.byteorder) + bytes(8)
-    # Loads a number that only looks like the descriptor; its second half looks like another load.
-    load_number = bytes([0x18, 0x02, 0, 0]) + (77).to_bytes(4, sys.byteorder)
-    second_half = bytes([0x18, 0x11, 0, 0]) + (77).to_bytes(4, sys.byteorder)
-    leave = bytes([0x95]) + bytes(7)
-    found = compiler._renumbered(load_number + second_half + load_map + leave, {77: 3})
-    number = bytes([0x18, 0x11, 0, 0]) + (3).to_bytes(4, sys.byteorder) + bytes(8)
-    assert found == load_number + second_half + number + leave
-
-
 def test_a_request_is_answered_on_the_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

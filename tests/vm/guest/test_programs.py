@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.capture import compiled
 from vm.guest import Guest, programs
 from vm.guest import guest as guests
 from vm.image import image
@@ -47,7 +48,7 @@ def test_what_one_machine_compiled_the_next_one_has(there: Path) -> None:
 
 
 def test_the_oldest_are_forgotten(there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(programs, "KEPT", 2)
+    monkeypatch.setattr(compiled, "KEPT", 2)
     there.mkdir(mode=0o700, parents=True)
     for age in range(3):
         (there / f"{age}.json").touch()
