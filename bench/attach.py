@@ -21,14 +21,11 @@ from vm.qemu import emulator
 
 CYCLES = """
 import sys, time
-from toolkit.capture import kernel, loader, maps, program
+from toolkit.capture import loader, maps, program, start
 from toolkit.drivers import load
 
 drivers = [load(sys.argv[1])]
-macros = program.defines(drivers, full=False, only_devices=False, only_queues=False)
-bpf = loader.load(program.compile_program(drivers, macros), {"events": 1 << 20})
-functions = kernel.functions()
-maps.set_polls(bpf, drivers, functions)
+bpf, functions = start.load(drivers, 1 << 20)
 for cycle in range(int(sys.argv[2])):
     program.attach(bpf, program.hooks(drivers), functions)
     maps.arm(bpf, True)

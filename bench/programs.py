@@ -26,14 +26,11 @@ from vm.paths import CHECKOUT
 #: Attaches all hooks of a driver; for each line of its input it prints each program's runs, and their time.
 _TRACER = """
 import json, sys
-from toolkit.capture import kernel, loader, maps, program
+from toolkit.capture import maps, program, start
 from toolkit.drivers import load
 
 drivers = [load(sys.argv[1])]
-macros = program.defines(drivers, full=False, only_devices=False, only_queues=False)
-bpf = loader.load(program.compile_program(drivers, macros), {"events": 8 << 20})
-functions = kernel.functions()
-maps.set_polls(bpf, drivers, functions)
+bpf, functions = start.load(drivers, 8 << 20)
 program.attach(bpf, program.hooks(drivers), functions)
 maps.arm(bpf, True)
 

@@ -27,14 +27,12 @@ EVENTS, SECONDS = 100, 60
 ON_AND_OFF = f"""
 CYCLES = {CYCLES}
 import time
-from toolkit.capture import kernel, loader, maps, program
+from toolkit.capture import loader, maps, program, start
 from toolkit.capture.ring import ledger
-from toolkit import drivers
+from toolkit.drivers import load
 
 drivers = [load("xen_netback")]
-macros = program.defines(drivers, full=True, only_devices=False, only_queues=False)
-bpf = loader.load(program.compile_program(drivers, macros), {{"events": 1 << 20}})
-functions = kernel.functions()
+bpf, functions = start.load(drivers, 1 << 20, full=True)
 counts = ledger(bpf["ledger"].map_fd, program.cpus(), len(bpf["ledger"]) // program.cpus())
 for _ in range(CYCLES):
     before = int(counts["attempted"].sum())

@@ -61,7 +61,6 @@ def run(
     options, facts, identities, devices = start.options, start.facts, start.identities, start.devices
     bpf, functions = start.program.result()
     _check_layout(bpf)
-    maps.set_polls(bpf, options.drivers, functions)
     maps.set_filters(bpf, start.chosen, options.queues)
     useless = maps.set_rings(bpf, options.drivers)
 

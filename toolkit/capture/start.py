@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit import drivers
-from toolkit.capture import command, kernel, loader, program
+from toolkit.capture import command, kernel, loader, maps, program
 from toolkit.capture.kernel import Functions
 from toolkit.capture.loader import Loaded
 from toolkit.capture.maps import Chosen
@@ -126,9 +126,16 @@ def begin(options: Options) -> Start:
     chosen = choose(devices, options)
     ring = ring_bytes(options.ring_mib)
     pool = ThreadPoolExecutor(1, "rxt-compile")
-    compiled = pool.submit(_compile, options, ring)
+    loaded = pool.submit(
+        load,
+        chosen_drivers,
+        ring,
+        full=options.full,
+        only_devices=bool(options.devices),
+        only_queues=bool(options.queues),
+    )
     pool.shutdown(wait=False)
-    return Start(options, facts, identities, devices, chosen, ring, compiled)
+    return Start(options, facts, identities, devices, chosen, ring, loaded)
 
 
 def ring_bytes(mib: int | None) -> int:
@@ -145,15 +152,25 @@ def ring_bytes(mib: int | None) -> int:
     return min(max(1 << share.bit_length() - 1, 8 << 20), 128 << 20)
 
 
-def _compile(options: Options, ring: int) -> tuple[Loaded, Functions]:
-    macros = program.defines(
-        options.drivers,
-        full=options.full,
-        only_devices=bool(options.devices),
-        only_queues=bool(options.queues),
-    )
-    compiled = program.compile_program(options.drivers, macros)
-    return loader.load(compiled, {"events": ring}), kernel.functions()
+def load(
+    chosen_drivers: Sequence[Driver],
+    ring: int,
+    *,
+    full: bool = False,
+    only_devices: bool = False,
+    only_queues: bool = False,
+) -> tuple[Loaded, Functions]:
+    """Compile the probes of drivers, make their maps, and tell them where the poll functions are.
+
+    :param ring: size of the ring of events, in bytes; a power of two.
+    :return: the program, of which nothing is attached yet, and the kernel's functions.
+    :raises UserError: if this kernel lacks what the probes read, or they do not compile.
+    """
+    macros = program.defines(chosen_drivers, full=full, only_devices=only_devices, only_queues=only_queues)
+    bpf = loader.load(program.compile_program(chosen_drivers, macros), {"events": ring})
+    functions = kernel.functions()
+    maps.set_polls(bpf, chosen_drivers, functions)
+    return bpf, functions
 
 
 def choose(devices: list[dict[str, Any]], options: Options) -> list[Chosen]:
