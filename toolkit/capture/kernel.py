@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def require_no_lockdown(root: Path = ROOT) -> str:
     :return: the level.
     :raises UserError: if the level is confidentiality.
     """
-    found = re.search(r"\[(\w+)\]", _read(root / "sys/kernel/security/lockdown") or "")
+    found = re.search(r"\[(\w+)\]", read(root / "sys/kernel/security/lockdown") or "")
     level = found[1] if found else "not known to this kernel, or securityfs is not mounted"
     if level == "confidentiality":
         raise UserError(
@@ -90,7 +91,7 @@ def require_addresses(root: Path = ROOT) -> None:
         address = ""
     if address.strip("0"):
         return
-    restrict = _read(root / "proc/sys/kernel/kptr_restrict")
+    restrict = read(root / "proc/sys/kernel/kptr_restrict")
     if address and restrict and int(restrict) > 1:
         raise UserError(
             f"kernel.kptr_restrict is {restrict}, so the addresses of the kernel's functions are hidden; "
@@ -128,13 +129,15 @@ class Functions:
         self._text = text
         first = text.find(b"\t[")
         self._end = text.rfind(b"\n", 0, first) + 1 if first >= 0 else len(text)
-        lines = (line.split() for line in text[self._end :].splitlines())
-        self._of_modules = sorted(
-            (int(words[0], 16), words[2].decode()) for words in lines if words[1] in _TEXT
-        )
 
     def __contains__(self, name: str) -> bool:
         return self.address(name) is not None
+
+    @cached_property
+    def _of_modules(self) -> list[tuple[int, str]]:
+        """Address and name of each function of a module, sorted; only a stack needs them."""
+        lines = (line.split() for line in self._text[self._end :].splitlines())
+        return sorted((int(words[0], 16), words[2].decode()) for words in lines if words[1] in _TEXT)
 
     def at(self, address: int) -> str | None:
         """Return the name of the function that an address is in, as far as the table tells; None if in none.
@@ -202,7 +205,7 @@ def is_built_in(module: str, root: Path = ROOT) -> bool:
         return not (MODULES / module / "initstate").exists()
     if any(not (driver / "module").exists() for driver in BUSES.glob(f"*/drivers/{module}")):
         return True
-    names = _read(root / "lib/modules" / os.uname().release / "modules.builtin") or ""
+    names = read(root / "lib/modules" / os.uname().release / "modules.builtin") or ""
     return module in {Path(line).stem.replace("-", "_") for line in names.splitlines()}
 
 
@@ -225,15 +228,15 @@ def module_facts(module: str) -> dict[str, Any]:
     built_in = is_built_in(module)
     if not (built_in or (directory / "initstate").exists()):
         raise UserError(f"module {module} is not loaded; load it (modprobe {module}) or check the device.")
-    version = _read(directory / "version")
+    version = read(directory / "version")
     parameters = directory / "parameters"
     return {
         "module": module,
-        "srcversion": _read(directory / "srcversion"),
+        "srcversion": read(directory / "srcversion"),
         "build_id": _build_id(NOTES if built_in else directory / "notes" / ".note.gnu.build-id"),
         "version": version,
-        "variant": _variant(version or "", _read(directory / "taint") or "", built_in),
-        "parameters": {path.name: _read(path) for path in sorted(parameters.glob("*"))},
+        "variant": _variant(version or "", read(directory / "taint") or "", built_in),
+        "parameters": {path.name: read(path) for path in sorted(parameters.glob("*"))},
     }
 
 
@@ -298,7 +301,7 @@ def paths(driver: Driver) -> list[Path]:
 
 def is_up(device: str) -> bool:
     """Tell whether a network device is up (IFF_UP)."""
-    return bool(int(_read(NET / device / "flags") or "0", 16) & 1)
+    return bool(int(read(NET / device / "flags") or "0", 16) & 1)
 
 
 def _queues(driver: Driver, path: Path) -> list[dict[str, Any]]:
@@ -328,7 +331,7 @@ def ask_statistics(names: Iterable[str]) -> None:
     :param names: of devices in this network namespace; what is not there any more is left out.
     """
     for name in names:
-        _read(NET / name / "statistics/rx_packets")
+        read(NET / name / "statistics/rx_packets")
 
 
 def driver_of(device: str) -> str | None:
@@ -340,7 +343,7 @@ def driver_of(device: str) -> str | None:
 def _over(pattern: str) -> list[Path]:
     """Return the directories in sysfs of the network devices that some files name, divided by commas."""
     files = sorted(Path("/").glob(pattern.removeprefix("/")))
-    names = dict.fromkeys(name for file in files for name in (_read(file) or "").split(","))
+    names = dict.fromkeys(name for file in files for name in (read(file) or "").split(","))
     return [NET / name for name in names if (NET / name).exists() and name]
 
 
@@ -442,7 +445,8 @@ def _build_id(notes: Path) -> str | None:
     return None
 
 
-def _read(path: Path) -> str | None:
+def read(path: Path) -> str | None:
+    """Return what is in a file of the kernel's, without blanks around it; None if it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):

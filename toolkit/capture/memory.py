@@ -24,16 +24,8 @@ def read(root: Path = kernel.ROOT) -> dict[str, int]:
     """
     found = {"at_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC)}
     size = os.sysconf("SC_PAGE_SIZE")
-    for name, pages in _ZONE.findall(_text(root / "proc/zoneinfo")):
+    for name, pages in _ZONE.findall(kernel.read(root / "proc/zoneinfo") or ""):
         found[name] = found.get(name, 0) + int(pages) * size
-    for name, microseconds in _WAITED.findall(_text(root / "proc/pressure/memory")):
+    for name, microseconds in _WAITED.findall(kernel.read(root / "proc/pressure/memory") or ""):
         found[f"{name}_ns"] = int(microseconds) * 1000
     return found
-
-
-def _text(path: Path) -> str:
-    """Return what is in a file; nothing, if it cannot be read, such as PSI's where it is turned off."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -164,7 +164,7 @@ def _survive() -> None:
     """Keep this process going when memory is short: its pages stay, and it is not the one to be killed."""
     gc.collect()
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.malloc_trim(0)
+    libc.malloc_trim(0)  # what was read of the kernel's types is not to be locked
     libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("-1000")
