@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.overhead import netqtop
-from vm import guest
-from vm.paths import CHECKOUT
+from vm import guest, trial
 
 #: Attaches all hooks of a driver; for each line of its input it prints each program's runs, and their time.
 _TRACER = """
@@ -52,20 +51,6 @@ Runs = dict[str, tuple[int, int]]
 """Program -> how often it ran, and for how long [ns]."""
 
 
-@contextmanager
-def traffic(machine: guest.Guest, rate: int) -> Iterator[None]:
-    """Offer `rate` frames of 60 bytes a second."""
-    words = [sys.executable, "-m", "vm.wire", "--socket", str(machine.wire(0)), "--rate", str(rate)]
-    with subprocess.Popen(
-        [*words, "--size", "60", "--duration", "600"], cwd=CHECKOUT, stdout=subprocess.DEVNULL
-    ) as sender:
-        time.sleep(2)
-        try:
-            yield
-        finally:
-            sender.terminate()
-
-
 def received(machine: guest.Guest) -> int:
     """Return how many frames the NIC under test has received."""
     return int(machine.ssh("cat /sys/class/net/eth1/statistics/rx_packets", check=True).stdout)
@@ -75,7 +60,8 @@ def while_traffic(
     machine: guest.Guest, ask: Callable[[], Runs], rate: int, seconds: float
 ) -> tuple[int, Runs]:
     """Return how many frames came in some seconds, and how often programs ran meanwhile, and for how long."""
-    with traffic(machine, rate):
+    offered = trial.Traffic(rate=rate, size=60)
+    with TemporaryDirectory() as scratch, trial.wire(machine, offered, Path(scratch, "witness.json")):
         before, frames = ask(), received(machine)
         time.sleep(seconds)
         after, frames = ask(), received(machine) - frames

@@ -149,9 +149,11 @@ def keep(name: str, program: Compiled, directory: Path) -> None:
 
 def forget(directory: Path) -> None:
     """Delete programs, those whose last use is longest ago, until KEPT are left."""
-    every = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in every[KEPT:]:
-        path.unlink(missing_ok=True)
+    # Somebody else may do the same at this moment.
+    with contextlib.suppress(FileNotFoundError):
+        every = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in every[KEPT:]:
+            path.unlink()
 
 
 def _is_ours(directory: Path) -> bool:

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,13 +133,18 @@ class Guest:
         pack = ["tar", "-C", str(CHECKOUT), "-cz", "--exclude=__pycache__"]
         pack += ["--mode=u+rw,go=rX", "--owner=0", "--group=0"]
         pack += [name for name in SYNCED if (CHECKOUT / name).exists()]
+        self.unpack(pack, "cd /opt/toolkit/src && rm -rf -- * && exec tar -xz")
+
+    def unpack(self, pack: Sequence[str], unpack: str) -> None:
+        """Hand what a command here writes to a shell command of root's in the machine.
+
+        :raises UserError: if one of them fails.
+        """
         with subprocess.Popen(pack, stdout=subprocess.PIPE) as tar:
-            unpack = "sudo sh -c 'cd /opt/toolkit/src && rm -rf -- * && exec tar -xz'"
-            done = subprocess.run(
-                [*self.ssh_argv(), "--", unpack], stdin=tar.stdout, capture_output=True, text=True
-            )
+            words = [*self.ssh_argv(), "--", f"sudo sh -c '{unpack}'"]
+            done = subprocess.run(words, stdin=tar.stdout, capture_output=True, text=True)
         if done.returncode or tar.returncode:
-            raise UserError(f"{self.name}: the code could not be copied: {done.stderr.strip()}")
+            raise UserError(f"{self.name}: files could not be copied: {done.stderr.strip()}")
 
     def wire(self, number: int = 0) -> Path:
         """Where frames for a NIC under test go in, for :func:`vm.wire.sender.connect`.
