@@ -34,6 +34,9 @@ SLOW_NS = SHORTEST_NS
 PART_EVENTS = 1 << 16
 """So many events are worked on at a time."""
 
+FEW_QUEUES = 16
+"""The events of so few queues are sorted fastest by a look for each of them."""
+
 LARGEST_ARRAY = 1 << 24
 """An array of so many bytes is larger than any that is made of a part."""
 
@@ -56,13 +59,17 @@ _Index: TypeAlias = NDArray[np.intp]
 class _ByQueue(NamedTuple):
     """The events of a chunk, sorted by queue; those of a queue are in the order of the chunk.
 
-    Attributes: `rows`, the row of each event; `first`, the place in these of each queue's first; `queue`, the
-    index of each of these queues.
+    Attributes: `rows`, the row of each event, None if the chunk is in this order; `first`, the place in these
+    of each queue's first; `queue`, the index of each of these queues.
     """
 
-    rows: _Index | slice
+    rows: _Index | None
     first: _Index
     queue: _Index
+
+    def sort(self, column: NDArray[Any]) -> NDArray[Any]:
+        """Return a column of the chunk in this order."""
+        return column if self.rows is None else column.take(self.rows)
 
 
 @dataclass
@@ -116,7 +123,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     np.empty(LARGEST_ARRAY, np.uint8)
     began = int(reader.meta["clock"]["monotonic_ns"])
     queues: dict[int, int] = {}
-    known: dict[int, NDArray[np.int32]] = {}
+    known: dict[int, _Index] = {}
     drains: list[tuple[int, int]] = []
     reason: str | None = None
     missed: dict[str, int] | None = None
@@ -244,22 +251,21 @@ def _add_devices(
             queues.setdefault(code, len(queues))
 
 
-def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, NDArray[np.int32]]) -> _Index:
+def _number_queues(columns: Columns, queues: dict[int, int], known: dict[int, _Index]) -> _Index:
     """Return the index of each event's queue.
 
     New ones are added to `queues`; `known` has, by device, the index of each queue number, or -1.
     """
-    device = columns["ifindex"].astype(np.int64)
-    if columns["driver"].max():
-        device |= columns["driver"].astype(np.int64) << 32
-    if int(device[0]) in known and device.min() == device.max():
-        found = known[int(device[0])][columns["queue"]].astype(np.intp)
-        if found.min() >= 0:
+    ifindex, driver = columns["ifindex"], columns["driver"]
+    if ifindex.min() == ifindex.max() and driver.min() == driver.max():
+        mine = known.get(int(driver[0]) << 32 | int(ifindex[0]))
+        if mine is not None and (found := mine[columns["queue"]]).min() >= 0:
             return found
+    device = driver.astype(np.int64) << 32 | ifindex
     number, seen = pd.factorize(device << 16 | columns["queue"])
     for code in map(int, seen):
         if code >> 16 not in known:
-            known[code >> 16] = np.full(0x10000, -1, np.int32)
+            known[code >> 16] = np.full(0x10000, -1, np.intp)
         known[code >> 16][code & 0xFFFF] = queues.setdefault(code, len(queues))
     index = np.array([queues[int(code)] for code in seen], np.intp)
     return np.asarray(index[number])
@@ -269,7 +275,7 @@ def _rare(columns: Columns, queue: _Index) -> Columns:
     """Return the columns of Scan.rare."""
     # A window in process context is that of a worker that is called again and again.
     slow = columns["dur"] >= SLOW_NS
-    at = np.flatnonzero(_RARE[columns["kind"]] | (columns["flags"] & FLAG["process"] > 0) | slow)
+    at = np.flatnonzero(_RARE.take(columns["kind"]) | (columns["flags"] & FLAG["process"] > 0) | slow)
     kind, flags = columns["kind"][at], columns["flags"][at]
     good = (kind == KIND["refill"]) & (flags & (FLAG["process"] | FLAG["complete"]) == FLAG["complete"])
     at = at[~good | slow[at]]
@@ -283,11 +289,16 @@ def _rare(columns: Columns, queue: _Index) -> Columns:
 def _by_queue(queue: _Index, count: int) -> _ByQueue:
     """Sort the events of a chunk by their queue, of which there are `count`."""
     if queue.min() == queue.max():
-        return _ByQueue(slice(None), np.zeros(1, np.intp), queue[:1])
+        return _ByQueue(None, np.zeros(1, np.intp), queue[:1])
     # NumPy sorts small numbers by radix.
     small = queue.astype(np.min_scalar_type(count))
+    if count <= FEW_QUEUES:
+        of_each = [np.flatnonzero(small == each) for each in range(count)]
+        counts = np.array([len(rows) for rows in of_each])
+        first = np.cumsum(counts) - counts
+        return _ByQueue(np.concatenate(of_each), first[counts > 0], np.flatnonzero(counts))
     rows = np.argsort(small, kind="stable")
-    first = _firsts(small[rows])
+    first = _firsts(small.take(rows))
     return _ByQueue(rows, first, queue[rows[first]])
 
 
@@ -301,7 +312,7 @@ def _add_sums(sums: NDArray[np.int64], columns: Columns, events: _ByQueue) -> No
     for place, name in enumerate(SUMS):
         if columns[name].max():
             sums[events.queue, place] += np.add.reduceat(
-                columns[name][events.rows], events.first, dtype=np.int64
+                events.sort(columns[name]), events.first, dtype=np.int64
             )
 
 
@@ -319,12 +330,14 @@ def _lower_posted(
         half = np.minimum(posted[:, ::2], posted[:, 1::2])
         posted = np.concatenate([half, np.full_like(half, NOT_KNOWN)], axis=1)
         shift += 1
-    step = (np.maximum(since, 0) >> shift).astype(np.uint16)[events.rows]
-    cell = np.repeat(events.queue * BINS, np.diff(events.first, append=len(step)))
-    cell += step
+    step = events.sort((np.maximum(since, 0) >> shift).astype(np.uint16))
     # Events of a queue come in the order of time, or nearly: many in a row are of one cell.
-    first = _firsts(cell)
-    np.minimum.at(posted.reshape(-1), cell[first], np.minimum.reduceat(fewest[events.rows], first))
+    new = np.append(True, step[1:] != step[:-1])
+    new[events.first] = True
+    first = np.flatnonzero(new)
+    queue = events.queue[np.searchsorted(events.first, first, "right") - 1]
+    cell = queue * BINS + step[first]
+    np.minimum.at(posted.reshape(-1), cell, np.minimum.reduceat(events.sort(fewest), first))
     return posted, shift
 
 
@@ -340,7 +353,7 @@ def _count_gaps(
     Inside a window of n polls, n - 1 equal intervals are assumed. `polled` [ns] is when each queue's last
     poll before these events ended, 0 for none.
     """
-    polls = columns["polls"][events.rows]
+    polls = events.sort(columns["polls"])
     at = np.flatnonzero(polls > 0)
     if not len(at):
         return
@@ -348,9 +361,9 @@ def _count_gaps(
     counts = np.diff(first, append=len(at))
     first, counts, mine = first[counts > 0], counts[counts > 0], events.queue[counts > 0]
     last, queue = first + counts - 1, np.repeat(mine, counts)
-    rows = at if isinstance(events.rows, slice) else events.rows[at]
-    end = columns["ts"].view(np.int64)[rows]
-    start = end - columns["dur"].view(np.int64)[rows]
+    rows = at if events.rows is None else events.rows.take(at)
+    end = columns["ts"].view(np.int64).take(rows)
+    start = end - columns["dur"].view(np.int64).take(rows)
     latest = end
     back = end[1:] < end[:-1]
     back[last[:-1]] = False

@@ -330,11 +330,19 @@ def _count(reader: TraceReader, stalls: Columns, scan: Scan, table: QueueTable) 
     marks, order = in_order(Marks(stalls["queue"], stalls["start_ns"]))
     end = stalls["end_ns"][order]
     counts = np.zeros((len(_COUNTED), len(order)), np.int64)
-    starts, ends = np.sort(marks.moment), np.sort(end)
+    by_start, by_end = np.argsort(marks.moment), np.argsort(end)
+    starts, ends = marks.moment[by_start], end[by_end]
+    earliest = np.minimum.accumulate(marks.moment[by_end][::-1])[::-1]
+    latest = np.maximum.accumulate(end[by_start])
     for index, (first, until, events) in enumerate(scan.chunks):
-        if not events or np.searchsorted(ends, first) == np.searchsorted(starts, until, "right"):
+        ended, begun = np.searchsorted(ends, first), np.searchsorted(starts, until, "right")
+        if not events or ended == begun:
             continue
-        columns = reader.chunk(index)
+        whole = reader.chunk(index)
+        ts = whole["ts"].view(np.int64)
+        # Before the first stall that reaches into the chunk nothing counts, nor after the last.
+        near = np.flatnonzero((ts >= earliest[ended]) & (ts <= latest[begun - 1]))
+        columns = {name: column[near] for name, column in whole.items()}
         counted = _counted(columns)
         at = np.flatnonzero(np.any([numbers > 0 for numbers in counted.values()], axis=0))
         row, queue = spread(look_up(columns, table, at), table)

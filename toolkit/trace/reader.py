@@ -101,7 +101,12 @@ class TraceReader:
             else:
                 self._file, self._again = pa.PythonFile(stream, mode="r"), None
             # Arrow's threads, one for each column, cost more than they gain; scan reads ahead.
-            self._stream = pa.ipc.open_stream(self._file, options=pa.ipc.IpcReadOptions(use_threads=False))
+            # Between batches, malloc() gives less memory back than Arrow's own pool, and takes less anew.
+            self._stream = pa.ipc.open_stream(
+                self._file,
+                options=pa.ipc.IpcReadOptions(use_threads=False),
+                memory_pool=pa.system_memory_pool(),
+            )
             schema = self._stream.schema
             text = (schema.metadata or {})[META_KEY]
         except FileNotFoundError:
