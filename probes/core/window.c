@@ -50,15 +50,20 @@ static __always_inline void rxt_window_extend(struct rxt_event *window, u64 now)
 	window->ts = now;
 }
 
-/* Opens or extends the queue's window with something that lasted from `began` to `now`. */
+/* Opens or extends the queue's window with something that lasted from `began` to `now`: the refill of a poll is counted
+ * before its poll, which began earlier. */
 static __always_inline void rxt_extend(struct rxt_queue *queue, u64 began, u64 now)
 {
 	struct rxt_event *window = &queue->window;
 
+	if (began < queue->sent)
+		began = queue->sent;
 	if (window->kind && now - rxt_window_began(window) >= RXT_WINDOW_NS)
 		rxt_flush(queue, window);
 	if (!window->kind)
-		rxt_window_open(queue, window, began > queue->sent ? began : queue->sent, 0);
+		rxt_window_open(queue, window, began, 0);
+	else if (began < rxt_window_began(window))
+		window->dur = window->ts - began;
 	rxt_window_extend(window, now);
 }
 

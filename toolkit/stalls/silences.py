@@ -45,8 +45,8 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns, thresholds:
     """Find refills in softirq, polls and waits for a poll that take long, of drivers that have NAPI.
 
     The probes add nothing to a window that is longer than RXT_WINDOW_NS (rxt_extend): a window of this length
-    and longer is one refill or one poll. What is in a stall is left out, and of a poll the slow refills
-    inside it.
+    and longer is one refill, or one poll and the short refills in it. What is in a stall is left
+    out, and of a poll the slow refills inside it.
 
     :param stalls: columns queue (index in scan.queues), start_ns, end_ns [ns].
     :param thresholds: how long a silence is at least.

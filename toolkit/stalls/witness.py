@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The sender's own account of when its frames were refused, and how far it agrees with the stalls."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, NOT_KNOWN
 from toolkit.stalls import spans
 from toolkit.stalls.accounts import Witness
-from toolkit.stalls.analysis import Analysis
+from toolkit.stalls.analysis import LISTED, Analysis
 from toolkit.stalls.columns import integers
 from toolkit.stalls.marks import Queue
 from toolkit.stalls.silences import told
@@ -54,11 +55,17 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
 
     outside = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
     slow, elsewhere = _split_by_state(analysis, witness, outside)
+    stopped, elsewhere = _split(elsewhere, analysis.no_ticks, witness)
     # Gaps that only follow each other are no long one: something went through in between.
     whole_gaps = np.column_stack(_edges(witness.gaps, "start", "end"))
     long = _long(spans.both(elsewhere, spans.union(*_long(whole_gaps).T)))
     busy = _was_busy(analysis, witness.device, long)
     within = np.column_stack([long, _refused_within(witness.gaps, long)])
+    short = spans.without(elsewhere, long)
+    left = spans.without(short, _served(analysis, witness)) if len(short) else short
+    served = spans.length(short) - spans.length(left)
+    left = np.concatenate([left, long[~busy]])
+    left = np.sort(left[np.argsort(left[:, 0] - left[:, 1], kind="stable")[:LISTED]], axis=0)
 
     starts, ends = np.clip(starts, begin, end), np.clip(ends, begin, end)
     seen = spans.covered(refused, starts, ends)
@@ -76,15 +83,18 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "clock_error_ns": witness.error_ns,
         "gaps": _gaps(witness.gaps.to_numpy(np.int64)),
         "agrees": bool(busy.all()) and not len(unseen),
-        "mostly_explained": rest <= max(whole // 2, BACKGROUND_NS),
+        "mostly_explained": rest - served <= max(whole // 2, BACKGROUND_NS),
         "refused_ns": whole,
         "in_stalls_ns": whole - spans.length(outside),
         "in_silences_ns": slow,
+        "no_ticks_ns": stopped,
+        "served_ns": served,
         "while_busy_ns": while_busy,
-        "unexplained_ns": rest - while_busy,
+        "unexplained_ns": rest - served - while_busy,
         "stalls_compared": int(noticed.sum()),
         "largest_difference_ns": int(missing[noticed].max(initial=0)),
         "allowed_ns": int(bound[noticed].max(initial=STALL_NOTICED_NS)),
+        "unexplained": _gaps(np.column_stack([left, _refused_within(witness.gaps, left)])),
         "gaps_without_stall": _gaps(within[~busy]),
         "gaps_while_busy": _gaps(within[busy]),
         "stalls_without_gap": [
@@ -110,15 +120,22 @@ def _split_by_state(
     :return: how much of it [ns] is in each state; and what is in none.
     """
     silences = analysis.silences
-    mine, states = (silences["device"] == witness.device).to_numpy(), silences["state"].to_numpy()
+    states = silences["state"].to_numpy()
     found = {}
     for state in told(analysis.meta):
-        rows = mine & (states == state)
-        starts, ends = (edges[rows] for edges in _edges(silences, "start_ns", "end_ns"))
-        rest = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
-        found[state] = spans.length(refused) - spans.length(rest)
-        refused = rest
+        found[state], refused = _split(refused, silences[states == state], witness)
     return found, refused
+
+
+def _split(refused: spans.Spans, rows: pd.DataFrame, witness: Witness) -> tuple[int, spans.Spans]:
+    """Split refused time by whether it lies in one of the intervals of a table that are of the device.
+
+    :param rows: columns device, start_ns, end_ns [ns].
+    :return: how much of it [ns] does; and what does not.
+    """
+    starts, ends = _edges(rows[(rows["device"] == witness.device).to_numpy()], "start_ns", "end_ns")
+    rest = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
+    return spans.length(refused) - spans.length(rest), rest
 
 
 def _require_device(analysis: Analysis, witness: Witness) -> None:
@@ -249,6 +266,33 @@ def _poll_ends(analysis: Analysis, queues: Iterable[int]) -> dict[int, NDArray[n
     return {queue: np.sort(np.concatenate(ends)) for queue, ends in found.items()}
 
 
+def _served(analysis: Analysis, witness: Witness) -> spans.Spans:
+    """Return when each receiving queue of the device took packets without a pause: more frames were sent then
+    than the machine takes.
+
+    A pause is as long as a silence is at least. Windows with packets have no longer one inside.
+    """
+    pause = analysis.thresholds.silence_over_ns
+    receiving = [
+        analysis.scan.queues[row] for row in analysis.queues.index[_receiving(analysis, witness.device)]
+    ]
+    if not receiving:
+        return spans.union(np.empty(0, np.int64), np.empty(0, np.int64))
+    edges: list[list[NDArray[np.int64]]] = [[] for _ in receiving]
+    for columns, _ in TraceReader(analysis.path).chunks():
+        for queue, found in zip(receiving, edges, strict=True):
+            at = _belonging(queue, columns)
+            at = at[columns["packets"][at] > 0]
+            ts = columns["ts"][at].astype(np.int64)
+            found.append(np.column_stack([ts - columns["dur"][at].astype(np.int64), ts]))
+    served = []
+    for parts in edges:
+        starts, ends = np.concatenate(parts).T
+        closed = spans.union(starts - witness.error_ns, ends + witness.error_ns + pause)
+        served.append(closed - np.array([0, pause]))
+    return functools.reduce(spans.both, served)
+
+
 def _belonging(queue: Queue, columns: Columns) -> NDArray[np.intp]:
     """Return the rows of the events that are about a queue."""
     number = columns["queue"]
@@ -285,6 +329,8 @@ def _sentence(found: Mapping[str, Any]) -> str:
         return verdict
     spent = {"in stalls": found["in_stalls_ns"]}
     spent |= {f"in {state}": much for state, much in found["in_silences_ns"].items()}
+    spent["while the clock of the queue's CPU did not tick"] = found["no_ticks_ns"]
+    spent["while frames were taken all the time"] = found["served_ns"]
     spent["while buffers were posted but no poll ended"] = found["while_busy_ns"]
     listed = [f"{much / 1e9:.3f} s {where}" for where, much in spent.items() if much or where == "in stalls"]
     listed.append(f"{found['unexplained_ns'] / 1e9:.3f} s unexplained")

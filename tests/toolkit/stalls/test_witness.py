@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import BEGAN, MS, S, Trace, failed, refilled, window, worker_stall
+from tests.toolkit.stalls.test_ticks import tick
 from toolkit.errors import UserError
 from toolkit.stalls.accounts import Witness, read_witness
 from toolkit.stalls.analysis import analyze
@@ -188,3 +189,31 @@ def test_gaps_that_follow_each_other_are_no_long_one(make_trace: Trace, tmp_path
     assert found["refused_ns"] == 4 * S
     _, found = compare(analyze(polled), _witness(tmp_path / "w.json", (1, 4)))
     assert not found["agrees"]
+
+
+def test_a_time_without_ticks_is_a_reason(make_trace: Trace, tmp_path: Path) -> None:
+    trace = make_trace([window(1), tick(5, 7, dur=2 * S), window(9.5)])
+    _, found = compare(analyze(trace), _witness(tmp_path / "w.json", (2.5, 3)))
+    assert (found["no_ticks_ns"], found["unexplained_ns"]) == (2 * S + 2 * MS, S - 2 * MS)
+    assert "2.002 s while the clock of the queue's CPU did not tick, 0.998 s unexplained" in found["sentence"]
+
+
+def test_refused_while_frames_are_taken_without_a_pause(make_trace: Trace, tmp_path: Path) -> None:
+    """From 2 to 2.1 s a window follows the one before within 9 ms, and then within 11 ms."""
+    taken = [window(2 + at * 0.010, dur=MS) for at in range(11)]
+    trace = make_trace([*taken, *(window(2.1 + at * 0.012, dur=MS) for at in range(1, 9))])
+    witness = _witness(tmp_path / "w.json", (2, 0.190), error=0)
+    _, found = compare(analyze(trace), witness)
+    assert found["served_ns"] == (100 + 7) * MS
+    assert found["unexplained_ns"] == (190 - 107) * MS
+    assert "0.107 s while frames were taken all the time, 0.083 s unexplained" in found["sentence"]
+    left = found["unexplained"]
+    assert len(left) == 8 and sum(gap["duration_ns"] for gap in left) == found["unexplained_ns"]
+    assert left[0] == {"start_ns": BEGAN + 2100 * MS, "duration_ns": 11 * MS, "refused": 9}
+
+
+def test_a_queue_that_takes_frames_does_not_explain_another(make_trace: Trace, tmp_path: Path) -> None:
+    taken = [window(2 + at * 0.010, dur=MS) for at in range(11)]
+    trace = make_trace([*taken, window(1, queue=1)])
+    _, found = compare(analyze(trace), _witness(tmp_path / "w.json", (2, 0.1), error=0))
+    assert (found["served_ns"], found["unexplained_ns"]) == (0, 100 * MS)
