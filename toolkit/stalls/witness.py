@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The sender's own account of when its frames were refused, and how far it agrees with the stalls."""
 
-import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from toolkit import drivers
 from toolkit.english import count
 from toolkit.errors import UserError
-from toolkit.event import ALL_QUEUES, NOT_KNOWN
+from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls import spans
 from toolkit.stalls.accounts import Witness
 from toolkit.stalls.analysis import LISTED, Analysis
 from toolkit.stalls.columns import integers
 from toolkit.stalls.marks import Queue
 from toolkit.stalls.silences import told
+from toolkit.stalls.slow import UNPOLLED
 from toolkit.trace.reader import Columns, TraceReader
 
 STALL_NOTICED_NS = 100_000_000
@@ -31,6 +32,8 @@ STALL_NOTICED_SHARE = 0.01
 
 BACKGROUND_NS = 1_000_000_000
 """A shorter gap without a stall needs no explanation: a busy host or guest makes gaps of up to 0.99 s."""
+
+_LASTING = [KIND[name] for name in ("window", "poll", "refill", "late")]
 
 
 def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, Any]]:
@@ -62,8 +65,12 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     busy = _was_busy(analysis, witness.device, long)
     within = np.column_stack([long, _refused_within(witness.gaps, long)])
     short = spans.without(elsewhere, long)
-    left = spans.without(short, _served(analysis, witness)) if len(short) else short
-    served = spans.length(short) - spans.length(left)
+    taking, idle = _polling(analysis, witness) if len(short) else (short, short)
+    unserved = spans.without(short, taking)
+    left = spans.without(unserved, idle)
+    served, quiet = (
+        spans.length(one) - spans.length(other) for one, other in pairwise((short, unserved, left))
+    )
     left = np.concatenate([left, long[~busy]])
     left = np.sort(left[np.argsort(left[:, 0] - left[:, 1], kind="stable")[:LISTED]], axis=0)
 
@@ -83,14 +90,15 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "clock_error_ns": witness.error_ns,
         "gaps": _gaps(witness.gaps.to_numpy(np.int64)),
         "agrees": bool(busy.all()) and not len(unseen),
-        "mostly_explained": rest - served <= max(whole // 2, BACKGROUND_NS),
+        "mostly_explained": rest - served - quiet <= max(whole // 2, BACKGROUND_NS),
         "refused_ns": whole,
         "in_stalls_ns": whole - spans.length(outside),
         "in_silences_ns": slow,
         "no_ticks_ns": stopped,
         "served_ns": served,
+        "idle_ns": quiet,
         "while_busy_ns": while_busy,
-        "unexplained_ns": rest - served - while_busy,
+        "unexplained_ns": rest - served - quiet - while_busy,
         "stalls_compared": int(noticed.sum()),
         "largest_difference_ns": int(missing[noticed].max(initial=0)),
         "allowed_ns": int(bound[noticed].max(initial=STALL_NOTICED_NS)),
@@ -266,31 +274,36 @@ def _poll_ends(analysis: Analysis, queues: Iterable[int]) -> dict[int, NDArray[n
     return {queue: np.sort(np.concatenate(ends)) for queue, ends in found.items()}
 
 
-def _served(analysis: Analysis, witness: Witness) -> spans.Spans:
-    """Return when each receiving queue of the device took packets without a pause: more frames were sent then
-    than the machine takes.
+def _polling(analysis: Analysis, witness: Witness) -> tuple[spans.Spans, spans.Spans]:
+    """Return when each receiving queue of the device took packets without a pause, and when NAPI was
+    scheduled for none.
 
-    A pause is as long as a silence is at least. Windows with packets have no longer one inside.
+    A pause is as long as a silence is at least. A window with packets has no longer one inside; and without
+    an event that says how long a poll was waited for, NAPI was scheduled at most so long before a poll.
     """
-    pause = analysis.thresholds.silence_over_ns
-    receiving = [
-        analysis.scan.queues[row] for row in analysis.queues.index[_receiving(analysis, witness.device)]
-    ]
-    if not receiving:
-        return spans.union(np.empty(0, np.int64), np.empty(0, np.int64))
-    edges: list[list[NDArray[np.int64]]] = [[] for _ in receiving]
+    pause, error = analysis.thresholds.silence_over_ns, witness.error_ns
+    always = np.array([[analysis.scan.began, analysis.scan.ended]])
+    receiving = _receiving(analysis, witness.device)
+    taking = always if len(receiving) else always[:0]
+    idle = taking if UNPOLLED in told(analysis.meta) else always[:0]
+    for start, end, packets in _times(analysis, analysis.queues.index[receiving]):
+        closed = spans.union(start[packets > 0] - error, end[packets > 0] + error + pause)
+        taking = spans.both(taking, closed - np.array([0, pause]))
+        idle = spans.without(idle, spans.union(start - error - pause, end + error))
+    return taking, idle
+
+
+def _times(analysis: Analysis, queues: Iterable[int]) -> Iterator[NDArray[np.int64]]:
+    """Yield for each queue (index in scan.queues) start and end [ns] of its polls and refills, or their
+    windows, and of waits for a poll; and how many packets were taken in each: an array of three rows."""
+    found = {queue: [np.empty((3, 0), np.int64)] for queue in queues}
     for columns, _ in TraceReader(analysis.path).chunks():
-        for queue, found in zip(receiving, edges, strict=True):
-            at = _belonging(queue, columns)
-            at = at[columns["packets"][at] > 0]
-            ts = columns["ts"][at].astype(np.int64)
-            found.append(np.column_stack([ts - columns["dur"][at].astype(np.int64), ts]))
-    served = []
-    for parts in edges:
-        starts, ends = np.concatenate(parts).T
-        closed = spans.union(starts - witness.error_ns, ends + witness.error_ns + pause)
-        served.append(closed - np.array([0, pause]))
-    return functools.reduce(spans.both, served)
+        for queue, parts in found.items():
+            at = _belonging(analysis.scan.queues[queue], columns)
+            at = at[np.isin(columns["kind"][at], _LASTING)]
+            ts, took, packets = (columns[name][at].astype(np.int64) for name in ("ts", "dur", "packets"))
+            parts.append(np.stack([ts - took, ts, packets]))
+    yield from (np.concatenate(parts, axis=1) for parts in found.values())
 
 
 def _belonging(queue: Queue, columns: Columns) -> NDArray[np.intp]:
@@ -331,6 +344,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
     spent |= {f"in {state}": much for state, much in found["in_silences_ns"].items()}
     spent["while the clock of the queue's CPU did not tick"] = found["no_ticks_ns"]
     spent["while frames were taken all the time"] = found["served_ns"]
+    spent["while NAPI was not scheduled"] = found["idle_ns"]
     spent["while buffers were posted but no poll ended"] = found["while_busy_ns"]
     listed = [f"{much / 1e9:.3f} s {where}" for where, much in spent.items() if much or where == "in stalls"]
     listed.append(f"{found['unexplained_ns'] / 1e9:.3f} s unexplained")

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.conftest import BEGAN, MS, S, Trace, failed, refilled, window, worker_stall
+from tests.conftest import BEGAN, META, MS, S, Trace, event, failed, refilled, window, worker_stall
 from tests.toolkit.stalls.test_ticks import tick
 from toolkit.errors import UserError
 from toolkit.stalls.accounts import Witness, read_witness
@@ -217,3 +217,22 @@ def test_a_queue_that_takes_frames_does_not_explain_another(make_trace: Trace, t
     trace = make_trace([*taken, window(1, queue=1)])
     _, found = compare(analyze(trace), _witness(tmp_path / "w.json", (2, 0.1), error=0))
     assert (found["served_ns"], found["unexplained_ns"]) == (0, 100 * MS)
+
+
+def test_refused_while_no_interrupt_came(make_trace: Trace, tmp_path: Path) -> None:
+    """NAPI was scheduled at most 10 ms before the poll at 2.2 s, and later than that for the one at 2.3 s."""
+    hook = {"program": "rxt_schedule", "attached": "kprobe:__napi_schedule"}
+    meta = META | {"drivers": [META["drivers"][0] | {"hooks": [hook]}]}
+    events = [
+        window(2, dur=MS),
+        window(2.2, dur=MS),
+        event("late", 2.29, dur=50 * MS),
+        window(2.3, dur=5 * MS),
+    ]
+    trace = make_trace(events, meta=meta)
+    _, found = compare(analyze(trace), _witness(tmp_path / "w.json", (2.0, 0.3), error=0))
+    assert found["in_silences_ns"]["unpolled"] == 50 * MS
+    assert found["idle_ns"] == (199 - 10 + 40 - 10) * MS
+    assert "0.219 s while NAPI was not scheduled" in found["sentence"]
+    _, unknown = compare(analyze(make_trace(events)), _witness(tmp_path / "w.json", (2.0, 0.3), error=0))
+    assert unknown["idle_ns"] == 0
