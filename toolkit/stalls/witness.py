@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
 from toolkit.stalls import spans
 from toolkit.stalls.accounts import Witness
-from toolkit.stalls.analysis import LISTED, Analysis
+from toolkit.stalls.analysis import LISTED, Analysis, records
 from toolkit.stalls.columns import integers
 from toolkit.stalls.marks import Queue
 from toolkit.stalls.silences import told
@@ -50,20 +50,65 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     """
     _require_device(analysis, witness)
     stalls = _measured(analysis.stalls, witness)
-    own = np.flatnonzero(stalls["device"] == witness.device)
-    begin, end = _watched(analysis, witness)
-    watched = spans.union(np.array([begin]), np.array([end]))
+    watched = _watched(analysis, witness)
     refused = spans.both(spans.union(*_edges(witness.gaps, "start", "end")), watched)
-    starts, ends = (edges[own] for edges in _edges(stalls, "start_ns", "end_ns"))
-
-    outside = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
-    slow, elsewhere = _split_by_state(analysis, witness, outside)
-    stopped, elsewhere = _split(elsewhere, analysis.no_ticks, witness)
-    # Gaps that only follow each other are no long one: something went through in between.
-    whole_gaps = np.column_stack(_edges(witness.gaps, "start", "end"))
-    long = _long(spans.both(elsewhere, spans.union(*_long(whole_gaps).T)))
+    mine = stalls[stalls["device"] == witness.device]
+    spent = _spent(analysis, witness, mine, refused)
+    long = spent.long
     busy = _was_busy(analysis, witness.device, long)
     within = np.column_stack([long, _refused_within(witness.gaps, long)])
+    left = np.concatenate([spent.left, long[~busy]])
+    left = np.sort(left[np.argsort(left[:, 0] - left[:, 1], kind="stable")[:LISTED]], axis=0)
+    stalled = _check(analysis, witness, mine[~_losing(mine)], refused, watched)
+    silences = analysis.silences
+    silent = _check(analysis, witness, silences[silences["device"] == witness.device], refused, watched)
+    unexplained = spans.length(spent.left) + spans.length(long[~busy])
+    found = {
+        "device": witness.device,
+        "sent": witness.sent,
+        "refused": witness.refused,
+        "clock_error_ns": witness.error_ns,
+        "gaps": _gaps(witness.gaps.to_numpy(np.int64)),
+        "agrees": bool(busy.all()) and not len(stalled.unseen),
+        "mostly_explained": unexplained + spans.length(long[busy])
+        <= max(spans.length(refused) // 2, BACKGROUND_NS),
+        "refused_ns": spans.length(refused),
+        **spent.parts,
+        "while_busy_ns": spans.length(long[busy]),
+        "unexplained_ns": unexplained,
+        "stalls_compared": len(stalled.missing),
+        "largest_difference_ns": int(stalled.missing.max(initial=0)),
+        "allowed_ns": int(stalled.bound.max(initial=STALL_NOTICED_NS)),
+        "silences_compared": len(silent.missing),
+        "unexplained": _gaps(np.column_stack([left, _refused_within(witness.gaps, left)])),
+        "gaps_without_stall": _gaps(within[~busy]),
+        "gaps_while_busy": _gaps(within[busy]),
+        "stalls_without_gap": stalled.unseen,
+        "silences_without_gap": silent.unseen,
+    }
+    return replace(analysis, stalls=stalls), found | {"sentence": _sentence(found)}
+
+
+class _Spent(NamedTuple):
+    """Where the refused time went: `parts`, its length [ns] by reason, as in summary.json; of what has none,
+    the `long` parts, which call for an explanation, and what is `left` of the others."""
+
+    parts: dict[str, Any]
+    long: spans.Spans
+    left: spans.Spans
+
+
+def _spent(analysis: Analysis, witness: Witness, stalls: pd.DataFrame, refused: spans.Spans) -> _Spent:
+    """Split the refused time by its reasons, each of what those before it left.
+
+    :param stalls: those of the device.
+    """
+    stalled, outside = _split(refused, stalls, witness)
+    by_state, elsewhere = _split_by_state(analysis, witness, outside)
+    stopped, elsewhere = _split(elsewhere, analysis.no_ticks, witness)
+    # Gaps that only follow each other are no long one: something went through in between.
+    whole = np.column_stack(_edges(witness.gaps, "start", "end"))
+    long = _long(spans.both(elsewhere, spans.union(*_long(whole).T)))
     short = spans.without(elsewhere, long)
     taking, idle = _polling(analysis, witness) if len(short) else (short, short)
     unserved = spans.without(short, taking)
@@ -71,53 +116,45 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     served, quiet = (
         spans.length(one) - spans.length(other) for one, other in pairwise((short, unserved, left))
     )
-    left = np.concatenate([left, long[~busy]])
-    left = np.sort(left[np.argsort(left[:, 0] - left[:, 1], kind="stable")[:LISTED]], axis=0)
-
-    starts, ends = np.clip(starts, begin, end), np.clip(ends, begin, end)
-    seen = spans.covered(refused, starts, ends)
-    bound = _bound(analysis, witness, ends - starts)
-    missing = ends - starts - seen
-    queue = stalls["queue"].to_numpy()[own]
-    asked = _sent_to(analysis, queue, witness.device) & ~_losing(stalls)[own]
-    noticed = asked & (ends - starts > bound)
-    unseen = np.flatnonzero(noticed & (missing > bound))
-    whole, rest, while_busy = (spans.length(each) for each in (refused, elsewhere, long[busy]))
-    found = {
-        "device": witness.device,
-        "sent": witness.sent,
-        "refused": witness.refused,
-        "clock_error_ns": witness.error_ns,
-        "gaps": _gaps(witness.gaps.to_numpy(np.int64)),
-        "agrees": bool(busy.all()) and not len(unseen),
-        "mostly_explained": rest - served - quiet <= max(whole // 2, BACKGROUND_NS),
-        "refused_ns": whole,
-        "in_stalls_ns": whole - spans.length(outside),
-        "in_silences_ns": slow,
+    parts = {
+        "in_stalls_ns": stalled,
+        "in_silences_ns": by_state,
         "no_ticks_ns": stopped,
         "served_ns": served,
         "idle_ns": quiet,
-        "while_busy_ns": while_busy,
-        "unexplained_ns": rest - served - quiet - while_busy,
-        "stalls_compared": int(noticed.sum()),
-        "largest_difference_ns": int(missing[noticed].max(initial=0)),
-        "allowed_ns": int(bound[noticed].max(initial=STALL_NOTICED_NS)),
-        "unexplained": _gaps(np.column_stack([left, _refused_within(witness.gaps, left)])),
-        "gaps_without_stall": _gaps(within[~busy]),
-        "gaps_while_busy": _gaps(within[busy]),
-        "stalls_without_gap": [
-            {"queue": queue, "start_ns": start, "duration_ns": duration, "seen_ns": much}
-            for queue, start, duration, much in zip(
-                *(
-                    stalls[name].to_numpy()[own[unseen]].tolist()
-                    for name in ("queue", "start_ns", "duration_ns")
-                ),
-                seen[unseen].tolist(),
-                strict=True,
-            )
-        ],
     }
-    return replace(analysis, stalls=stalls), found | {"sentence": _sentence(found)}
+    return _Spent(parts, long, left)
+
+
+class _Checked(NamedTuple):
+    """Stalls or silences that a sender has to notice: how much of each [ns] is `missing` in its gaps, what
+    the `bound` is, and as JSON objects those `unseen`, of which more is missing."""
+
+    missing: NDArray[np.int64]
+    bound: NDArray[np.int64]
+    unseen: list[dict[str, Any]]
+
+
+def _check(
+    analysis: Analysis, witness: Witness, rows: pd.DataFrame, refused: spans.Spans, watched: spans.Spans
+) -> _Checked:
+    """Look for stalls or silences of the device in the gaps.
+
+    :param rows: a table of them, with at least state, queue, start_ns, end_ns and duration_ns.
+    """
+    rows = rows[_sent_to(analysis, rows["queue"].to_numpy(), witness.device)]
+    starts, ends = _edges(rows, "start_ns", "end_ns")
+    lengths = spans.covered(watched, starts, ends)
+    bound = _bound(analysis, witness, lengths)
+    noticed = lengths > bound
+    seen = spans.covered(refused, starts, ends)
+    missing = lengths - seen
+    unseen = rows.assign(seen_ns=seen)[noticed & (missing > bound)]
+    return _Checked(
+        missing[noticed],
+        bound[noticed],
+        records(unseen[["state", "queue", "start_ns", "duration_ns", "seen_ns"]]),
+    )
 
 
 def _split_by_state(
@@ -191,12 +228,12 @@ def _measured(stalls: pd.DataFrame, witness: Witness) -> pd.DataFrame:
     )
 
 
-def _watched(analysis: Analysis, witness: Witness) -> tuple[int, int]:
+def _watched(analysis: Analysis, witness: Witness) -> spans.Spans:
     """Return from when to when [ns] there are both a trace and a witness."""
     begin, end = analysis.scan.began, analysis.scan.ended
     begin = begin if witness.started is None else max(begin, witness.started)
     end = end if witness.ended is None else min(end, witness.ended)
-    return begin, max(begin, end)
+    return np.array([[begin, max(begin, end)]])
 
 
 def _bound(analysis: Analysis, witness: Witness, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -338,6 +375,10 @@ def _sentence(found: Mapping[str, Any]) -> str:
         )
     else:
         verdict = "The witness agrees: it saw no gap that calls for a stall."
+    if doubtful := len(found["silences_without_gap"]):
+        verdict += (
+            f" {count(doubtful, 'silence')} outside of stalls {'was' if doubtful == 1 else 'were'} not seen."
+        )
     if not found["refused_ns"]:
         return verdict
     spent = {"in stalls": found["in_stalls_ns"]}

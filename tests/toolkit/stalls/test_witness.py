@@ -85,7 +85,7 @@ def test_a_long_stall_without_a_gap(make_trace: Trace, tmp_path: Path) -> None:
     assert pd.isna(analysis.stalls["witness_gap_ns"].iloc[0])
     assert not found["agrees"]
     assert found["stalls_without_gap"] == [
-        {"queue": 0, "start_ns": BEGAN + 2 * S, "duration_ns": 4 * S, "seen_ns": 0}
+        {"state": "starved", "queue": 0, "start_ns": BEGAN + 2 * S, "duration_ns": 4 * S, "seen_ns": 0}
     ]
 
 
@@ -106,7 +106,7 @@ def test_a_moment_within_a_long_stall_is_no_agreement(make_trace: Trace, tmp_pat
     assert not found["agrees"]
     assert found["largest_difference_ns"] == 3_999_000_000
     assert found["stalls_without_gap"] == [
-        {"queue": 0, "start_ns": BEGAN + 2 * S, "duration_ns": 4 * S, "seen_ns": MS}
+        {"state": "starved", "queue": 0, "start_ns": BEGAN + 2 * S, "duration_ns": 4 * S, "seen_ns": MS}
     ]
     assert "1 stall was not seen in full: up to 3.999 s of one" in found["sentence"]
 
@@ -236,3 +236,18 @@ def test_refused_while_no_interrupt_came(make_trace: Trace, tmp_path: Path) -> N
     assert "0.219 s while NAPI was not scheduled" in found["sentence"]
     _, unknown = compare(analyze(make_trace(events)), _witness(tmp_path / "w.json", (2.0, 0.3), error=0))
     assert unknown["idle_ns"] == 0
+
+
+def test_a_silence_that_nobody_saw_is_told(make_trace: Trace, tmp_path: Path) -> None:
+    events = [window(1), *(window(at, dur=S, polls=1) for at in (3, 6)), window(9)]
+    _, found = compare(analyze(make_trace(events)), _witness(tmp_path / "w.json", (2.05, 0.95)))
+    assert (found["silences_compared"], found["agrees"]) == (2, True)
+    (unseen,) = found["silences_without_gap"]
+    assert unseen == {
+        "state": "slow-poll",
+        "queue": 0,
+        "start_ns": BEGAN + 5 * S,
+        "duration_ns": S,
+        "seen_ns": 0,
+    }
+    assert "1 silence outside of stalls was not seen." in found["sentence"]
