@@ -100,6 +100,23 @@ def test_busy_machine_has_no_stall_and_its_packets_are_all_counted(
     assert packets == received(machine, "eth1") - before
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.machine("virtio-net")
+def test_a_healthy_machine_has_no_silence_that_its_sender_did_not_see(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    """Ten minutes idle, and ten minutes busy."""
+    lab.load(machine, "stock")
+    idle = analyze(lab.trial(machine, tmp_path / "idle", seconds=600).trace)
+    assert idle.damage is None and idle.stalls.empty
+    _, found = result(lab.trial(machine, tmp_path / "busy", seconds=600, traffic=trial.Traffic(), alone=True))
+    print(found["witness"]["sentence"], found["witness"]["silences_compared"])
+    assert found["stalls"] == []
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+    assert found["witness"]["silences_without_gap"] == []
+
+
 @pytest.mark.machine("virtio-net")
 def test_full_detail_sends_every_poll(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     lab.load(machine, "stock")
