@@ -36,8 +36,11 @@ def _durations(analysis: Analysis, table: Table) -> list[str]:
     """Return a sentence for each queue with events that last: how long they took, and what they met."""
     every = analysis.meta.get("options", {}).get("detail") == "full"
     some = "at least " * bool(analysis.scan.losses)
-    frame = analysis.tables[table.name].merge(analysis.queues, on=["device", "queue", "name", "driver"])
-    lines = []
+    rows, lines = analysis.tables[table.name], []
+    # Without a queue they are events of a whole device, of which there are no sums.
+    frame = (
+        rows.merge(analysis.queues, on=["device", "queue", "name", "driver"]) if "queue" in rows else rows[:0]
+    )
     for row in frame.to_dict("records"):
         parts = [
             f"{row['device']} {row['name']}: {some}{count(row['count'], table.noun)}"

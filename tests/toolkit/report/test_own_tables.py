@@ -5,6 +5,7 @@ import numpy as np
 
 from tests.conftest import MS, Trace, event, note, window
 from tests.toolkit.stalls.test_tables import AOE
+from toolkit.event import ALL_QUEUES
 from toolkit.report.own_tables import own_tables
 from toolkit.stalls.analysis import analyze
 from toolkit.trace.writer import TraceWriter
@@ -24,3 +25,7 @@ def test_where_events_were_dropped_counts_are_lower_bounds(tmp_path: Path) -> No
     (line,) = own_tables(analyze(tmp_path / "a.rxt"))
     assert "at least 1 request of 10 ms and more" in line
     assert "at least 0 frames sent again" in line
+
+
+def test_events_of_a_whole_device_are_no_queues(make_trace: Trace) -> None:
+    assert own_tables(analyze(make_trace([event("request", 1, queue=ALL_QUEUES, dur=MS)], meta=AOE))) == []

@@ -158,7 +158,8 @@ class _Writer:
     def _packet(self, track: int, ts: int, kind: int) -> Any:
         packet = self._builder.create_packet()
         packet.trusted_packet_sequence_id = _SEQUENCE
-        packet.timestamp, packet.timestamp_clock_id = int(ts), proto.BUILTIN_CLOCK_MONOTONIC
+        # By its own clock, a witness may have begun before the machine did.
+        packet.timestamp, packet.timestamp_clock_id = max(0, int(ts)), proto.BUILTIN_CLOCK_MONOTONIC
         packet.track_event.track_uuid, packet.track_event.type = track, kind
         return packet
 

@@ -219,3 +219,9 @@ def test_gaps_of_a_witness_are_a_track_of_its_device(make_trace: Trace, tmp_path
     ]
     parent = found.tracks["witness: refused frames"].parent_uuid
     assert parent == found.tracks["eth1 (virtio_net)"].uuid
+
+
+def test_a_phase_from_before_the_boot_begins_with_it(make_trace: Trace, tmp_path: Path) -> None:
+    phases = [{"name": "prepare", "start_ns": -S, "end_ns": BEGAN}]
+    (tmp_path / "phases.json").write_text(json.dumps({"scenario": "knob", "phases": phases}))
+    assert _read(make_trace([window(1)])).slices["scenario knob"] == [(0, BEGAN, "prepare", 0)]
