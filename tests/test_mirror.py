@@ -25,6 +25,8 @@ WITHOUT_TEST = {
     "toolkit/report/notebook.py": "runs the notebooks: tests/analysis/test_notebooks.py",
     "vm/guest/__init__.py": "passes on to the modules in it",
     "vm/models/qlge_nic/registers.py": "constants; the tests' driver has them from the kernel",
+    "vm/inside/scenarios/lost.py": "needs a build of the driver: tests/machine/test_waiting.py",
+    "vm/inside/scenarios/masked.py": "needs a module: tests/machine/test_waiting.py",
     "vm/inside/scenarios/paused.py": "needs Xen: tests/machine/test_xen_netback.py",
     "vm/inside/scenarios/pressure.py": "needs a kernel without memory: tests/machine/test_virtio_net.py",
     "vm/inside/scenarios/unfilled.py": "needs Xen: tests/machine/test_xen_netback.py",

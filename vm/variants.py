@@ -14,7 +14,7 @@ from pathlib import Path
 from toolkit.capture import elf
 from toolkit.errors import UserError
 from vm import drivers
-from vm.drivers.build import BUILT, Tree
+from vm.drivers.build import BUILT, Tree, build_own, own_file_name
 from vm.drivers.build import build as build_module
 from vm.guest import Guest
 from vm.image import debian, image
@@ -47,15 +47,41 @@ def build(machine: Machine, variant: str, *, say: Callable[[str], object]) -> Pa
     :return: the module in the cache.
     :raises UserError: if it does not compile.
     """
+    driver = machine.driver
+    name = drivers.file_name(driver, variant)
+    return _kept(machine, name, lambda tree: build_module(driver, variant, tree), f"{driver} {variant}", say)
+
+
+def insert(guest: Guest, name: str, *, say: Callable[[str], object]) -> None:
+    """Load a module of our own (vm/modules) in a machine, unless it is loaded.
+
+    :param say: is told of what takes long.
+    :raises UserError: if it does not compile.
+    """
+    module = _kept(guest.machine, own_file_name(name), lambda tree: build_own(name, tree), name, say)
+    there = f"/var/tmp/{module.name}"
+    guest.copy_to(module, there)
+    guest.ssh(f"test -e /sys/module/{name} || sudo insmod {there}", check=True, timeout=60)
+
+
+def _kept(
+    machine: Machine, name: str, make: Callable[[Tree], Path], what: str, say: Callable[[str], object]
+) -> Path:
+    """Return a module for a machine's kernel in the cache; it is made unless it is there.
+
+    :param name: of its file.
+    :param make: builds it in the tools of the machine's image.
+    :param what: it is, in a word or two.
+    """
     built = image.ensure(machine)
-    kept = cache() / "modules" / built.key / drivers.file_name(machine.driver, variant)
+    kept = cache() / "modules" / built.key / name
     if kept.exists():
         return kept
     began = time.monotonic()
-    say(f"building {machine.driver} {variant}")
+    say(f"building {what}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tools(built) as tree:
-        module = build_module(machine.driver, variant, tree)
+        module = make(tree)
         half = kept.with_suffix(f".{os.getpid()}")
         shutil.copyfile(module, half)
     half.rename(kept)

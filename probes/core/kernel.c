@@ -27,6 +27,22 @@ static __always_inline u32 rxt_u32(u64 address)
 	return value;
 }
 
+static __always_inline u16 rxt_u16(u64 address)
+{
+	u16 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline u8 rxt_u8(u64 address)
+{
+	u8 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
 static __always_inline u32 rxt_tid(void)
 {
 	return (u32)bpf_get_current_pid_tgid();

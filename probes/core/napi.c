@@ -7,7 +7,7 @@ static __always_inline void rxt_napi_scheduled(u64 napi)
 	struct rxt_queue *queue = queues.lookup(&napi);
 
 	if (queue && queue->watched)
-		queue->scheduled = bpf_ktime_get_ns();
+		rxt_waiting_end(queue, bpf_ktime_get_ns());
 }
 
 #if defined(OFF_netdev_link) && defined(OFF_netdev_napi_list) && defined(OFF_napi_dev_list)

@@ -18,6 +18,7 @@ BPF_PERCPU_ARRAY(polls, struct rxt_poll, 1);
 /* Of a CPU: the last tick of its clock (tick.c), and the queues that were last polled here. */
 struct rxt_here {
 	u64 tick;
+	u64 looked;		/* ns, when the frames were last looked at that wait for the queues (waiting.c) */
 	u64 keys[RXT_QUEUES_HERE];
 	u32 next;
 };
@@ -176,8 +177,10 @@ int rxt_poll_out(struct bpf_raw_tracepoint_args *ctx)
 	if (!queue || !queue->watched)
 		return 0;
 	scheduled = key == napi ? queue : queues.lookup(&napi);
-	if (scheduled)
+	if (scheduled) {
 		rxt_polled_here(scheduled, napi);
+		scheduled->due = 0;
+	}
 	if (scheduled && began)
 		rxt_waited(scheduled, poll->ts, work >= budget);
 	else if (scheduled)

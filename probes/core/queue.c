@@ -18,6 +18,8 @@ struct rxt_queue {
 	u64 allowance_since;	/* ns, see rxt_take_allowance */
 	u64 off_since;		/* ns, when NAPI was last turned off */
 	u64 scheduled;		/* ns, when NAPI was scheduled; 0: a poll has begun since */
+	u64 due;		/* ns, since when it ought to be, since its CPU takes no interrupt; 0: it does (waiting.c) */
+	u64 waits_since;	/* ns, when somebody first saw frames wait that no poll took since; 0: none wait */
 	u64 failing_since;	/* ns, end of a poll in which an allocation failed; none took a frame since. 0: none failed */
 	u64 failing_run;	/* ns, begin of the polls in a row that failed and used their whole budget */
 	u32 failing_gfp;
@@ -27,6 +29,7 @@ struct rxt_queue {
 	u16 queue;
 	u16 allowance_taken;
 	u16 off_posted;
+	u16 waits_taken;	/* a number that changes with each frame that a poll takes, as it was then */
 	u8 driver;
 	u8 watched;		/* the filters let it through */
 	u8 empty;		/* the last refill left nothing posted; of a declared ring: the last poll did */
@@ -37,6 +40,7 @@ struct rxt_queue {
 	u8 failing_polls;	/* further ones */
 	u8 failing_told;
 	u8 failing_empty;	/* the ring was empty when it began */
+	u8 waits_told;		/* RXT_BLOCKED was sent of the frames that wait */
 };
 
 BPF_HASH(queues, u64, struct rxt_queue, 4096);

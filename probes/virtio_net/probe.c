@@ -4,6 +4,10 @@
  * napi_struct in it, which is what NAPI's hooks are given. See README.md beside this file.
  */
 
+/* Kinds of rings; others are not known. */
+#define VIRTNET_SPLIT 0
+#define VIRTNET_PACKED 1
+
 static __always_inline u64 virtnet_rq(u64 napi)
 {
 	return napi - OFF_rq_napi;
@@ -132,6 +136,51 @@ int virtnet_napi_on(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Looks at the frames that no poll has taken; `before` as for rxt_waiting. */
+static __always_inline void virtnet_waiting(struct rxt_queue *queue, u64 napi, u64 before)
+{
+	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
+	u16 taken = rxt_u16(vq + OFF_vring_taken), flags;
+	u8 kind = rxt_u8(vq + OFF_vring_kind);
+	int waiting;
+
+	if (kind == VIRTNET_SPLIT) {
+		/* struct vring_used: flags and idx, of two bytes each */
+		waiting = rxt_u16(rxt_pointer(vq + OFF_vring_used) + 2) != taken;
+	} else if (kind == VIRTNET_PACKED) {
+		/* The last member of struct vring_packed_desc. The highest bit of last_used_idx is the wrap counter,
+		 * which both bits of a descriptor have that is used. */
+		flags = rxt_u16(rxt_pointer(vq + OFF_vring_descriptors) + (u64)(taken & 0x7fff) * 16 + 14);
+		waiting = (flags >> 7 & 1) == taken >> 15 && flags >> 15 == taken >> 15;
+	} else {
+		return;
+	}
+	rxt_waiting(queue, napi, before, waiting, taken, virtnet_posted(napi));
+}
+
+/* A tick of a perf event's clock */
+int virtnet_clock(struct bpf_perf_event_data *ctx)
+{
+	u32 zero = 0;
+	struct rxt_here *here = rxt_here.lookup(&zero);
+	struct rxt_queue *queue;
+	u64 before;
+	int i;
+
+	if (!here)
+		return 0;
+	before = here->looked ? here->looked : bpf_ktime_get_ns();
+	here->looked = bpf_ktime_get_ns();
+	#pragma unroll
+	for (i = 0; i < RXT_QUEUES_HERE; i++) {
+		queue = rxt_queue_here(here, i, DRIVER_virtio_net);
+		/* A queue that was removed may be something else by now. */
+		if (queue && rxt_is_of(here->keys[i], DRIVER_virtio_net))
+			virtnet_waiting(queue, here->keys[i], before);
+	}
+	return 0;
+}
+
 #ifdef RXT_NAPIS
 /* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */
 int virtnet_look(struct pt_regs *ctx)
@@ -149,8 +198,10 @@ int virtnet_look(struct pt_regs *ctx)
 			continue;
 		queue = virtnet_queue(napi);
 		asked = bpf_ktime_get_ns();
-		if (queue)
+		if (queue) {
 			rxt_look(queue, asked, virtnet_posted(napi));
+			virtnet_waiting(queue, napi, 0);
+		}
 	}
 	return 0;
 }

@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.errors import UserError
 from vm import drivers, variants
-from vm.drivers.build import BUILT, Tree
+from vm.drivers.build import BUILT, Tree, own_file_name
 from vm.image import image
 
 
@@ -73,6 +73,24 @@ def test_module_is_built_once_and_kept_for_its_image(said: list[str], tmp_path: 
     variants.load(second, "patched", say=said.append)
     assert second.told[1:] == [f"{module} to {there}", "sudo variant virtio_net patched"]
     assert len(said) == 2
+
+
+def test_module_of_our_own_is_built_once_and_inserted(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_own(name: str, tree: Tree) -> Path:
+        module = tree.root / f"{name}.ko"
+        module.write_text(f"{name} for {tree.release}")
+        return module
+
+    monkeypatch.setattr(variants, "build_own", build_own)
+    guest: Any = Machine()
+    for _ in range(2):
+        variants.insert(guest, "irqs_off", say=said.append)
+    there = f"/var/tmp/{own_file_name('irqs_off')}"
+    once = [f"irqs_off for 6.1.0-test to {there}", f"test -e /sys/module/irqs_off || sudo insmod {there}"]
+    assert guest.told == 2 * once
+    assert [line.split(" in ")[0] for line in said] == ["building irqs_off", "built"]
 
 
 def test_parameters_reach_the_module_but_not_its_build(said: list[str], tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ DRAIN_INTERVAL = 0.02
 FLUSH_INTERVAL = 0.5
 #: How often it is looked whether memory is short, at most (s).
 MEMORY_INTERVAL = 0.25
+#: How often the functions of the kernel are read again, at most (s).
+FUNCTIONS_INTERVAL = 10.0
 
 
 class Sink(Protocol):
@@ -102,6 +104,7 @@ class Drain:
         self._skipped_before = skipped()
         self._drivers = drivers
         self._functions = functions
+        self._functions_read = -FUNCTIONS_INTERVAL
         self._stacks: dict[int, list[str]] = {}
         self._looked = 0.0
         self._rotate = rotate
@@ -282,10 +285,22 @@ class Drain:
         numbers = np.unique(events["gfp"][events["kind"] == KIND["tick"]]).tolist()
         numbers = [number for number in numbers if number not in (NO_STACK, IN_USER)]
         for number in set(numbers) - self._stacks.keys():
-            self._stacks[number] = maps.stack(self._bpf, number, self._functions)
+            self._stacks[number] = maps.stack(self._bpf, number, self._functions_of(number))
         if stacks := {number: self._stacks[number] for number in numbers}:
             note["stacks"] = [{"stack": number, "functions": names} for number, names in stacks.items()]
         return note
+
+    def _functions_of(self, stack: int) -> kernel.Functions:
+        """Return the functions of the kernel, to name those of a stack.
+
+        They are read again, at most every FUNCTIONS_INTERVAL, if one of the stack is not known, as those of a
+        module that was loaded since.
+        """
+        now = time.monotonic()
+        known = maps.is_known(self._bpf, stack, self._functions)
+        if not known and now - self._functions_read >= FUNCTIONS_INTERVAL:
+            self._functions, self._functions_read = kernel.functions(), now
+        return self._functions
 
     def _of_memory(self) -> dict[str, Any]:
         """Look whether memory is short, at most every MEMORY_INTERVAL.

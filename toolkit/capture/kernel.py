@@ -36,6 +36,8 @@ BUILT_IN = "built in"
 
 _TEXT = (b"t", b"T", b"w", b"W")
 """Types of functions in /proc/kallsyms."""
+_NO_END = 1 << 64
+"""Where a module ends of which that is not known, as of the functions of BPF programs."""
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
 _NT_GNU_BUILD_ID = 3
@@ -123,10 +125,12 @@ class Functions:
 
     :param text: of /proc/kallsyms, whose lines are an address, a letter for the type, a name, and the module
         if it is of one.
+    :param modules: of /proc/modules, whose lines tell where each module begins, and its size.
     """
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, modules: bytes = b"") -> None:
         self._text = text
+        self._modules = modules
         first = text.find(b"\t[")
         self._end = text.rfind(b"\n", 0, first) + 1 if first >= 0 else len(text)
 
@@ -134,19 +138,28 @@ class Functions:
         return self.address(name) is not None
 
     @cached_property
-    def _of_modules(self) -> list[tuple[int, str]]:
-        """Address and name of each function of a module, sorted; only a stack needs them."""
+    def _of_modules(self) -> list[tuple[int, str, int]]:
+        """Address and name of each function of a module, and where that ends; only a stack needs them."""
+        modules = (line.split() for line in self._modules.splitlines())
+        ends = {words[0]: int(words[5], 16) + int(words[1]) for words in modules if int(words[5], 16)}
         lines = (line.split() for line in self._text[self._end :].splitlines())
-        return sorted((int(words[0], 16), words[2].decode()) for words in lines if words[1] in _TEXT)
+        return sorted(
+            (int(words[0], 16), words[2].decode(), ends.get(words[3].strip(b"[]"), _NO_END))
+            for words in lines
+            if words[1] in _TEXT
+        )
 
     def at(self, address: int) -> str | None:
         """Return the name of the function that an address is in, as far as the table tells; None if in none.
 
-        The kernel's own functions stand in the order of their addresses, and those of modules after them.
+        The kernel's own symbols stand in the order of their addresses, and those of modules after them. What
+        is beyond the end of a module, or from the kernel's last symbol on, is in a module that is younger
+        than the table.
         """
-        place = bisect.bisect_right(self._of_modules, (address, "\U0010ffff")) - 1
-        if place >= 0 and address >= self._of_modules[0][0]:
-            return self._of_modules[place][1]
+        place = bisect.bisect_right(self._of_modules, (address, "\U0010ffff", 0)) - 1
+        if place >= 0:
+            _, name, end = self._of_modules[place]
+            return name if address < end else None
         low, high = 0, self._end
         while (middle := self._text.rfind(b"\n", 0, (low + high) // 2) + 1) > low:
             low, high = (middle, high) if self._line(middle)[0] <= address else (low, middle)
@@ -154,7 +167,8 @@ class Functions:
         while (following := self._text.find(b"\n", low) + 1) < high and self._line(following)[0] <= address:
             low = following
         found, name = self._line(low)
-        return name if found <= address else None
+        last = self._text.find(b"\n", low) + 1 >= self._end
+        return name if found <= address and not last else None
 
     def _line(self, at: int) -> tuple[int, str]:
         """Return the address and the name of a line that begins at a place."""
@@ -173,7 +187,9 @@ class Functions:
 
 def functions(root: Path = ROOT) -> Functions:
     """Return the functions of the running kernel."""
-    return Functions((root / "proc/kallsyms").read_bytes())
+    # A kernel that can load no module has no such file.
+    modules = read(root / "proc/modules") or ""
+    return Functions((root / "proc/kallsyms").read_bytes(), modules.encode())
 
 
 def online_cpus() -> list[int]:

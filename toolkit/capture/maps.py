@@ -118,10 +118,19 @@ def stack(bpf: Tables, number: int, functions: Functions) -> list[str]:
     :return: the outermost comes first; an address that is in no known function is in hexadecimal. Empty if
         the program does not know the stack.
     """
+    return [functions.at(address) or f"{address:#x}" for address in _addresses(bpf, number)]
+
+
+def is_known(bpf: Tables, number: int, functions: Functions) -> bool:
+    """Tell whether all functions of a stack are known: one may be of a module that is younger than these."""
+    return all(functions.at(address) for address in _addresses(bpf, number))
+
+
+def _addresses(bpf: Tables, number: int) -> list[int]:
+    """Return the addresses that a stack is made of, the outermost first."""
     table = bpf["stacks"]
     found = table.get(table.Key(number))
-    addresses = [address for address in found.ip if address] if found is not None else []
-    return [functions.at(address) or f"{address:#x}" for address in reversed(addresses)]
+    return [address for address in reversed(found.ip) if address] if found is not None else []
 
 
 def arm(bpf: Tables, on: bool) -> None:

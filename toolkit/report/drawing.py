@@ -24,6 +24,7 @@ STATES = {
     "starved": "#0072b2",
     "napi-off": "#d55e00",
     "blocked": "#e69f00",
+    "unscheduled": "#e69f00",
     "spinning": "#cc79a7",
     "no-work": "#0072b2",
     "dropping": "#d55e00",

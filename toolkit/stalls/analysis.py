@@ -276,16 +276,22 @@ def named_table(rows: Draft, names: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without(frame: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the frame, with null for what nobody can tell of a driver, or only a missing hook."""
+    """Return the frame, with null for what nobody can tell of a driver, or only a missing hook; and without
+    the time in a state that only a missing hook tells, or one that is younger than the trace."""
     core, _ = drivers.core()
+    untold: set[str] = set()
     for traced in meta["drivers"]:
         driver = drivers.load(traced["name"])
         missing = {hook["program"] for hook in traced.get("hooks", []) if not hook.get("attached")}
         hooks = (hook for hook in (*core, *driver.hooks) if hook.program in missing)
         unknown = {*driver.unknown, *(name for hook in hooks for name in hook.tells)}
-        for name in unknown & set(frame):
+        states = {f"{state.name.replace('-', '_')}_ns" for state in driver.states}
+        for name in (unknown - states) & set(frame):
             frame[name] = frame[name].astype("Int64").mask(frame["driver"] == driver.name)
-    return frame
+        attached = {hook["program"] for hook in traced.get("hooks", []) if hook.get("attached")}
+        younger = (hook for hook in driver.hooks if hook.program not in attached)
+        untold |= states & {name for hook in younger for name in hook.tells}
+    return frame.drop(columns=[name for name in frame if name in untold])
 
 
 def _threads(tids: NDArray[np.int64], names: Mapping[int, str], told: bool) -> Draft:

@@ -17,7 +17,7 @@ from toolkit.trace.reader import Columns
 MEANS = {
     SLOW_REFILL: "a refill inside a poll takes long, though it may succeed: nobody takes frames meanwhile",
     SLOW_POLL: "a poll takes long outside of its refill: the frames after those that it took wait",
-    UNPOLLED: "NAPI is scheduled and no poll begins: the CPU is at something else",
+    UNPOLLED: "NAPI is due and no poll begins: the CPU is at something else, or takes no interrupt",
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Builds a variant of a driver: in a testbed machine itself, or on the host with the tools of its image."""
+"""Build a variant of a driver, or a module of our own: in a machine, or on the host with an image's tools."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from vm.drivers import HERE, check, file_name, split
 
 #: The drivers' sources, of exactly this kernel's version (testbed.toml lists them).
 SOURCES = Path("/usr/src/rx-stall")
+#: Modules that are no builds of a driver, each a directory.
+MODULES = HERE.parent / "modules"
 #: Where a machine keeps what it has built.
 BUILT = Path("/var/tmp/rx-stall-variants")
 
@@ -75,6 +78,38 @@ def build(driver: str, variant: str, tree: Tree) -> Path:
         run([*tree.enter, *words], stdin=patch)
         _name_itself(work, name)
     shutil.copy(HERE / driver / "Kbuild", work / "Kbuild")
+    _make(work, driver, tree, module)
+    return module
+
+
+def build_own(name: str, tree: Tree) -> Path:
+    """Build a module of our own, which is in MODULES.
+
+    :return: the module, kept in the tree's BUILT.
+    :raises UserError: if it does not compile.
+    """
+    built = tree.root / BUILT.relative_to("/")
+    module = built / own_file_name(name)
+    work = built / "work" / name
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(MODULES / name, work)
+    _make(work, name, tree, module)
+    return module
+
+
+def own_file_name(name: str) -> str:
+    """Return the name of the file of a built module of our own; it changes with its sources."""
+    parts = [*sorted((MODULES / name).iterdir()), HERE / "build.py"]
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in parts)).hexdigest()
+    return f"{name}-{digest[:12]}.ko"
+
+
+def _make(work: Path, name: str, tree: Tree, module: Path) -> None:
+    """Compile what is in a directory of the tree, with BTF; the directory goes.
+
+    :param name: of the module that its Kbuild makes.
+    :param module: where the module is kept.
+    """
     # pahole reads the kernel's types from here, to lay the module's own over them; raw BTF will do.
     shutil.copyfile(tree.btf, tree.headers / "vmlinux")
     # Debian's older headers have no resolve_btfids, and these modules nothing for it to resolve. Since
@@ -83,10 +118,9 @@ def build(driver: str, variant: str, tree: Tree) -> Path:
     without = [] if resolver.exists() else ["RESOLVE_BTFIDS=true"]
     words = ["make", "-C", tree.inside(tree.headers), f"M={tree.inside(work)}", f"-j{os.cpu_count()}"]
     run([*tree.enter, *words, *without, "modules"])
-    run([*tree.enter, "strip", "--strip-debug", tree.inside(work / f"{driver}.ko")])
-    shutil.move(work / f"{driver}.ko", module)
+    run([*tree.enter, "strip", "--strip-debug", tree.inside(work / f"{name}.ko")])
+    shutil.move(work / f"{name}.ko", module)
     shutil.rmtree(work)
-    return module
 
 
 def _source(sources: Path, driver: str) -> Path:

@@ -76,7 +76,11 @@ class Machine:
             lambda events: self.observe(events),
             lambda: next(self.skipped),
             [VIRTIO_NET],
-            Functions(b"ffffffff81000000 T clear_page_orig\nffffffff81001000 T prep_new_page\n"),
+            Functions(
+                b"ffffffff81000000 T clear_page_orig\n"
+                b"ffffffff81001000 T prep_new_page\n"
+                b"ffffffff81002000 B _end\n"
+            ),
             self.rotate,
             self.progress,
         )

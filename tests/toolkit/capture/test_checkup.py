@@ -200,7 +200,7 @@ CORE_TYPES: list[tuple[int, str, list[tuple[str, int, int]]]] = [
     (STRUCT, "ns_common", [("inum", 1, 64)]),
     (STRUCT, "net", [("ns", 3, 128)]),
     (STRUCT, "net_device", [("ifindex", 1, 0), ("name", 1, 32), ("nd_net", 1, 64)]),
-    (STRUCT, "napi_struct", [("poll", 1, 64)]),
+    (STRUCT, "napi_struct", [("state", 1, 0), ("poll", 1, 64)]),
     (TYPEDEF, "btf_trace_napi_poll", []),
 ]
 QUEUE = (STRUCT, "queue", [("napi", 1, 0)])

@@ -11,6 +11,7 @@ import pytest
 from tests.toolkit.capture.drained import CPUS, FAR, FARTHER, RED, Kept, Machine
 from tests.toolkit.capture.ring_memory import RECORD, KernelRing, numbered
 from tests.toolkit.capture.test_start import DEVICES
+from toolkit.capture import kernel, maps
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
 from toolkit.trace.schema import EVENT, Events
@@ -40,6 +41,34 @@ def test_devices_are_known_when_events_name_them(machine: Machine) -> None:
     far = {5: "eth9", 6: "if6", FAR: "blue/eth2", FARTHER: f"net:[{RED}]/eth2"}
     assert names == {each: (here | far)[each] for each in numbers}
     assert [device["ifindex"] for device in machine.progress.devices] == numbers
+
+
+def test_functions_that_are_younger_than_the_trace_are_looked_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that is loaded later, and one that comes so soon after it that the table is not read again."""
+    old, first, second = 0xFFFFFFFF81001000, 0xFFFFFFFFC0100010, 0xFFFFFFFFC0200010
+    stacks = {number: [address] for number, address in enumerate((old, first, second))}
+    monkeypatch.setattr(maps, "_addresses", lambda _, number: stacks[number])
+    monkeypatch.setattr(maps, "thread_name", lambda *_: None)
+    tables = [
+        kernel.Functions(
+            b"ffffffff81001000 T prep_new_page\nffffffff81002000 B _end\nffffffffc0100000 t hold\t[one]\n",
+            b"one 4096 0 - Live 0xffffffffc0100000\n",
+        )
+    ]
+    monkeypatch.setattr(kernel, "functions", tables.pop)
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    for number in stacks:
+        _send_all(machine.ring, numbered(1, kind=KIND["tick"], gfp=number, ifindex=3))
+        deadline = time.monotonic() + 30
+        while len(sink.notes) <= number and time.monotonic() < deadline:
+            time.sleep(0.001)
+    drain.finish()
+    found = {each["stack"]: each["functions"] for note in sink.notes for each in note.get("stacks", [])}
+    assert found == {0: ["prep_new_page"], 1: ["hold"], 2: [f"{second:#x}"]}
 
 
 def test_no_event_is_lost_and_none_comes_twice(machine: Machine) -> None:

@@ -213,13 +213,30 @@ def test_functions_have_addresses_and_addresses_functions() -> None:
         0xFFFFFFFF810000FF: "_stext",
         0xFFFFFFFF81000101: "napi_alias",
         0xFFFFFFFF81000200: "napi_disable",
-        0xFFFFFFFF9FFFFFFF: "jiffies",
+        0xFFFFFFFF81000300: None,
+        0xFFFFFFFF9FFFFFFF: None,
         0xFFFFFFFFC0100041: "fill",
         0xFFFFFFFFC0100090: "poll.isra.0",
         0xFFFFFFFFC0300040: "fill",
     }.items():
         assert functions.at(address) == name, hex(address)
     assert kernel.Functions(KALLSYMS[KALLSYMS.index(b"ffff") :]).at(0x1000) is None
+
+
+def test_address_beyond_the_end_of_a_module_is_in_none_that_is_known() -> None:
+    """The functions of a BPF program have no such end."""
+    text = KALLSYMS + b"ffffffffc0400000 t bpf_prog_7_f\t[bpf]\n"
+    modules = b"igb 4096 0 - Live 0xffffffffc0100000\ne1000e 8192 1 igb, Live 0xffffffffc0300000 (OE)\n"
+    functions = kernel.Functions(text, modules)
+    for address, name in {
+        0xFFFFFFFFC0100FFF: "poll.isra.0",
+        0xFFFFFFFFC0101000: None,
+        0xFFFFFFFFC02FFFFF: None,
+        0xFFFFFFFFC0301FFF: "fill",
+        0xFFFFFFFFC0302000: None,
+        0xFFFFFFFFC0400FFF: "bpf_prog_7_f",
+    }.items():
+        assert functions.at(address) == name, hex(address)
 
 
 def test_functions_of_this_kernel_are_found_at_their_addresses() -> None:

@@ -11,7 +11,7 @@ def test_each_driver_is_listed_with_its_queue_and_states(run: Run) -> None:
     lines = out.splitlines()
     assert lines[::2] == [load(name).title for name in names()]
     at = names().index("virtio_net")
-    assert lines[2 * at + 1] == "    queue: receive_queue; states: napi-off, starved, spinning"
+    assert lines[2 * at + 1] == "    queue: receive_queue; states: napi-off, starved, spinning, unscheduled"
 
 
 def test_json_is_the_same_list(run: Run) -> None:

@@ -57,6 +57,18 @@ def test_what_a_missing_hook_would_have_told_is_not_known(make_trace: Trace) -> 
     render(trace, io.StringIO())
 
 
+def test_time_in_a_state_that_no_hook_of_the_trace_tells_is_no_column(make_trace: Trace) -> None:
+    for hooks, there in (
+        ([], False),
+        ([{"program": "virtnet_clock", "attached": None}], False),
+        ([{"program": "virtnet_clock", "attached": "clock:49"}], True),
+    ):
+        driver = META["drivers"][0] | {"hooks": hooks}
+        found = analyze(make_trace(worker_stall(2, 4), meta=META | {"drivers": [driver]}))
+        assert ("unscheduled_ns" in found.stalls) == there
+        assert "starved_ns" in found.stalls
+
+
 def test_summary_is_json_with_all_there_is(make_trace: Trace) -> None:
     found = json.loads(json.dumps(summary(analyze(make_trace([window(1), *worker_stall(2, 4)])))))
     assert (found["kernel"], found["driver"], found["variant"]) == ("6.1.0-test", "virtio_net", "stock")

@@ -51,6 +51,17 @@ def test_cause_is_the_allocation_that_failed_in_the_refill(make_trace: Trace) ->
     assert sentence(stall) == "order-0 allocation failed in a softirq refill (GFP_ATOMIC)"
 
 
+def test_cause_of_frames_that_wait_is_the_interrupt_that_does_not_come(make_trace: Trace) -> None:
+    """The worker that polls again at last belongs to the same stall."""
+    off, on = event("napi_off", 5, flags="in_worker"), event("napi_on", 5.001, flags="in_worker")
+    stall = _only(make_trace([event("blocked", 2, posted_after=200), off, on]))
+    assert (stall["state"], stall["class"], stall["duration_ns"]) == ("unscheduled", "stall", 3 * S + MS)
+    assert stall["cause"] == "no_interrupt"
+    assert (
+        sentence(stall) == "frames waited in the ring, and no interrupt came that would have scheduled NAPI"
+    )
+
+
 def test_cause_without_an_allocation(make_trace: Trace) -> None:
     stall = _only(
         make_trace(

@@ -55,6 +55,17 @@ def test_napi_off_outlasts_refills_that_recover(make_trace: Trace) -> None:
     assert _found(path) == [(0, "napi-off", 2.0, 9.0, False), (0, "starved", 1.9, 2.1, False)]
 
 
+@pytest.mark.parametrize("end", ["unblocked", "window", "napi_off"])
+def test_queue_is_unscheduled_until_napi_is_scheduled_polled_or_turned_off(
+    make_trace: Trace, end: str
+) -> None:
+    last = window(5, dur=0) if end == "window" else event(end, 5)
+    path = make_trace(
+        [window(1), event("blocked", 2, posted_after=200)], [event("blocked", 4, posted_after=200), last]
+    )
+    assert _found(path) == [(0, "unscheduled", 2.0, 5.0, False)]
+
+
 def test_napi_off_outside_the_worker_is_none(make_trace: Trace) -> None:
     assert _found(make_trace([event("napi_off", 2), event("napi_on", 3)])) == []
 

@@ -33,6 +33,33 @@ def test_module_that_is_there_is_not_built_again(tmp_path: Path) -> None:
     assert build.build("qlge", "unfixed", tree) == module
 
 
+def test_module_of_our_own_is_made_from_its_directory(tmp_path: Path) -> None:
+    """What it says when it does not compile shows where it was: in a copy."""
+    tree = build.Tree(
+        tmp_path, "6.1.0-test", tmp_path / "btf", ("sh", "-c", 'echo "error: $*"; exit 2', "in")
+    )
+    tree.btf.write_bytes(b"types")
+    tree.headers.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"error: make .* M=/var/tmp/rx-stall-variants/work/irqs_off "):
+        build.build_own("irqs_off", tree)
+    work = tmp_path / build.BUILT.relative_to("/") / "work/irqs_off"
+    assert {path.name for path in work.iterdir()} == {"Kbuild", "irqs_off.c"}
+    assert (tree.headers / "vmlinux").read_bytes() == b"types"
+
+
+def test_built_module_of_our_own_is_named_by_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "MODULES", tmp_path)
+    (tmp_path / "one").mkdir()
+    names = []
+    for text in ("int a;", "int b;", "int b;"):
+        (tmp_path / "one" / "one.c").write_text(text)
+        names.append(build.own_file_name("one"))
+    assert names[0] != names[1] == names[2]
+    assert names[0].startswith("one-")
+
+
 def test_paths_of_a_tree_are_those_inside_it(tmp_path: Path) -> None:
     tree = build.Tree(tmp_path, "6.1.0-test", tmp_path / "btf")
     assert tree.inside(tree.headers) == "/usr/src/linux-headers-6.1.0-test"
