@@ -55,12 +55,16 @@ setup-test: setup-vagrant ## also install the browser that looks at the pages, a
 demo: setup ## boot a machine, make its NIC deaf, trace it, show the stall in out/demo
 	$(PYTHON) -m vm.demo
 
+# mypy runs beside the tests, since on a fresh tree it takes half a minute; what it found is printed after them.
 check: .venv/stamp ## lint, types and unit tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
-	$(PYTHON) -m pytest -q -n auto -m '$(UNIT)' --ignore=tests/machine --ignore=tests/browser
+	mkdir -p out
+	@trap 'wait; cat out/mypy.txt' EXIT; \
+	.venv/bin/mypy >out/mypy.txt 2>&1 & types=$$!; \
+	$(PYTHON) -m pytest -q -n auto -m '$(UNIT)' --ignore=tests/machine --ignore=tests/browser; \
+	wait $$types
 
 test: setup-test check ## everything, with machines: a quarter of an hour without KVM
 	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m '(machine or browser or notebook or long) and not slow'

@@ -2,6 +2,7 @@
 """Small tables of events, made by hand: they imitate no machine and are no recordings."""
 
 import functools
+import gc
 import io
 import re
 import sys
@@ -224,6 +225,13 @@ def make_trace(tmp_path: Path) -> Trace:
 
 
 @pytest.fixture
+def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawings of pages are empty: drawing takes long and has tests of its own."""
+    empty = '<?xml version="1.0"?>\n<svg><path/></svg>'
+    monkeypatch.setattr("toolkit.report.drawing.svg", lambda _: empty)
+
+
+@pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs `toolkit` with arguments; gives its exit code, stdout and stderr."""
 
@@ -234,6 +242,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(stopped.value.code or 0), *capsys.readouterr()
 
     return toolkit
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported: each full collection would look at it for 0.3 s."""
+    gc.freeze()
 
 
 # Here, since this file is read also where pytest-xdist leaves the tests to its workers.

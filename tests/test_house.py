@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A driver is its directory: what is shared by all of them knows none, neither by name nor by meaning."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -45,10 +46,16 @@ def test_no_meaning_of_a_driver_stands_outside_its_directory(name: str) -> None:
 
 
 def _found(word: re.Pattern[str]) -> list[str]:
-    """Return the lines of the shared files that have a word, examples of commands aside."""
+    """Return the lines of the shared files that have a word."""
+    return [f"{place}: {line.strip()}" for place, line in _lines() if word.search(line)]
+
+
+@functools.cache
+def _lines() -> list[tuple[str, str]]:
+    """Return each line of the shared files that is no example of a command, with its place."""
     return [
-        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        (f"{path.relative_to(ROOT)}:{number}", line)
         for path in SHARED
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if word.search(line) and not EXAMPLE.search(line)
+        if not EXAMPLE.search(line)
     ]

@@ -1,30 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command line. Each command is a function in toolkit/commands; what it needs it imports itself."""
 
+import functools
 import importlib
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer._completion_classes import completion_init
 from typer.completion import install_callback, show_callback
+from typer.core import TyperGroup
 
 from toolkit.completion import Shell
 from toolkit.errors import UserError
 from toolkit.extras import missing
 from toolkit.printable import printable, wrapped
 from toolkit.version import __version__
-
-app = typer.Typer(
-    name="toolkit",
-    help="Shows when and why a network driver stops receiving for lack of buffers.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    # Typer's own options work only for the shell that calls them; these take the shell's name.
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 COMMANDS = (
     "trace",
@@ -38,6 +30,49 @@ COMMANDS = (
     "compare",
     "fleet",
     "export",
+)
+
+
+@functools.cache
+def _command(name: str) -> Any:
+    """Import the module of a command, and make the command of its function."""
+    module = importlib.import_module(f"toolkit.commands.{name}")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone.command(name, cls=getattr(module, "Command", None))(getattr(module, name))
+    return typer.main.get_command(alone)
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name. Each is made when it is looked up: a trace starts without the other commands."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Toolkit(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: Any = _Commands()
+
+
+app = typer.Typer(
+    name="toolkit",
+    cls=_Toolkit,
+    help="Shows when and why a network driver stops receiving for lack of buffers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # Typer's own options work only for the shell that calls them; these take the shell's name.
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -80,11 +115,6 @@ def _options(
 
 # Typer knows no shell before this call.
 completion_init()
-
-
-for _name in COMMANDS:
-    _module = importlib.import_module(f"toolkit.commands.{_name}")
-    app.command(_name, cls=getattr(_module, "Command", None))(getattr(_module, _name))
 
 
 def main() -> NoReturn:

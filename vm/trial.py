@@ -118,19 +118,18 @@ def run(
     """
     out.mkdir(parents=True, exist_ok=True)
     files = Files(out / "trace.rxt", out / "witness.json", out / "phases.json", out / "trial.log")
-    guest.ssh(f"sudo rm -rf {_THERE} && mkdir {_THERE}", check=True, timeout=60)
+    before = running.cut() if running else ""
+    guest.ssh(f"sudo rm -rf {_THERE} {before} && mkdir {_THERE}", check=True, timeout=60)
+    move = ""
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(files.log.open("w"))
         path = f"{_THERE}/trace.rxt"
         own = tracing(guest, driver, path, options=options, log=log.write)
         with contextlib.nullcontext() if running else own:
             say(f"tracing {driver} in {guest.name}")
-            if running:
-                guest.ssh(f"sudo rm {running.cut()}", check=True, timeout=60)
             # What has no wire has its traffic from the scenario, and the witness, too.
             by_wire = traffic if _has_wire(guest) else None
             with wire(guest, by_wire, files.witness) if by_wire else contextlib.nullcontext():
-                time.sleep(2)
                 if scenario:
                     say(f"scenario {' '.join(scenario)}")
                     _scenario(guest, scenario)
@@ -140,14 +139,11 @@ def run(
                 guest.limit_swap(False)
             then()
             if running:
-                guest.ssh(f"sudo mv {running.cut()} {path}", check=True, timeout=60)
+                move = f"mv {running.cut()} {path} && "
         say("trace written")
-    guest.ssh(f"sudo chown -R $(id -u) {_THERE}", check=True, timeout=120)
-    guest.copy_from(f"{_THERE}/trace.rxt", files.trace)
-    if scenario:
-        guest.copy_from(f"{_THERE}/phases.json", files.phases)
-        if not _has_wire(guest):
-            guest.copy_from(f"{_THERE}/witness.json", files.witness)
+    # One way into the machine and one out of it: each takes an emulated CPU up to a second.
+    guest.ssh(f"sudo sh -c '{move}rm -f {path}.pid && chown -R '$(id -u)' {_THERE}'", check=True, timeout=120)
+    guest.copy_from(f"{_THERE}/", out)
     return files
 
 

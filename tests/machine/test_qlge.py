@@ -75,7 +75,7 @@ def test_the_8012_is_under_the_same_driver(machine: guest.Guest) -> None:
     assert_log_is_clean(machine)
 
 
-def test_it_is_fully_observable(lab: Lab, machine: guest.Guest) -> None:
+def test_qlge_is_fully_observable(lab: Lab, machine: guest.Guest) -> None:
     lab.load(machine, "stock")
     done = machine.ssh("sudo toolkit doctor qlge")
     assert done.returncode == 0, done.stdout

@@ -239,7 +239,7 @@ def test_stall_is_on_the_right_one_of_two_queues(lab: Lab, machine: guest.Guest,
 @pytest.mark.machine("virtio-net-2nics")
 def test_filter_by_device_and_queue(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     options = ["-d", "eth1", "-q", "0"]
-    files = lab.trial(machine, tmp_path, seconds=2, traffic=trial.Traffic(nic=1), options=options)
+    files = lab.trial(machine, tmp_path, seconds=3, traffic=trial.Traffic(nic=1), options=options)
     # The looks at the queue that was asked for, and nothing of the NIC that has the traffic.
     events = toolkit.read(files.trace).events
     assert set(events["device"]) == {"eth1"} and set(events["kind"]) <= {"look", "tick"}

@@ -26,6 +26,26 @@ def test_help_imports_no_heavy_module() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_command_starts_without_the_others() -> None:
+    """In a process of its own: other tests have imported the commands here."""
+    code = """
+import sys
+from toolkit import cli
+sys.argv[1:] = ["drivers"]
+try:
+    cli.main()
+except SystemExit as end:
+    print(end.code, *(name for name in sys.modules if name.startswith("toolkit.commands.")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 toolkit.commands.drivers"
+
+
+def test_an_unknown_command_is_told_with_the_one_that_is_like_it(run: Run) -> None:
+    code, _, err = run("tarce")
+    assert code == 2 and "Did you mean 'trace'?" in err
+
+
 def test_a_wrong_option_is_no_traceback(run: Run) -> None:
     code, _, err = run("analyze", "--nonsense")
     assert code == 2

@@ -238,20 +238,19 @@ def _intervals(before: _Values, after: _Values, of: Middle, *, paired: bool) -> 
     if min(before.shape[1], after.shape[1]) < 2:
         return bounds
     middle = _MIDDLES[of]
-    statistics = {
-        "difference": lambda first, second, axis: middle(second, axis=axis) - middle(first, axis=axis),
-        "ratio": lambda first, second, axis: middle(second, axis=axis) / middle(first, axis=axis),
-    }
+
+    def statistics(first: _Values, second: _Values, axis: int) -> _Values:
+        base, candidate = middle(first, axis=axis), middle(second, axis=axis)
+        return np.stack([candidate - base, candidate / base])
+
     vary = np.flatnonzero(_vary(before) | _vary(after))
     values = before.shape[1] + after.shape[1]
-    for name, statistic in statistics.items():
-        if not len(vary):
-            continue
+    if len(vary):
         with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", stats.DegenerateDataWarning)
             low, high = stats.bootstrap(
                 (before[vary], after[vary]),
-                statistic,
+                statistics,
                 vectorized=True,
                 paired=paired,
                 n_resamples=resamples(values),
@@ -260,6 +259,7 @@ def _intervals(before: _Values, after: _Values, of: Middle, *, paired: bool) -> 
                 method="percentile",
                 rng=SEED,
             ).confidence_interval
-        bounds.loc[vary, [f"{name}_low", f"{name}_high"]] = np.column_stack([low, high])
+        for name, *ends in zip(("difference", "ratio"), low, high, strict=True):
+            bounds.loc[vary, [f"{name}_low", f"{name}_high"]] = np.column_stack(ends)
     bounds.loc[np.flatnonzero(middle(before, axis=1) == 0), ["ratio_low", "ratio_high"]] = np.nan
     return bounds.where(np.isfinite(bounds))

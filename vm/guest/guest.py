@@ -190,7 +190,7 @@ class Guest:
         samples = []
         unread = UserError(f"{self.name}: the machine's clock cannot be read.")
         try:
-            with self.popen(f"exec python3 -u -c {shlex.quote(echo)}", stderr=None) as there:
+            with self.popen(f"exec python3 -I -S -u -c {shlex.quote(echo)}", stderr=None) as there:
                 assert there.stdin is not None and there.stdout is not None
                 for _ in range(rounds + 1):
                     before = time.monotonic_ns()

@@ -162,7 +162,7 @@ def test_directory_that_cannot_be_made_is_one_sentence(run: Run, make_trace: Tra
     assert err.startswith("toolkit: error: /proc/none") and "Traceback" not in err
 
 
-@pytest.mark.usefixtures("no_plots")
+@pytest.mark.usefixtures("no_plots", "no_drawings")
 def test_filters_are_those_of_text_json_and_report(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace([window(1), *worker_stall(2, 6), *worker_stall(7, 8, queue=1)])
     part = ("-d", "eth1", "-q", 1, "--from", 2.5, "--to", "1970-01-01T00:00:09", "--min-duration", 0.5)
@@ -190,7 +190,7 @@ def test_filters_are_those_of_text_json_and_report(run: Run, make_trace: Trace, 
     assert json.loads(run("analyze", trace, "--json")[1])["shown"] is None
 
 
-@pytest.mark.usefixtures("no_plots")
+@pytest.mark.usefixtures("no_plots", "no_drawings")
 def test_thresholds_are_those_of_text_json_and_report(run: Run, make_trace: Trace, tmp_path: Path) -> None:
     trace = make_trace([window(1), window(2, dur=30 * MS, polls=1), *worker_stall(4, 4.015)])
     code, out, _ = run("analyze", trace)

@@ -57,6 +57,7 @@ def test_a_directory_becomes_a_dataset(run: Run, make_trace: Trace, tmp_path: Pa
     )
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_thresholds_are_told_by_text_json_and_page(
     run: Run, make_trace: Trace, tmp_path: Path, scheduler: str
 ) -> None:

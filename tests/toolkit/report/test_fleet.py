@@ -20,6 +20,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Overview:
     return look(directory, "kernel=6.1.*", "kernel=6.12.*")
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_thresholds_that_differ_are_said(found: Overview) -> None:
     assert fleet.thresholds(found) == [] and fleet.least_silence(found) == "10 ms"
     mixed = replace(found, thresholds={DEFAULT: 600, Thresholds(50 * MS, 0): 1})

@@ -33,6 +33,7 @@ def test_a_fleet_without_hosts_has_a_page(tmp_path: Path) -> None:
     assert "Before and after" not in page
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_page_is_not_replaced(tmp_path: Path) -> None:
     found = look(write(copies(["a"]), tmp_path / "fleet"))
     file = tmp_path / "fleet.html"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import io
 
+import pytest
+
 import toolkit
 from tests.conftest import Trace
 from tests.toolkit.stalls.test_shortage import short
@@ -16,6 +18,7 @@ def test_text_says_how_short_memory_was(make_trace: Trace) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_page_says_the_same(make_trace: Trace) -> None:
     out = io.BytesIO()
     trace_page.render(toolkit.read(short(make_trace)), out)

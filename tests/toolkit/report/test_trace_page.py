@@ -9,14 +9,10 @@ import pytest
 
 import toolkit
 from tests.conftest import BEGAN, META, MS, S, Trace, event, note, window, worker_stall
-from toolkit.report import drawing, trace_page
+from toolkit.report import trace_page
 from toolkit.trace.writer import TraceWriter
 
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes long and is tested in test_drawing."""
-    monkeypatch.setattr(drawing, "svg", lambda _: '<?xml version="1.0"?>\n<svg><path/></svg>')
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 def _page(trace: toolkit.traces.Trace, **options: Any) -> str:

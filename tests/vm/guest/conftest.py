@@ -15,22 +15,34 @@ from vm.qemu import emulator
 
 Play = Callable[[str], None]
 
-# Binds what a QEMU would, and answers to the monitor's quit, unless it is told to be stubborn.
+# Programs in QEMU's place. SIGTERM ends none: its monitor ends OBEDIENT, and only SIGKILL ends STUBBORN.
 QEMU = """
-import pathlib, signal, socket, sys
+import json, pathlib, signal, socket, sys
 words = sys.argv[1:]
 pidfile = words[words.index("-pidfile") + 1]
+here = pathlib.Path(__file__).parent
 {body}
 """
 OBEDIENT = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 monitor = socket.socket(socket.AF_UNIX)
 monitor.bind(str(pathlib.Path(pidfile).with_name("qmp")))
 monitor.listen()
+(here / "ready").touch()
 connection, _ = monitor.accept()
-connection.sendall(b"{}")
-while b"quit" not in connection.recv(4096): pass
+with connection.makefile("rw") as lines:
+    for command in map(json.loads, lines):
+        if command["execute"] == "quit":
+            (here / "quit").touch()
+        print(json.dumps({"return": {}, "id": command["id"]}), file=lines, flush=True)
+        if command["execute"] == "quit":
+            break
 """
-STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()"
+STUBBORN = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+(here / "ready").touch()
+while True: signal.pause()
+"""
 DYING = 'print("qemu: no such device", file=sys.stderr); sys.exit(1)'
 PANICKING = """
 console = [word for word in words if "console.log" in word][0].partition("path=")[2]
@@ -47,7 +59,7 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Puts a program in QEMU's place, and lets a machine count as booted when that runs."""
+    """Puts a program in QEMU's place."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(
         image, "ensure", lambda _: image.Image("k", *map(Path, ("/disk", "/kernel", "/initrd", "/tools")))
@@ -59,7 +71,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     def put(body: str) -> None:
         program = tmp_path / "qemu"
         source = tmp_path / "qemu.py"
-        source.write_text(QEMU.format(body=body))
+        source.write_text(QEMU.replace("{body}", body))
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {source} "$@"\n')
         program.chmod(0o755)
         monkeypatch.setattr(emulator, "BINARY", str(program))
@@ -68,12 +80,14 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
 
 @pytest.fixture
-def booted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wait(started: guest.Guest, _: object) -> None:
-        deadline = time.monotonic() + 10
-        while not started.alive() and time.monotonic() < deadline:
+def booted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a machine count as booted when the program in QEMU's place says that it is ready."""
+
+    def wait(*_: object) -> None:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "ready").exists():
+            assert time.monotonic() < deadline, "the program did not start"
             time.sleep(0.01)
-        time.sleep(0.2)
 
     monkeypatch.setattr(boot, "_wait_for_ssh", wait)
 

@@ -2,6 +2,7 @@
 import json
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from vm.qemu.files import Files
 @pytest.mark.usefixtures("booted")
 @pytest.mark.parametrize("body", [OBEDIENT, STUBBORN], ids=["by its monitor", "by force"])
 def test_machine_goes_up_is_listed_and_goes_down(
-    body: str, play: Play, monkeypatch: pytest.MonkeyPatch
+    body: str, play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play(body)
     monkeypatch.setattr(lifecycle, "GRACE_SECONDS", 0.3)
@@ -31,9 +32,14 @@ def test_machine_goes_up_is_listed_and_goes_down(
     assert not started.alive()
     assert guest.running() == []
     assert not started.files.directory.exists()
+    assert (tmp_path / "quit").exists() == (body == OBEDIENT)
 
 
-@pytest.mark.parametrize(("body", "words"), [(DYING, "no such device"), (PANICKING, "Kernel panic")])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(DYING, "no such device"), (PANICKING, "Kernel panic")],
+    ids=["by an error", "by a panic"],
+)
 def test_a_machine_that_dies_says_why(body: str, words: str, play: Play) -> None:
     play(body)
     with pytest.raises(UserError, match=words):

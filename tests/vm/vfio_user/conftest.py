@@ -3,7 +3,8 @@ import gc
 import mmap
 import os
 import selectors
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,19 @@ def client(server: Server) -> Iterator[Client]:
     made.close()
 
 
-def descriptors() -> int:
-    """How many this process has open, without those that earlier tests left to the garbage collector."""
-    gc.collect()
+@contextmanager
+def gained_descriptors() -> Iterator[Callable[[], int]]:
+    """Give a function that counts the descriptors that this process has gained since the block began.
+
+    The garbage collector waits until the block ends: it would close descriptors that earlier tests have left.
+    """
+    gc.disable()
+    try:
+        before = _descriptors()
+        yield lambda: _descriptors() - before
+    finally:
+        gc.enable()
+
+
+def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208

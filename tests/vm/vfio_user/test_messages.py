@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vm.vfio_user.client import Client
-from tests.vm.vfio_user.conftest import Scratch, descriptors
+from tests.vm.vfio_user.conftest import Scratch, gained_descriptors
 from vm.vfio_user import messages as m
 from vm.vfio_user.messages import Framing, Message, ProtocolError
 from vm.vfio_user.server import Server
@@ -78,47 +78,48 @@ def test_sizes_at_the_border() -> None:
 
 
 def test_close_closes_the_descriptors_of_a_half_message() -> None:
-    before = descriptors()
-    framing = Framing()
-    assert not list(framing.feed(b"\1\0", os.pipe()))
-    framing.close()
-    assert descriptors() == before
+    with gained_descriptors() as gained:
+        framing = Framing()
+        assert not list(framing.feed(b"\1\0", os.pipe()))
+        assert gained() == 2
+        framing.close()
+        assert gained() == 0
 
 
 def test_close_closes_what_a_message_has_not_taken() -> None:
-    before = descriptors()
-    framing = Framing()
-    drawn = framing.feed(m.command(1, 2) + b"\0", os.pipe())
-    assert isinstance(next(drawn), Message)
-    framing.close()
-    assert descriptors() == before
+    with gained_descriptors() as gained:
+        framing = Framing()
+        drawn = framing.feed(m.command(1, 2) + b"\0", os.pipe())
+        assert isinstance(next(drawn), Message)
+        framing.close()
+        assert gained() == 0
 
 
 @settings(max_examples=40)
 @given(st.lists(st.binary(max_size=100), max_size=5), st.booleans(), st.integers(0, 17))
 def test_server_survives_any_bytes(parts: list[bytes], greeted: bool, command: int) -> None:
     """Garbage raw, and garbage as the payload of a command, with a descriptor beside it."""
-    before = descriptors()
-    scratch = Scratch()
-    with tempfile.TemporaryDirectory() as directory, selectors.DefaultSelector() as loop:
-        server = Server(Path(directory) / "device", scratch.device, loop)
-        client = Client(server.path, loop)
-        a, b = os.pipe()
-        try:
-            if greeted:
-                client.negotiate()
+    with gained_descriptors() as gained:
+        scratch = Scratch()
+        with tempfile.TemporaryDirectory() as directory, selectors.DefaultSelector() as loop:
+            server = Server(Path(directory) / "device", scratch.device, loop)
+            client = Client(server.path, loop)
+            a, b = os.pipe()
+            try:
+                if greeted:
+                    client.negotiate()
+                    for part in parts:
+                        client.send(m.command(1, command, part), [a])
                 for part in parts:
-                    client.send(m.command(1, command, part), [a])
-            for part in parts:
-                client.send(part, [b])
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        for each in (a, b):
-            os.close(each)
-        client.close()
-        again = Client(server.path, loop)
-        assert again.negotiate()
-        again.close()
-        server.close()
-    scratch.close()
-    assert descriptors() == before
+                    client.send(part, [b])
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            for each in (a, b):
+                os.close(each)
+            client.close()
+            again = Client(server.path, loop)
+            assert again.negotiate()
+            again.close()
+            server.close()
+        scratch.close()
+        assert gained() == 0

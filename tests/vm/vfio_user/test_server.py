@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm.vfio_user.client import Client, RefusedError, turn
-from tests.vm.vfio_user.conftest import AREA, SIZE, Scratch, descriptors
+from tests.vm.vfio_user.conftest import AREA, SIZE, Scratch, gained_descriptors
 from vm.vfio_user import messages as m
 from vm.vfio_user.memory import DmaError
 from vm.vfio_user.messages import Command
@@ -271,10 +271,10 @@ def test_irqs_asked_for_wrongly(
     client: Client, flags: int, start: int, count: int, data: bytes, given: int
 ) -> None:
     eventfds = [os.eventfd(0) for _ in range(given)]
-    before = descriptors()
-    with pytest.raises(RefusedError) as error:
-        client.irqs(flags, start, count, data, eventfds)
-    assert error.value.number == errno.EINVAL and descriptors() == before
+    with gained_descriptors() as gained:
+        with pytest.raises(RefusedError) as error:
+            client.irqs(flags, start, count, data, eventfds)
+        assert error.value.number == errno.EINVAL and gained() == 0
     for each in eventfds:
         os.close(each)
 
@@ -298,39 +298,39 @@ def test_truncated_payload_is_refused(client: Client, command: int) -> None:
 
 def test_descriptors_that_nobody_wants_are_closed(client: Client) -> None:
     a, b = os.pipe()
-    before = descriptors()
-    client.call(Command.DEVICE_RESET, b"", [a, b] * 8)
-    assert refused(client, 99, b"", (a, b)) == errno.EOPNOTSUPP
-    assert descriptors() == before
+    with gained_descriptors() as gained:
+        client.call(Command.DEVICE_RESET, b"", [a, b] * 8)
+        assert refused(client, 99, b"", (a, b)) == errno.EOPNOTSUPP
+        assert gained() == 0
     os.close(a)
     os.close(b)
 
 
 def test_too_many_descriptors(client: Client) -> None:
     a, b = os.pipe()
-    before = descriptors()
-    client.send(m.command(1, Command.DEVICE_RESET), [a, b] * 20)
-    assert client.hung_up() and descriptors() == before - 1
+    with gained_descriptors() as gained:
+        client.send(m.command(1, Command.DEVICE_RESET), [a, b] * 20)
+        assert client.hung_up() and gained() == -1
     os.close(a)
     os.close(b)
 
 
 def test_disconnect_lets_go_of_everything(server: Server, scratch: Scratch) -> None:
-    before = descriptors()
-    ram, eventfd = memfd(), os.eventfd(0)
-    for _ in range(3):
-        client = Client(server.path, server.loop)
-        client.negotiate()
-        client.map(0, RAM, ram)
-        client.irqs(m.DATA_EVENTFD | m.ACTION_TRIGGER, 0, 2, b"", [eventfd, eventfd])
-        half = m.command(1, Command.DMA_MAP, m.DMA_MAP.pack(32, 3, 0, RAM, 4096))[:20]
-        client.send(half, [ram])
-        assert descriptors() > before + 5
-        client.close()
-        assert descriptors() == before + 2 and len(scratch.device.memory) == 0
-    assert scratch.resets == 3
-    os.close(ram)
-    os.close(eventfd)
+    with gained_descriptors() as gained:
+        ram, eventfd = memfd(), os.eventfd(0)
+        for _ in range(3):
+            client = Client(server.path, server.loop)
+            client.negotiate()
+            client.map(0, RAM, ram)
+            client.irqs(m.DATA_EVENTFD | m.ACTION_TRIGGER, 0, 2, b"", [eventfd, eventfd])
+            half = m.command(1, Command.DMA_MAP, m.DMA_MAP.pack(32, 3, 0, RAM, 4096))[:20]
+            client.send(half, [ram])
+            assert gained() > 5
+            client.close()
+            assert gained() == 2 and len(scratch.device.memory) == 0
+        assert scratch.resets == 3
+        os.close(ram)
+        os.close(eventfd)
 
 
 def test_second_client_waits_for_the_first_to_go(client: Client, server: Server) -> None:
@@ -353,10 +353,10 @@ def test_client_that_goes_before_its_reply(server: Server) -> None:
 
 
 def test_end_of_the_server(tmp_path: Path, scratch: Scratch, loop: selectors.BaseSelector) -> None:
-    before = descriptors()
-    server = Server(tmp_path / "another", scratch.device, loop)
-    other = Client(server.path, loop)
-    server.close()
-    assert other.hung_up() and not server.path.exists()
-    other.socket.close()
-    assert descriptors() == before
+    with gained_descriptors() as gained:
+        server = Server(tmp_path / "another", scratch.device, loop)
+        other = Client(server.path, loop)
+        server.close()
+        assert other.hung_up() and not server.path.exists()
+        other.socket.close()
+        assert gained() == 0
