@@ -8,6 +8,7 @@ APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 # A trace that was recorded; what is built for a release has to analyze it.
 TRACE := tests/data/virtio_net_pressure/trace.rxt
 APT_DEB := debhelper lintian mmdebstrap $(APT)
+APT_CONTAINER := mmdebstrap podman $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_BROWSER := chromium chromium-driver fonts-dejavu-core
 # Groups of tests by machine, side by side; each test has a core of its own.
 SIDE_BY_SIDE := -n auto --dist loadgroup --junitxml=out/tests.xml
@@ -31,7 +32,7 @@ endef
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench dist deb clean
+.PHONY: help setup setup-vagrant setup-test demo check test test-all matrix notebooks pictures man bench dist deb container clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +49,7 @@ setup: .venv/stamp ## install what machines need: .venv and Debian packages, QEM
 setup-vagrant: setup ## also install Vagrant and libvirt
 	$(call apt_install,$(APT_VAGRANT))
 
-setup-test: setup-vagrant ## also install the browser that looks at the pages, and fetch promtool
+setup-test: setup-vagrant ## also install the browser that looks at the pages, and fetch Prometheus
 	$(call apt_install,$(APT_BROWSER))
 	$(PYTHON) -m tests.promtool
 
@@ -71,6 +72,7 @@ test: setup-test check ## everything, with machines: a quarter of an hour withou
 	$(PYTHON) -m tests.times out/tests.xml
 
 test-all: setup-test check ## also the trials that take long
+	$(call apt_install,$(APT_DEB))
 	$(PYTHON) -m pytest -v $(SIDE_BY_SIDE) -m 'machine or browser or notebook or long'
 	$(PYTHON) -m tests.times out/tests.xml
 
@@ -117,6 +119,15 @@ deb: ## build a package for this release of Debian in dist/, and install, use an
 	lintian --fail-on error dist/*.deb
 	python3 -m tests.deb dist/*.deb "$$(. /etc/os-release && echo "$$VERSION_CODENAME")"
 	ls -l dist
+
+container: ## build the container image of the package in dist/ (`make deb`), and analyze a trace in it
+	$(call apt_install,$(APT_CONTAINER))
+	mkdir -p out/container
+	rm -f out/container/root.tar
+	docs/container/build dist/rx-stall-toolkit_*.deb out/container/root.tar
+	$(SUDO) podman build -t rx-stall-toolkit -f docs/container/Containerfile out/container
+	$(SUDO) podman run --rm --network none -v $(CURDIR)/$(dir $(TRACE)):/data:ro rx-stall-toolkit \
+		analyze /data/$(notdir $(TRACE)) | grep went
 
 clean: ## remove .venv, dist and out; images stay in the cache (python -m vm build --prune)
 	rm -rf .venv dist out

@@ -16,6 +16,7 @@ WITHOUT_TEST = {
     "bench/overhead.py": "measures time, in a machine; `make bench`",
     "bench/programs.py": "measures time, in a machine; `make bench`",
     "bench/qlge_nic.py": "measures time; `make bench`",
+    "bench/sender.py": "instructions for the kernel: tests/bench/test_soak.py has it carry them out",
     "bench/start.py": "measures time, in a machine; `make bench`",
     "bench/segments.py": "measures bytes, as root; `make bench`",
     "toolkit/__init__.py": "passes on to toolkit/traces.py and toolkit/runs.py: their tests use it",
@@ -37,6 +38,7 @@ WITHOUT_TEST = {
 
 WITHOUT_MODULE = {
     "tests/analysis/test_notebooks.py": "notebooks are no modules",
+    "tests/test_container.py": "of docs/container",
     "tests/test_example.py": "of the driver in tests/example",
     "tests/test_fuzz.py": "of reading as a whole; the fuzzer is tests/fuzz.py",
     "tests/test_house.py": "of what all drivers share",

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -66,6 +67,15 @@ def test_debian_package_is_made_of_what_is_here() -> None:
     assert set(extras.split(",")) <= set(known)
     unit = (ROOT / "docs" / "systemd" / "rx-stall-record.service").read_text()
     assert "\nExecStart=/usr/local/bin/toolkit record --directory /var/lib/rx-stall\n" in unit
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_service_has_few_rights() -> None:
+    """By systemd's own scale, on which 10 is a service with all of root's rights."""
+    unit = ROOT / "docs" / "systemd" / "rx-stall-record.service"
+    words = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=35", str(unit)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-200:] + done.stderr
 
 
 def _names(requirements: list[str]) -> set[str]:

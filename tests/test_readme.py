@@ -16,7 +16,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/upstream").rglob("*.md")),
-    ROOT / "docs" / "monitoring" / "README.md",
+    *(ROOT / "docs" / name / "README.md" for name in ("container", "monitoring")),
     *sorted((ROOT / "probes").glob("*/README.md")),
     *(ROOT / directory / "README.md" for directory in ("analysis", "vm")),
 ]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import toolkit
+from tests import power
 from tests.machine.harness.lab import Lab, fetch
 from tests.machine.harness.terminal import terminal
 from toolkit.live.remote import Address, receive
@@ -149,3 +150,13 @@ def _assert_readable_after_the_kill(machine: guest.Guest, saved: str, tmp_path: 
     after = _segments(machine, tmp_path / "again")
     assert [path.name for path in after[: len(left)]] == [path.name for path in left]
     assert toolkit.read(after[-1]).damage is None
+
+
+@pytest.mark.slow
+@pytest.mark.machine("virtio-net")
+def test_what_is_on_disk_when_the_power_is_cut_is_readable(lab: Lab, tmp_path: Path) -> None:
+    """One machine at a time: this one has a disk of its own."""
+    lab.stop("virtio-net")
+    found = power.run("virtio-net", 2, 19, tmp_path)
+    assert (found.cuts, found.wrong) == (2, [])
+    assert found.segments and found.lost_s

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import cast, get_args
 
 from toolkit.errors import UserError
@@ -33,7 +34,7 @@ class NoAnswerError(UserError):
     """A machine was started, lives, and does not answer."""
 
 
-def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest:
+def up(name: str, kind: str | None = None, *, accel: str | None = None, disk: Path | None = None) -> Guest:
     """Start a machine, wait until ssh answers, and bring the code into it.
 
     One that hangs is started once more: of the boots of an emulated 7.x kernel with two CPUs one of four did,
@@ -42,6 +43,8 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
     :param name: what it runs under.
     :param kind: its entry in ``machines.yaml``; the name itself by default.
     :param accel: ``tcg`` or ``kvm``; chosen by a trial boot by default.
+    :param disk: a layer over the image's disk (image.layer), for a machine that goes on with what it has
+        written before.
     :return: the running machine.
     :raises UserError: if it runs already, or does not come up.
     """
@@ -51,10 +54,10 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None) -> Guest
         )
     machine = machines.find(kind or name)
     try:
-        return _up(name, machine, accel)
+        return _up(name, machine, accel, disk)
     except NoAnswerError as error:
         _say(f"{error}\n{name}: starting it once more")
-        return _up(name, machine, accel)
+        return _up(name, machine, accel, disk)
 
 
 def command_line(name: str, kind: str, accel: str | None = None) -> list[str]:
@@ -90,7 +93,7 @@ def machine(kind: str, *, name: str | None = None, accel: str | None = None) -> 
         down(guest)
 
 
-def _up(name: str, machine: machines.Machine, accel: str | None) -> Guest:
+def _up(name: str, machine: machines.Machine, accel: str | None, disk: Path | None) -> Guest:
     built = image.ensure(machine)
     program = emulator.ensure()
     chosen = _accel(accel, built, program)
@@ -110,7 +113,15 @@ def _up(name: str, machine: machines.Machine, accel: str | None) -> Guest:
         taps = _taps(name, machine)
         port = ssh.free_port()
         words = command.argv(
-            machine, built, files, accel=chosen, port=port, key=ssh.public_key(), taps=taps, program=program
+            machine,
+            built,
+            files,
+            accel=chosen,
+            port=port,
+            key=ssh.public_key(),
+            taps=taps,
+            program=program,
+            disk=disk,
         )
         began = time.monotonic()
         _say(f"{name}: starting with {chosen}")

@@ -171,6 +171,11 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
     )
 
 
+def layer(image: Image, path: Path) -> None:
+    """Make a disk that begins as an image's and keeps what is written to it; the image stays as it is."""
+    cmd(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image.disk.resolve(), path])
+
+
 def _has_hypervisor(machine: Machine) -> bool:
     return any(each.xen for each in _sharers(machine))
 

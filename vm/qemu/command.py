@@ -34,6 +34,7 @@ def argv(
     key: str,
     taps: dict[int, list[int]],
     program: Sequence[str] = (),
+    disk: Path | None = None,
 ) -> list[str]:
     """The whole command line of a machine.
 
@@ -45,6 +46,8 @@ def argv(
     :param key: the public key that may log in.
     :param taps: by number of the NIC, for those with more than one queue: the tap's descriptors, one a queue.
     :param program: the words that start QEMU; by default the system's.
+    :param disk: a layer over the image's disk (image.layer) that is written to; by default what is written is
+        forgotten when QEMU ends.
     :return: the arguments, beginning with the program.
     """
     words = [
@@ -63,7 +66,9 @@ def argv(
         words += ["-object", f"memory-backend-memfd,id=memory,size={machine.memory_mb}M,share=on"]
     words += ["-accel", "tcg,thread=multi" if accel == "tcg" else "kvm", "-cpu", cpu(machine, accel)]
     words += _boot(machine, image, accel)
-    words += _disk("root", image.disk, "qcow2", ROOT_SLOT, "snapshot=on")
+    # QEMU may keep what the machine has not flushed, as the cache of a real disk does.
+    kept = "cache=writeback" if disk else "snapshot=on"
+    words += _disk("root", disk or image.disk, "qcow2", ROOT_SLOT, kept)
     if machine.swap:
         throttle = f"throttling.bps-total={machine.swap.bytes_per_second}"
         words += _disk("swap", files.swap, "raw", SWAP_SLOT, throttle)

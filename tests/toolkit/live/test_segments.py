@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import toolkit
-from tests import kills
+from tests import kills, power
 from tests.conftest import BEGAN, META, S, note, window, worker_stall
 from toolkit.errors import UserError
 from toolkit.event import KIND
@@ -298,3 +298,17 @@ def test_without_a_size_a_tenth_of_the_disk_is_taken_at_most(tmp_path: Path) -> 
 def test_each_segment_is_readable_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     found = kills.run(tmp_path, kills=8, seed=1)
     assert found.kills == 8 and found.cut_off > 0 and found.wrong == []
+
+
+@pytest.mark.long
+def test_what_a_power_cut_has_taken_is_found(tmp_path: Path) -> None:
+    assert kills.run(tmp_path, kills=3, seed=7).wrong == []
+    paths = sorted(tmp_path.glob(f"*{segments.SUFFIX}"))
+    found = power.Found()
+    now = time.monotonic_ns()
+    assert power._look(paths, power.Cut(now, 9.0, ""), found) < power.LATE_S and found.wrong == []
+    assert found.segments == len(paths) and found.cut_off
+    # Of a recorder that had run for a minute, nothing is there.
+    paths[-1].write_bytes(b"")
+    assert power._look(paths, power.Cut(now, 60.0, paths[-1].name), found) == 60
+    assert found.unborn == 1 and found.wrong == ["of 60.0 s the last 60.0 s are missing."]

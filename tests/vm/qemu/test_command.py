@@ -62,6 +62,15 @@ def test_the_image_stays_clean() -> None:
     assert "snapshot=on" in root
 
 
+def test_a_layer_over_the_image_is_written_to() -> None:
+    words = command.argv(
+        MACHINE, IMAGE, FILES, accel="tcg", port=2222, key="", taps={}, disk=Path("/d/own.qcow2")
+    )
+    (root,) = values(words, "-drive")
+    assert "file=/d/own.qcow2" in root and "cache=writeback" in root
+    assert "snapshot" not in root
+
+
 def test_swap_is_as_slow_as_said() -> None:
     drives = values(argv(replace(MACHINE, swap=Swap(4, 4096))), "-drive")
     assert drives[1].endswith("throttling.bps-total=4096")
