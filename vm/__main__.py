@@ -20,6 +20,9 @@ from vm import machines, results, variants
 from vm import matrix as matrices
 from vm import upstream as findings
 from vm.image import debian, image
+from vm.survey import outcome
+from vm.survey import page as survey_page
+from vm.survey import runs as surveys
 from vm.vagrant import box as boxes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -174,6 +177,30 @@ def results_(
 ) -> None:
     """Write a driver's page of results: the claim of its patch, and what experiments found."""
     print(results.write(driver, experiments_, output))
+
+
+@app.command()
+def survey(
+    kinds: Annotated[
+        list[str] | None, typer.Argument(metavar="[MACHINE]...", help="By default one for each kernel.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The runs; those that are there stay. Cached by default."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Of each NIC on each machine.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Also write the page, there.")
+    ] = None,
+) -> None:
+    """Keep memory short while each NIC that QEMU has receives, on each kernel that is promised.
+
+    Example: python -m vm survey -o docs/results
+    """
+    kinds, out = kinds or surveys.kinds(), out or surveys.directory()
+    surveys.run(kinds, runs, out, lambda line: print(line, file=sys.stderr, flush=True))
+    if output:
+        print(survey_page.write(output, outcome.read(out, kinds)))
 
 
 @app.command()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ def run(
     *,
     scenario: Sequence[str] = (),
     seconds: float = 0.0,
-    traffic: Traffic | None = None,
+    traffic: Traffic | Mapping[Path, Traffic] | None = None,
     options: Sequence[str] = (),
     running: Tracing | None = None,
     then: Callable[[], None] = lambda: None,
@@ -109,7 +109,7 @@ def run(
     :param driver: to trace.
     :param out: the directory for what the trial leaves; it is made.
     :param scenario: module under vm.inside.scenarios and its options; none: just wait for `seconds`.
-    :param traffic: None: no frames.
+    :param traffic: frames for one NIC; or file of the sender's account -> frames for a NIC; None: no frames.
     :param options: more of `toolkit trace`.
     :param running: a trace that runs already, of which the trial is a file.
     :param then: is called when the scenario is over and no frames are sent, while the trace goes on.
@@ -128,8 +128,8 @@ def run(
         with contextlib.nullcontext() if running else own:
             say(f"tracing {driver} in {guest.name}")
             # What has no wire has its traffic from the scenario, and the witness, too.
-            by_wire = traffic if _has_wire(guest) else None
-            with wire(guest, by_wire, files.witness) if by_wire else contextlib.nullcontext():
+            sent = {files.witness: traffic} if isinstance(traffic, Traffic) else traffic
+            with wires(guest, sent) if sent and _has_wire(guest) else contextlib.nullcontext():
                 if scenario:
                     say(f"scenario {' '.join(scenario)}")
                     _scenario(guest, scenario)
@@ -213,29 +213,51 @@ def tracing(
 @contextmanager
 def wire(guest: Guest, traffic: Traffic, witness: Path) -> Iterator[None]:
     """Frames into a NIC for the length of the block; then the sender's account, in the machine's time."""
+    with wires(guest, {witness: traffic}):
+        yield
+
+
+@contextmanager
+def wires(guest: Guest, traffic: Mapping[Path, Traffic]) -> Iterator[None]:
+    """Frames into several NICs; the machine's clock is read once for all of them.
+
+    :param traffic: file of the sender's account -> what it sends.
+    """
     before = guest.clock_offset()
+    with contextlib.ExitStack() as stack:
+        senders = {
+            witness: stack.enter_context(_sender(guest, each, witness)) for witness, each in traffic.items()
+        }
+        try:
+            for sender in senders.values():
+                # On a busy host it takes a while to begin. No line: it has ended, and says why.
+                assert sender.stdout is not None
+                sender.stdout.readline()
+            yield
+        finally:
+            for sender in senders.values():
+                sender.send_signal(signal.SIGINT)
+            said = [sender.communicate(timeout=60)[1] for sender in senders.values()]
+    for sender, words in zip(senders.values(), said, strict=True):
+        if sender.returncode:
+            raise UserError(f"the sender failed: {words.decode(errors='replace').strip()}")
+    after = guest.clock_offset()
+    better = min(before, after, key=lambda clock: clock.error_ns)
+    for witness, each in traffic.items():
+        account = json.loads(witness.read_text())
+        if guest.machine.nics[each.nic].ours:
+            account = _with_nic(account, guest.ask("stats", nic=each.nic))
+        account["device"] = f"eth{each.nic + 1}"
+        account["clock"] = asdict(better)
+        witness.write_text(json.dumps(account, indent=1) + "\n")
+
+
+def _sender(guest: Guest, traffic: Traffic, witness: Path) -> subprocess.Popen[bytes]:
+    """Start a sender, which says a line when it begins and writes its account when it is interrupted."""
     words = [sys.executable, "-m", "vm.wire", "--socket", str(guest.wire(traffic.nic))]
     words += ["--size", str(traffic.size), "--rate", str(traffic.rate), "--duration", "86400"]
     words += ["--dst", mac(traffic.nic), "--ports", traffic.ports, "-o", str(witness)]
-    with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
-        assert sender.stdout is not None
-        try:
-            # On a busy host it takes a while to begin. No line: it has ended, and says why.
-            sender.stdout.readline()
-            yield
-        finally:
-            sender.send_signal(signal.SIGINT)
-            _, said = sender.communicate(timeout=60)
-    if sender.returncode:
-        raise UserError(f"the sender failed: {said.decode(errors='replace').strip()}")
-    after = guest.clock_offset()
-    account = json.loads(witness.read_text())
-    if guest.machine.nics[traffic.nic].ours:
-        account = _with_nic(account, guest.ask("stats", nic=traffic.nic))
-    better = min(before, after, key=lambda clock: clock.error_ns)
-    account["device"] = f"eth{traffic.nic + 1}"
-    account["clock"] = asdict(better)
-    witness.write_text(json.dumps(account, indent=1) + "\n")
+    return subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def _with_nic(account: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:

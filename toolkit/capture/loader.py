@@ -16,6 +16,7 @@ import platform
 import resource
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +31,11 @@ _BPF, _PERF_EVENT_OPEN = (321, 298) if platform.machine() == "x86_64" else (280,
 """The numbers of the system calls; newer architectures share theirs (include/uapi/asm-generic/unistd.h)."""
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 0, 1, 2, 4, 5, 17
+_INFO, _LINK_CREATE = 15, 28
+_PERF_EVENT = 41
+"""BPF_PERF_EVENT of enum bpf_attach_type."""
+_LINK_INFO = struct.Struct("=48xQ")
+"""struct bpf_link_info of a kprobe, as far as `missed`, which is there since Linux 6.7."""
 _TYPES = {"kprobe": 2, "kretprobe": 2, "raw_tracepoint": 17, "clock": 7}
 """Kind of hook -> BPF_PROG_TYPE_*."""
 _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
@@ -98,12 +104,16 @@ class Loaded:
     :param tables: name of a map -> the map.
     :param functions: name -> descriptor of those that were loaded.
     :param probes: descriptors of what they are attached by.
+    :param links: those of them that can say how often a kprobe was skipped -> its function.
+    :param skipped: how often those were that are off again, by function.
     """
 
     compiled: Compiled
     tables: Mapping[str, Table]
     functions: dict[str, int] = field(default_factory=dict)
     probes: list[int] = field(default_factory=list)
+    links: dict[int, str] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
     one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def __getitem__(self, name: str) -> Table:
@@ -146,16 +156,48 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
     if kind == "clock":
         for cpu in kernel.online_cpus():
             clock = struct.pack("=IIQQ16xQ", _SOFTWARE, _ATTR_SIZE, _CPU_CLOCK, int(at), _AS_FREQUENCY)
-            _perf_event(loaded, clock, cpu, descriptor)
+            timer = _perf_event(loaded, clock, cpu)
+            fcntl.ioctl(timer, _IOC_SET_BPF, descriptor)
+            fcntl.ioctl(timer, _IOC_ENABLE, 0)
         return
     place = struct.pack(
         "=IIQQ24xI4xQ", _kprobes(), _ATTR_SIZE, kind == "kretprobe", 1, 1, ctypes.addressof(name)
     )
-    _perf_event(loaded, place, 0, descriptor)
+    probe = _perf_event(loaded, place, 0)
+    try:
+        link = _bpf(_LINK_CREATE, struct.pack("=IIII", descriptor, probe, _PERF_EVENT, 0))
+    except OSError:
+        # Linux 5.15 brought links for perf events.
+        fcntl.ioctl(probe, _IOC_SET_BPF, descriptor)
+    else:
+        loaded.probes.append(link)
+        loaded.links[link] = function
+    fcntl.ioctl(probe, _IOC_ENABLE, 0)
 
 
-def _perf_event(loaded: Loaded, attributes: bytes, cpu: int, function: int) -> None:
-    """Make a perf event call a function.
+def skipped(loaded: Loaded) -> Counter[str]:
+    """Return how often a kprobe was hit and its function not called, since another kprobe was at work there.
+
+    :return: function -> number; empty if the kernel does not say (before Linux 6.7).
+    """
+    now = (_skipped(link, function) for link, function in loaded.links.items())
+    return sum(now, Counter[str]()) + loaded.skipped
+
+
+def _skipped(link: int, function: str) -> Counter[str]:
+    """Return how often the function of one link was not called."""
+    about = ctypes.create_string_buffer(_LINK_INFO.size)
+    request = bytearray(struct.pack("=IIQ", link, len(about), ctypes.addressof(about)))
+    buffer = (ctypes.c_char * len(request)).from_buffer(request)
+    _call(_BPF, _INFO, ctypes.byref(buffer), len(request))
+    # The kernel writes as much as it has, and says how much that was.
+    _, length, _ = struct.unpack("=IIQ", request)
+    (missed,) = _LINK_INFO.unpack(about)
+    return Counter({function: missed} if length == _LINK_INFO.size else {})
+
+
+def _perf_event(loaded: Loaded, attributes: bytes, cpu: int) -> int:
+    """Make a perf event.
 
     :param attributes: struct perf_event_attr {type, size, config, sample_period or sample_freq, sample_type,
         read_format, flags, wakeup_events, bp_type, config1, …}; what follows is 0.
@@ -166,12 +208,15 @@ def _perf_event(loaded: Loaded, attributes: bytes, cpu: int, function: int) -> N
     flags = ctypes.c_ulong(_FD_CLOEXEC)
     probe = _call(_PERF_EVENT_OPEN, ctypes.byref(buffer), any_process, cpu, no_group, flags)
     loaded.probes.append(probe)
-    fcntl.ioctl(probe, _IOC_SET_BPF, function)
-    fcntl.ioctl(probe, _IOC_ENABLE, 0)
+    return probe
 
 
 def detach(loaded: Loaded) -> None:
     """Take everything off that was attached; the maps and functions stay."""
+    in_all = skipped(loaded)
+    loaded.links.clear()
+    loaded.skipped.clear()
+    loaded.skipped.update(in_all)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(os.close, loaded.probes))
     loaded.probes.clear()

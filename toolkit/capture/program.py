@@ -238,14 +238,16 @@ def regime(driver: Driver, programs: Collection[str], functions: Functions) -> s
 
 
 def misses(bpf: Loaded) -> dict[str, int] | None:
-    """Return how often the kernel skipped each program, since one was running on that CPU already.
+    """Return how often the kernel skipped each program, since a program or kprobe was at work on that CPU.
 
     The kernel counts that as recursion_misses in fdinfo (bpf_prog_show_fdinfo in kernel/bpf/syscall.c, from
-    5.12 on); None if it does not.
+    5.12 on); None if it does not. A kprobe that is hit inside another never gets that far; it is counted from
+    6.7 on (loader.skipped).
     """
+    kprobes = loader.skipped(bpf)
     found = {}
     for name, descriptor in bpf.functions.items():
         about = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
         if match := re.search(r"^recursion_misses:\s*(\d+)$", about, re.MULTILINE):
-            found[name] = int(match[1])
+            found[name] = int(match[1]) + kprobes[name]
     return found or None

@@ -352,8 +352,8 @@ def missed(programs: Mapping[str, int]) -> str:
     each = ", ".join(f"{name} {number:,}" for name, number in programs.items())
     calls = count(sum(programs.values()), "call")
     return (
-        f"The kernel skipped {calls} of probes, because another program was running on that CPU: {each}. "
-        "What they would have told is missing."
+        f"The kernel skipped {calls} of probes, because another program or kprobe was at work on that CPU: "
+        f"{each}. What they would have told is missing."
     )
 
 

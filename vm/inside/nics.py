@@ -28,7 +28,7 @@ def main() -> int:
     only_here("drivers")
     for module in arguments.module:
         cmd(["modprobe", module])
-        for path in sorted(Path("/sys/class/net").glob("eth[1-9]")):
+        for path in sorted(Path("/sys/class/net").glob("eth[1-9]*")):
             cmd(["rx-stall-nic", path.name])
     return 0
 
