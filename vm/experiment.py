@@ -26,7 +26,7 @@ from toolkit.compare import comparison
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.runs import read_runs
-from vm import drivers, guest, machines, trial, variants
+from vm import drivers, guest, machines, outcomes, trial, variants
 from vm.cmd import cmd
 from vm.image import image
 from vm.qemu import emulator
@@ -137,13 +137,24 @@ def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]
 
     Writes verdict.json, and a directory with tables, plots and a page for each pair.
 
-    :return: {driver, scenario, seed, repeated: runs that could not be used, by variant, comparisons: [{base,
-        candidate, verdict, metrics, ...}]}.
+    :return: {driver, scenario, seed, repeated: runs that could not be used, by variant, outcomes: what
+        happened in a run or did not (vm/outcomes.py), comparisons: [{base, candidate, verdict, metrics,
+        ...}]}. A panic leaves no trace: pairs in which a run ended in one have outcomes only.
     """
+    happened = {each: outcomes.read(out / "runs" / each) for each in plan.variants}
     # One build with two values of a parameter is two variants here, of one name in the traces.
-    sets = {each: read_runs(out / "runs" / each).assign(variant=each) for each in plan.variants}
-    found = []
+    sets = {
+        each: read_runs(out / "runs" / each).assign(variant=each)
+        for each in plan.variants
+        if not any("panic" in run for run in happened[each])
+    }
+    found, decided = [], []
     for base, candidate in combinations(plan.variants, 2):
+        for outcome in outcomes.compare(base, happened[base], candidate, happened[candidate]):
+            decided.append(outcome)
+            say(f"{base} -> {candidate}: {outcome['sentence']}")
+        if not {base, candidate} <= set(sets):
+            continue
         compared = comparison.compare(sets[base], sets[candidate])
         folder = out / f"{base}-{candidate}"
         folder.mkdir(exist_ok=True)
@@ -155,6 +166,7 @@ def judge(plan: Plan, out: Path, say: Callable[[str], object]) -> dict[str, Any]
         "scenario": " ".join(plan.scenario),
         "seed": plan.seed,
         "repeated": {each: len(list((out / "set-aside").glob(f"{each}-*"))) for each in plan.variants},
+        "outcomes": decided,
         "comparisons": found,
     }
     _write(out / "verdict.json", verdict)
@@ -180,7 +192,11 @@ def _open(plan: Plan, out: Path, say: Callable[[str], object]) -> None:
         "toolkit": toolkit.__version__,
         "image": built.key,
         "machine": asdict(machines.find(plan.machine)),
-        "modules": {each: drivers.file_name(plan.driver, each) for each in plan.variants if each != "stock"},
+        "modules": {
+            each: drivers.file_name(plan.driver, each)
+            for each in plan.variants
+            if drivers.split(each)[0] != "stock"
+        },
         "qemu": cmd([*emulator.ensure(), "--version"]).stdout.splitlines()[0],
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -201,6 +217,13 @@ def _until_usable(
             runs = read_runs(work)
             if (seen := runs["variant"].iloc[0]) != drivers.split(variant)[0]:
                 raise UserError(f"the trace is of {plan.driver} {seen}, not {variant}.")
+        except outcomes.PanicError as panic:
+            # That is what the run was to show, or not to show: it is not repeated.
+            say(f"  {panic}")
+            work.mkdir(exist_ok=True)
+            (work / outcomes.PANIC).write_text(panic.console)
+            _keep(work, _place(out, variant, number))
+            return
         except UserError as error:
             if last:
                 raise
@@ -211,8 +234,7 @@ def _until_usable(
         place = _place(out, variant, number)
         if pd.notna(why) and not last:
             place = out / "set-aside" / f"{variant}-{number}-{attempt}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        work.rename(place)
+        _keep(work, place)
         if pd.isna(why) or last:
             return
 
@@ -222,14 +244,23 @@ def _once(plan: Plan, variant: str, work: Path, accel: str | None, say: Callable
     with guest.machine(plan.machine, accel=accel) as machine:
         _note(work.parent / "manifest.json", accel=machine.accel)
         variants.load(machine, variant, say=say)
-        trial.run(
-            machine,
-            plan.driver,
-            work,
-            scenario=plan.scenario,
-            traffic=trial.Traffic(),
-            say=lambda _: None,
-        )
+        needs = drivers.needs(plan.driver)
+        traced, *options = needs.trace or (plan.driver,)
+        try:
+            files = trial.run(
+                machine,
+                traced,
+                work,
+                scenario=plan.scenario,
+                traffic=trial.Traffic(),
+                options=options,
+                say=lambda _: None,
+            )
+        except UserError:
+            outcomes.raise_panic(machine, plan.driver)
+            raise
+        if not needs.refuses:
+            files.witness.rename(work / "wire.json")
 
 
 def _note(manifest: Path, **facts: str) -> None:
@@ -246,6 +277,11 @@ def _in_words(run: pd.Series) -> str:
         f"{count(run['stalls'], 'stall')}, {run['stalled_ns'] / 1e9:.3f} s in sum, "
         f"the longest {run['longest_ns'] / 1e9:.3f} s{refused}"
     )
+
+
+def _keep(work: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work.rename(place)
 
 
 def _place(out: Path, variant: str, number: int) -> Path:

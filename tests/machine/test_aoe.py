@@ -21,6 +21,8 @@ from vm import guest
 SLOW_NIC = ("held", "--delay", "400", "--pause", "200", "--before", "3", "--hold", "5", "--after", "3")
 #: More than the pool takes, until they are let go.
 EXHAUSTION = ("held", "--skbs", "300", "--before", "3", "--hold", "4", "--after", "4")
+#: The pool's first skb.
+ONE_HELD = ("held", "--skbs", "1", "--before", "3", "--hold", "5", "--after", "4")
 
 
 pytestmark = pytest.mark.machine("aoe")
@@ -151,6 +153,30 @@ def test_with_a_timer_that_looks_it_goes_on(
     assert let_go["start_ns"] < longest["end_ns"] < let_go["end_ns"] + 1_000_000_000
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     assert account["fio"] is not None
+    check_content(machine)
+
+
+@pytest.mark.parametrize("variant", ["stock", "walk"])
+def test_one_held_skb_uses_up_the_pool_unless_it_is_walked(
+    lab: Lab, machine: guest.Guest, tmp_path: Path, variant: str
+) -> None:
+    lab.load(machine, variant)
+    analysis, found, account = run(lab, machine, tmp_path, *ONE_HELD)
+    assert found["variant"] == variant
+    most = max(skbs for _, _, skbs, *_ in account["pool"])
+    if variant == "stock":
+        assert most == 256
+        assert bool(analysis.stalls["open"].iloc[-1])
+        assert account["fio"] is None
+        machine.module("vm.aoe poke", timeout=60)
+        machine.ssh("timeout 20 sh -c 'while pgrep -x fio; do sleep 0.2; done'", check=True)
+    else:
+        # As many as the network holds at a time, and no more.
+        assert most < 256
+        assert not analysis.stalls["open"].any()
+        assert analysis.stalls["duration_ns"].sum() < 1_000_000_000
+        assert account["fio"] is not None
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
     check_content(machine)
 
 

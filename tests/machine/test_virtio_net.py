@@ -18,7 +18,7 @@ from toolkit.report import text
 from toolkit.stalls.analysis import analyze
 from toolkit.stalls.slow import UNPOLLED
 from toolkit.stalls.ticks import IN_USER_SPACE
-from vm import guest, trial
+from vm import guest, outcomes, trial
 from vm.demo import AGREE_NS, judge
 from vm.wire import steer
 
@@ -64,6 +64,7 @@ def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: 
 
 @pytest.mark.machine("virtio-net-backports")
 def test_driver_without_a_worker_spins(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "stock")
     scenario, traffic = ("knob", "--hold", "2", "--buffer", "4"), trial.Traffic(rate=4000)
     files = lab.trial(machine, tmp_path, *scenario, traffic=traffic, alone=True, reached=failed)
     analysis, found = result(files)
@@ -71,9 +72,26 @@ def test_driver_without_a_worker_spins(lab: Lab, machine: guest.Guest, tmp_path:
     # Whether its ring runs dry meanwhile is chance: without a worker NAPI is on in any case.
     (queue,) = analysis.queues.to_dict("records")
     assert queue["failed"] > 1000 and queue["full_polls"] > 1000 and queue["workers"] == 0
+    assert outcomes.of_trace(files.trace) == {"spin"}
     # A poll that claims its whole budget has not taken it.
     assert queue["packets"] == json.loads(files.witness.read_text())["sent"]
     assert "napi-off" not in set(analysis.stalls["state"])
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+
+
+@pytest.mark.machine("virtio-net-backports")
+def test_driver_with_a_timer_does_not_spin(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    lab.load(machine, "timer")
+    scenario, traffic = ("knob", "--hold", "2", "--buffer", "4"), trial.Traffic(rate=4000)
+    files = lab.trial(machine, tmp_path, *scenario, traffic=traffic, alone=True, reached=failed)
+    analysis, found = result(files)
+    assert found["variant"] == "timer"
+    (queue,) = analysis.queues.to_dict("records")
+    # Refills fail with the timer's ticks, and with packets that come, and not as fast as the CPU can.
+    assert queue["failed"] < 5000
+    assert outcomes.of_trace(files.trace) == set()
+    assert not analysis.stalls["open"].any()
+    assert queue["packets"] == json.loads(files.witness.read_text())["sent"]
     assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 

@@ -12,7 +12,7 @@ import toolkit
 from tests.machine.harness.lab import Lab, result
 from toolkit import drivers
 from toolkit.stalls.analysis import Analysis
-from vm import guest
+from vm import guest, outcomes
 from vm.inside import xen
 
 DEVICE = xen.Guest(1).device
@@ -138,6 +138,23 @@ def test_a_paused_guest_is_one_stall_whatever_netback_says(
     assert account["log"][:2] == ["stalled", "ready"]
     assert len(analysis.tables["flaps"]) == account["log"].count("stalled")
     assert analysis.tables["flaps"]["after_ns"].iloc[0] > 5_000_000_000
+    assert outcomes.flaps(analysis) == {"flaps"}
+
+
+def test_a_paused_guest_is_not_called_ready_by_patched(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    load(lab, machine, "patched", "rx_stall_timeout_msecs=15000", "rx_drain_timeout_msecs=5000")
+    analysis, found, account = run(lab, machine, tmp_path, "paused", "--pause", "40", "--after", "5")
+    assert found["variant"] == "patched"
+    paused = next(phase for phase in phases(analysis) if phase["name"] == "paused")
+    # Netback says so when the guest goes on, and once.
+    assert moves(analysis) == account["log"] == ["stalled", "ready"]
+    (flap,) = analysis.tables["flaps"].to_dict("records")
+    assert flap["begin_ns"] < paused["end_ns"] < flap["end_ns"] < paused["end_ns"] + 2_000_000_000
+    assert outcomes.flaps(analysis) == set()
+    assert account["ring"]["free"] > 200
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
 
 
 @pytest.mark.parametrize("hold", [4, pytest.param(15, marks=pytest.mark.slow)])

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm import experiment
+from vm import experiment, outcomes
 from vm.experiment import order, plan
+from vm.paths import CHECKOUT
 
 
 def test_plan_is_the_drivers_own_choice() -> None:
@@ -59,3 +60,33 @@ def test_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="not empty and holds no experiment"):
         experiment.run(plan("virtio_net"), 1, tmp_path)
+
+
+def test_runs_that_ended_in_a_panic_are_judged_by_it(tmp_path: Path) -> None:
+    trace = CHECKOUT / "tests/data/generic"
+    for variant in ("stock", "patched"):
+        for number in (1, 2, 3):
+            run = tmp_path / f"runs/{variant}/{number:03}"
+            run.mkdir(parents=True)
+            if variant == "stock":
+                (run / outcomes.PANIC).write_text("BUG:\nKernel panic\n")
+            else:
+                (run / "trace.rxt").symlink_to(trace / "trace.rxt")
+    said: list[str] = []
+    verdict = experiment.judge(plan("e100", seed=1), tmp_path, said.append)
+    assert [each["verdict"] for each in verdict["outcomes"]] == ["improved"]
+    assert verdict["comparisons"] == []
+    assert said == [f"stock -> patched: {verdict['outcomes'][0]['sentence']}"]
+    assert json.loads((tmp_path / "verdict.json").read_text()) == verdict
+
+
+def test_a_panic_of_the_driver_is_a_run_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panics(*_: object) -> None:
+        raise outcomes.PanicError("the kernel panicked in e100_poll+0x22a", "BUG:\n")
+
+    monkeypatch.setattr(experiment, "_once", panics)
+    said: list[str] = []
+    experiment._until_usable(plan("e100", seed=1), "stock", 1, tmp_path, None, said.append)
+    assert (tmp_path / "runs/stock/001" / outcomes.PANIC).read_text() == "BUG:\n"
+    assert said == ["  the kernel panicked in e100_poll+0x22a"]
+    assert outcomes.read(tmp_path / "runs/stock") == [{"panic"}]

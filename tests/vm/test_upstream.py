@@ -75,7 +75,9 @@ def test_finding_is_complete(name: str) -> None:
         message, _, diff = patch.read_text().partition("\n---\n")
         assert re.search(r"^Fixes: [0-9a-f]{12} \(\"", message, re.MULTILINE)
         assert message.endswith("Signed-off-by: Name of the sender <sender@example.org>")
-        assert max(map(len, message.splitlines())) <= 75
+        # A tag must not be wrapped.
+        lines = [line for line in message.splitlines() if not line.startswith("Fixes:")]
+        assert max(map(len, lines)) <= 75
         assert diff
     folder = upstream.FINDINGS / name
     assert (folder / "README.md").is_file()
@@ -85,16 +87,19 @@ def test_finding_is_complete(name: str) -> None:
 @needs_git
 def test_patch_applies_and_is_compared_with_the_variant(toy: upstream.Finding, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    for change, same in ((VARIANT, True), (VARIANT.replace("ring = 2", "ring = 3"), False)):
-        (drivers.HERE / "toy/larger.patch").write_text(change)
-        shutil.rmtree(repository, ignore_errors=True)
-        upstream.commit(tmp_path / "source", ["drivers/net/toy.c"], repository)
-        variant = upstream.tree_of_variant(repository, toy)
-        assert (repository / "drivers/net/toy.c").read_text() == LINE
-        upstream.apply(repository, toy.patches[0])
-        assert (repository / "drivers/net/toy.c").read_text() == "int ring = 2;\n"
-        assert (upstream.git(repository, "rev-parse", "HEAD^{tree}") == variant) is same
+    upstream.commit(tmp_path / "source", ["drivers/net/toy.c"], repository)
+    upstream.patched(repository, toy)
+    assert (repository / "drivers/net/toy.c").read_text() == "int ring = 2;\n"
     assert upstream.git(repository, "log", "-1", "--format=%an: %s") == "A B: toy: a larger ring"
+    shutil.rmtree(repository)
+    (drivers.HERE / "toy/larger.patch").write_text(VARIANT.replace("ring = 2", "ring = 3"))
+    upstream.commit(tmp_path / "source", ["drivers/net/toy.c"], repository)
+    with pytest.raises(UserError, match="of toy make another source than the variant larger of toy"):
+        upstream.patched(repository, toy)
+
+
+def test_newest_source_is_that_of_the_last_kernel_that_is_promised() -> None:
+    assert upstream.newest().suite == "trixie-backports"
 
 
 @needs_git

@@ -28,11 +28,16 @@ class Needs:
     :param nic_modules: modules that take NICs when they are loaded: the management NIC's comes before them.
     :param away: the module whose function `away` makes those who use the driver let go of it, for the length
         of a block in which another build is put in.
+    :param trace: the words of `toolkit trace` by which the driver is traced, if it has no probes of its own.
+    :param refuses: whether the NIC's model refuses a frame that it has no buffer for. If it takes and drops
+        the frame, the sender is no witness.
     """
 
     sources: tuple[str, ...] = ()
     nic_modules: tuple[str, ...] = ()
     away: str | None = None
+    trace: tuple[str, ...] = ()
+    refuses: bool = True
 
 
 def needs(driver: str) -> Needs:
@@ -53,6 +58,8 @@ def needs(driver: str) -> Needs:
         sources=tuple(table.get("sources", ())),
         nic_modules=tuple(table.get("nic_modules", ())),
         away=table.get("away"),
+        trace=tuple(table.get("trace", ())),
+        refuses=table.get("refuses", True),
     )
 
 

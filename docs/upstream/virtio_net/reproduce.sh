@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# A draft, not run yet: counts the polls of a virtio-net NIC that receives while memory is short for two seconds.
+# Counts the polls of a virtio-net NIC that receives while memory is short for two seconds, and shows what they cost:
+# time in softirq, and how late a task wakes up that is bound to the CPU that polls.
 #
 #   reproduce.sh RECEIVER SENDER
 #
@@ -27,7 +28,8 @@ clean_up() {
 }
 trap clean_up EXIT
 
-echo "kernel $(uname -r)"
+driver=$(cat /sys/module/virtio_net/version 2>/dev/null || echo "of the kernel")
+echo "kernel $(uname -r), virtio_net, version $driver"
 mountpoint -q $tracing || mount -t tracefs none $tracing
 ip addr add 192.0.2.1/24 dev "$receiver"
 ip link set "$receiver" up
@@ -45,6 +47,28 @@ unread 0 &
 unread 1 &
 odd=$!
 
+# A task for each CPU, whose memory is all there: when it is told to, it sleeps for 1 ms again and again for 2 s, and says
+# how late it woke up.
+late() {
+    exec python3 -c 'import ctypes, os, signal, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+os.sched_setaffinity(0, {int(sys.argv[1])})
+ctypes.CDLL(None).mlockall(3)
+signal.sigwait({signal.SIGUSR1})
+late, end = [], time.monotonic() + 2
+while (now := time.monotonic()) < end:
+    time.sleep(0.001)
+    late.append(time.monotonic() - now - 0.001)
+late.sort()
+print(f"CPU {sys.argv[1]}: {len(late)} sleeps of 1 ms, late by {late[len(late) // 2] * 1e3:.1f} ms (median), "
+      f"{late[-1] * 1e3:.1f} ms (longest)", flush=True)' "$1"
+}
+sleepers=
+for cpu in $(seq 0 $(($(nproc) - 1))); do
+    late "$cpu" &
+    sleepers="$sleepers $!"
+done
+
 # 4,000 packets a second, from a network namespace, so that they leave by the NIC.
 ip netns add sender
 ip link set "$sender" netns sender
@@ -57,7 +81,7 @@ ip netns exec sender sh -eu -c '
         "src_max 192.0.2.2" "udp_dst_min 9000" "udp_dst_max 9047" "flag UDPDST_RND"; do
         echo "$line" >"/proc/net/pktgen/$1"
     done
-    exec timeout 60 sh -c "echo start >/proc/net/pktgen/pgctrl"
+    exec timeout 300 sh -c "echo start >/proc/net/pktgen/pgctrl"
 ' sh "$sender" "$mac" &
 
 # Memory is filled but for some 110 MiB, and then kept back: an atomic request may go down to 3/8 of the watermark.
@@ -73,12 +97,19 @@ sleep 2
 # What these have kept goes back to the slabs, so that a packet does not lack an skb, but only the ring its pages.
 kill "$odd"
 echo "1 ${ratio#*[[:space:]]}" >/proc/sys/vm/lowmem_reserve_ratio
+softirq() { awk '/^cpu[0-9]/ {print $1, $8 * 10}' /proc/stat; }
 received() { cat "/sys/class/net/$receiver/statistics/rx_packets"; }
 before=$(received)
+began=$(softirq)
 echo 'hist:keys=dev_name,work' >$tracing/events/napi/napi_poll/trigger
 echo 480000 >/proc/sys/vm/min_free_kbytes
-sleep 2
+# shellcheck disable=SC2086 # several words on purpose
+kill -USR1 $sleepers
+# shellcheck disable=SC2086 # several words on purpose
+wait $sleepers
 echo "$min_free" >/proc/sys/vm/min_free_kbytes
 after=$(received)
+ended=$(softirq)
+echo "time in softirq by CPU [ms], before and after:" $began / $ended
 echo "polls in 2 s of short memory, by the number of packets that they claimed; $((after - before)) packets arrived"
 grep "$receiver" $tracing/events/napi/napi_poll/hist || echo "none"

@@ -62,3 +62,13 @@ def test_unknown_need_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(drivers, "HERE", tmp_path)
     with pytest.raises(UserError, match=r"e1000e/testbed.toml: unknown key source; known are sources, "):
         drivers.needs("e1000e")
+
+
+def test_driver_without_probes_says_how_it_is_traced() -> None:
+    assert drivers.needs("e100").trace == ("generic", "-d", "eth1")
+    assert drivers.needs("virtio_net").trace == ()
+
+
+def test_nic_whose_model_drops_frames_says_so() -> None:
+    assert not drivers.needs("e100").refuses
+    assert drivers.needs("virtio_net").refuses

@@ -116,7 +116,7 @@ def test_image_has_what_the_drivers_of_its_machines_need() -> None:
     of_bookworm = image.environment(machines.find("virtio-net"))
     assert of_bookworm == image.environment(machines.find("xen"))
     assert "drivers/staging/qlge" in of_bookworm["SOURCES"].split()
-    assert of_bookworm["NIC_MODULES"] == "qlge virtio_net"
+    assert of_bookworm["NIC_MODULES"] == "e100 qlge virtio_net"
     assert of_bookworm["MANAGEMENT"] == "e1000e"
     assert "qlge" not in str(image.environment(machines.find("aoe-trixie")))
 
