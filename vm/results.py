@@ -5,7 +5,8 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,21 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+import toolkit
 from toolkit.compare.comparison import set_aside
 from toolkit.compare.metrics import heading, number, of_driver
 from toolkit.errors import UserError
 from toolkit.runs import read_runs
 from vm import drivers
+
+_REASONS = {
+    "no_ticks_ns": "no ticks",
+    "served_ns": "frames taken",
+    "idle_ns": "not scheduled",
+    "while_busy_ns": "no poll ended",
+    "unexplained_ns": "unexplained",
+}
+"""Members of a witness (docs/stalls.md), and how the page calls them."""
 
 
 def write(driver: str, experiments: Sequence[Path], folder: Path) -> Path:
@@ -64,6 +75,7 @@ def _experiment(driver: str, path: Path, words: Path, pictures: Path) -> dict[st
         "path": path,
         "about": _about(manifest, runs, sum(verdict["repeated"].values())),
         "table": _table(driver, runs),
+        "refused": _refused({variant: path / "runs" / variant for variant in plan["variants"]}),
         "comparisons": verdict["comparisons"],
         "pictures": [_picture(path, each, scenario, pictures) for each in drawn],
         "findings": _words(words / f"{scenario}.md"),
@@ -98,6 +110,32 @@ def _table(driver: str, runs: dict[str, pd.DataFrame]) -> str:
         }
         for variant, frame in ((name, each[set_aside(each).isna()]) for name, each in runs.items())
     )
+    return _markdown(table)
+
+
+def _refused(variants: Mapping[str, Path]) -> str:
+    """Return in Markdown where the time went in which the senders' frames were refused; "" if none were."""
+    rows = []
+    for variant, folder in variants.items():
+        seen = [toolkit.read(path).agreement for path in sorted(folder.glob("*/trace.rxt"))]
+        refused = [each for each in seen if each and each["refused_ns"]]
+        if not refused:
+            return ""
+        whole = sum(each["refused_ns"] for each in refused)
+        spent = Counter[str]()
+        for each in refused:
+            spent.update({"in stalls": each["in_stalls_ns"], **each["in_silences_ns"]})
+            spent.update({title: each[name] for name, title in _REASONS.items()})
+        most = max(each["unexplained_ns"] / each["refused_ns"] for each in refused)
+        parts = {f"{title} [%]": f"{much / whole * 100:.1f}" for title, much in spent.items()}
+        rows.append(
+            {"variant": variant, "refused [s]": f"{whole / 1e9:.1f}", **parts}
+            | {"most unexplained of a run [%]": f"{most * 100:.1f}"}
+        )
+    return _markdown(pd.DataFrame(rows))
+
+
+def _markdown(table: pd.DataFrame) -> str:
     lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
