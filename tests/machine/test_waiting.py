@@ -61,7 +61,7 @@ def test_a_paused_wire_is_no_silence(lab: Lab, machine: guest.Guest, tmp_path: P
     analysis = analyze(lab.trial(machine, tmp_path, seconds=1, traffic=traffic, then=pause).trace)
     begin, end = moments
     (queue,) = analysis.queues.to_dict("records")
-    assert queue["packets"] > 2000
+    assert queue["packets"] > 1000
     assert queue["gap_max_ns"] > 3_500_000_000
     assert analysis.stalls.empty, analysis.stalls.to_string()
     silent = analysis.silences[(analysis.silences["end_ns"] > begin) & (analysis.silences["start_ns"] < end)]
