@@ -5,6 +5,7 @@ import functools
 import gc
 import io
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -27,6 +28,10 @@ from toolkit.trace.writer import TraceWriter
 # A host that runs machines besides may be slow at any moment.
 settings.register_profile("any host", deadline=None)
 settings.load_profile("any host")
+
+# A shell that runs the tests in the background has them ignore SIGINT, which some of them send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 """Recordings of real machines."""

@@ -52,10 +52,7 @@ pytestmark = pytest.mark.machine("xen")
 
 def load(lab: Lab, machine: guest.Guest, variant: str, *parameters: str) -> None:
     """Load a build of netback, with parameters of its own until the next."""
-    options = f"options xen_netback {' '.join(parameters)}\n"
-    there = machine.ssh("cat /etc/modprobe.d/netback.conf").stdout
-    machine.ssh("sudo tee /etc/modprobe.d/netback.conf", check=True, stdin=options)
-    (lab.load if options == there else lab.reload)(machine, variant)
+    lab.load(machine, ":".join([variant, *parameters]))
 
 
 def run(
