@@ -72,7 +72,7 @@ def test_page_says_what_was_run_and_found(experiment: Path, tmp_path: Path) -> N
         "    python -m vm experiment virtio_net --scenario 'pressure --duration 40' --variants stock,paced "
         f"--runs 2 --seed 7 --out {experiment}\n"
     ) in page
-    medians, shares = page.split("Where the time went")
+    medians, _, shares = page.partition("Where the time went")
     assert "| stock | 68.4 | 44.8 | 40.0 | 9.0 | 0.0 | 0.8 | 0.0 | 0.0 | 5.4 | 6.2 |\n" in shares
     rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in medians.splitlines() if line[:2] == "| "}
     assert rows["| variant"][:2] == ["stalled time [s]", "longest stall [s]"]
