@@ -53,7 +53,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     watched = _watched(analysis, witness)
     refused = spans.both(spans.union(*_edges(witness.gaps, "start", "end")), watched)
     mine = stalls[stalls["device"] == witness.device]
-    spent = _spent(analysis, witness, mine, refused)
+    spent = _spent(analysis, witness, refused)
     long = spent.long
     busy = _was_busy(analysis, witness.device, long)
     within = np.column_stack([long, _refused_within(witness.gaps, long)])
@@ -62,6 +62,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     stalled = _check(analysis, witness, mine[~_losing(mine)], refused, watched)
     silences = analysis.silences
     silent = _check(analysis, witness, silences[silences["device"] == witness.device], refused, watched)
+    whole, while_busy = spans.length(refused), spans.length(long[busy])
     unexplained = spans.length(spent.left) + spans.length(long[~busy])
     found = {
         "device": witness.device,
@@ -70,11 +71,10 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "clock_error_ns": witness.error_ns,
         "gaps": _gaps(witness.gaps.to_numpy(np.int64)),
         "agrees": bool(busy.all()) and not len(stalled.unseen),
-        "mostly_explained": unexplained + spans.length(long[busy])
-        <= max(spans.length(refused) // 2, BACKGROUND_NS),
-        "refused_ns": spans.length(refused),
+        "mostly_explained": unexplained + while_busy <= max(whole // 2, BACKGROUND_NS),
+        "refused_ns": whole,
         **spent.parts,
-        "while_busy_ns": spans.length(long[busy]),
+        "while_busy_ns": while_busy,
         "unexplained_ns": unexplained,
         "stalls_compared": len(stalled.missing),
         "largest_difference_ns": int(stalled.missing.max(initial=0)),
@@ -98,12 +98,9 @@ class _Spent(NamedTuple):
     left: spans.Spans
 
 
-def _spent(analysis: Analysis, witness: Witness, stalls: pd.DataFrame, refused: spans.Spans) -> _Spent:
-    """Split the refused time by its reasons, each of what those before it left.
-
-    :param stalls: those of the device.
-    """
-    stalled, outside = _split(refused, stalls, witness)
+def _spent(analysis: Analysis, witness: Witness, refused: spans.Spans) -> _Spent:
+    """Split the refused time by its reasons, each of what those before it left."""
+    stalled, outside = _split(refused, analysis.stalls, witness)
     by_state, elsewhere = _split_by_state(analysis, witness, outside)
     stopped, elsewhere = _split(elsewhere, analysis.no_ticks, witness)
     # Gaps that only follow each other are no long one: something went through in between.
