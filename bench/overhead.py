@@ -4,19 +4,21 @@
     python -m bench.overhead
 
 The sender offers more than the machine can take, so what arrives is what the machine's CPUs are good for. The
-three take turns and each round has all of them, so that a slow minute is shared; the ratio is the median of
-the rounds.
+three take turns and each round has all of them, so that a slow minute is shared. A ratio is the median of the
+rounds, with the interval that holds the true median in 95 % of such experiments (order statistics: of ten
+rounds, the second and the ninth). Before that: how much of a CPU `toolkit trace` takes when nothing comes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -34,6 +36,26 @@ def frames_per_s(machine: guest.Guest, rate: int, seconds: float, size: int = 60
         said = machine.ssh(f"{counter}; sleep {seconds}; {counter}", check=True).stdout.split()
     began, before, ended, after = map(float, said)
     return (after - before) / (ended - began)
+
+
+def idle(machine: guest.Guest, pid_file: str, seconds: float) -> float:
+    """Return how much of a CPU a process takes, with all its threads, in some seconds without traffic."""
+    ask = f"getconf CLK_TCK; for i in 1 2; do date +%s.%N; cut -d ' ' -f 14,15 /proc/$(cat {pid_file})/stat; "
+    said = machine.ssh(f"{ask} test $i = 2 || sleep {seconds}; done", check=True).stdout.split()
+    ticks, began, user, system, ended, user_then, system_then = map(float, said)
+    return (user_then + system_then - user - system) / ticks / (ended - began)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return two of the values between which the median lies with 95 % confidence; None if they are too few.
+
+    The k-th smallest and the k-th largest of n: the median is outside if fewer than k of n fair coins fall on
+    one side (H. A. David, Order Statistics, 1970, section 2.5).
+    """
+    n, outside, k = len(values), 0.0, 0
+    while (outside := outside + 2 * math.comb(n, k) / 2**n) <= 0.05:
+        k += 1
+    return (sorted(values)[k - 1], sorted(values)[n - k]) if k else None
 
 
 @contextmanager
@@ -54,9 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--rate", type=int, default=60_000, help="frames a second to offer")
+    parser.add_argument("--rate", type=int, default=150_000, help="frames a second to offer")
     arguments = parser.parse_args()
     with guest.machine("virtio-net") as machine:
         log = Path("/dev/null").open("w")  # noqa: SIM115
@@ -67,6 +89,9 @@ def main() -> None:
             ),
             "netqtop": lambda: netqtop(machine),
         }
+        with kinds["toolkit"]():
+            time.sleep(2)
+            idle_share = idle(machine, "/var/tmp/o.rxt.pid", 20)
         rounds: list[dict[str, float]] = []
         for number in range(arguments.rounds):
             found = {}
@@ -75,20 +100,17 @@ def main() -> None:
                     found[name] = frames_per_s(machine, arguments.rate, arguments.seconds)
             rounds.append(found)
             print(f"round {number + 1}: {found}", file=sys.stderr)
-    print(
-        json.dumps(
-            {
-                "frames_per_s": {
-                    name: round(statistics.median(each[name] for each in rounds)) for name in kinds
-                },
-                "of_untraced": {
-                    name: round(statistics.median(each[name] / each["untraced"] for each in rounds), 3)
-                    for name in ("toolkit", "netqtop")
-                },
-            },
-            indent=1,
-        )
-    )
+    ratios = {name: [each[name] / each["untraced"] for each in rounds] for name in ("toolkit", "netqtop")}
+    said: dict[str, object] = {
+        "frames_per_s": {name: round(statistics.median(each[name] for each in rounds)) for name in kinds},
+        "of_untraced": {name: round(statistics.median(values), 3) for name, values in ratios.items()},
+        "interval": {
+            name: between and [round(value, 3) for value in between]
+            for name, between in ((name, interval(values)) for name, values in ratios.items())
+        },
+        "idle_cpu": round(idle_share, 4),
+    }
+    print(json.dumps(said, indent=1))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,15 @@ from toolkit.trace.schema import EVENT, Events
 POOL_BYTES = 32 << 20
 #: At most so many in one batch of the file.
 BATCH_EVENTS = 1 << 16
-#: How often the ring is looked at, and how often a batch is written at least (s).
+#: How often the ring is looked at, at most and at least (s). In between, half of it fills at MOST_PER_S.
 DRAIN_INTERVAL = 0.02
+LONGEST_INTERVAL = 0.2
+MOST_PER_S = 1_000_000
+#: How often a batch is written at least (s).
 FLUSH_INTERVAL = 0.5
-#: How often it is looked whether memory is short, at most (s).
+#: How often it is looked whether memory is short, at most (s): while refills fail, and else.
 MEMORY_INTERVAL = 0.25
+MEMORY_INTERVAL_ELSE = 1.0
 #: How often the functions of the kernel are read again, at most (s).
 FUNCTIONS_INTERVAL = 10.0
 
@@ -112,6 +116,8 @@ class Drain:
         self._progress = progress
         self._counted_before = self._count()
         self._ring = Ring(bpf["events"].map_fd, ring)
+        half_full = self._ring.events / 2
+        self._interval = max(DRAIN_INTERVAL, min(LONGEST_INTERVAL, half_full / MOST_PER_S))
         self._pool: Events = np.zeros(max(ring, POOL_BYTES) // EVENT.itemsize, EVENT)
         self._head = self._tail = 0
         self._cpus = program.cpus()
@@ -124,6 +130,7 @@ class Drain:
         self._dropped_before = self._delivered.copy()
         self._detached = threading.Event()
         self._drained = threading.Event()
+        self._much_waits = threading.Event()
         self._threads = [
             threading.Thread(target=self._read, name="rxt-drain", daemon=True),
             threading.Thread(target=self._write, name="rxt-write", daemon=True),
@@ -153,11 +160,16 @@ class Drain:
         while True:
             last = self._detached.is_set()
             moved = self._move()
-            if not moved:
-                if last:
-                    break
-                time.sleep(DRAIN_INTERVAL)
+            if self._head - self._tail >= BATCH_EVENTS // 2:
+                self._much_waits.set()
+            if last and not moved:
+                break
+            # More may be there where the pool ended, and has come where there was much.
+            few = moved < self._ring.events // 4 and self._head % len(self._pool) > 0
+            if not last and (few or not moved):
+                self._detached.wait(self._interval)
         self._drained.set()
+        self._much_waits.set()
 
     def _move(self) -> int:
         """Return how many events went from the kernel's ring into the pool."""
@@ -175,15 +187,17 @@ class Drain:
             written = 0.0
             while True:
                 last = self._drained.is_set()
+                self._much_waits.clear()
                 waiting = self._head - self._tail
-                if waiting >= BATCH_EVENTS // 2 or time.monotonic() - written >= FLUSH_INTERVAL or last:
+                rest = written + FLUSH_INTERVAL - time.monotonic()
+                if waiting >= BATCH_EVENTS // 2 or rest <= 0 or last:
                     written = time.monotonic()
                     if waiting:
                         self._write_batch(waiting)
                     elif last:
                         break
                 else:
-                    time.sleep(DRAIN_INTERVAL)
+                    self._much_waits.wait(rest)
                 if self._rotate.is_set():
                     self._rotate.clear()
                     self._go_on_in_next()
@@ -248,7 +262,7 @@ class Drain:
         counts = np.bincount(places, minlength=self._delivered.size)
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
-        note = self._note() | self._new_devices(events) | self._of_cpus(events) | self._of_memory()
+        note = self._note() | self._new_devices(events) | self._of_cpus(events) | self._of_memory(events)
         self._sink.write(events, note)
         if not self._progress.blind:
             try:
@@ -285,30 +299,30 @@ class Drain:
         numbers = np.unique(events["gfp"][events["kind"] == KIND["tick"]]).tolist()
         numbers = [number for number in numbers if number not in (NO_STACK, IN_USER)]
         for number in set(numbers) - self._stacks.keys():
-            self._stacks[number] = maps.stack(self._bpf, number, self._functions_of(number))
+            self._stacks[number] = self._functions_of(maps.stack(self._bpf, number))
         if stacks := {number: self._stacks[number] for number in numbers}:
             note["stacks"] = [{"stack": number, "functions": names} for number, names in stacks.items()]
         return note
 
-    def _functions_of(self, stack: int) -> kernel.Functions:
-        """Return the functions of the kernel, to name those of a stack.
+    def _functions_of(self, stack: Sequence[int]) -> list[str]:
+        """Return the functions that these addresses of the kernel are in; in hexadecimal, if one is in none.
 
-        They are read again, at most every FUNCTIONS_INTERVAL, if one of the stack is not known, as those of a
-        module that was loaded since.
+        The functions are read again, at most every FUNCTIONS_INTERVAL, if one of them is not known, as those
+        of a module that was loaded since.
         """
         now = time.monotonic()
-        known = maps.is_known(self._bpf, stack, self._functions)
+        known = all(self._functions.at(address) for address in stack)
         if not known and now - self._functions_read >= FUNCTIONS_INTERVAL:
             self._functions, self._functions_read = kernel.functions(), now
-        return self._functions
+        return [self._functions.at(address) or f"{address:#x}" for address in stack]
 
-    def _of_memory(self) -> dict[str, Any]:
-        """Look whether memory is short, at most every MEMORY_INTERVAL.
+    def _of_memory(self, events: Events) -> dict[str, Any]:
+        """Look whether memory is short, not every time.
 
-        :return: `memory`, for the note of a batch.
+        :return: `memory`, for the note of the batch with these events.
         """
         now = time.monotonic()
-        if now - self._looked < MEMORY_INTERVAL:
+        if now - self._looked < (MEMORY_INTERVAL if events["failed"].any() else MEMORY_INTERVAL_ELSE):
             return {}
         self._looked = now
         return {"memory": [memory.read()]}

@@ -112,22 +112,11 @@ def thread_name(bpf: Tables, tid: int) -> str | None:
     return None if found is None else found.name.decode(errors="replace")
 
 
-def stack(bpf: Tables, number: int, functions: Functions) -> list[str]:
-    """Return the functions of a stack of the kernel, by the number that events call it.
+def stack(bpf: Tables, number: int) -> list[int]:
+    """Return the addresses that a stack of the kernel is made of, by the number that events call it.
 
-    :return: the outermost comes first; an address that is in no known function is in hexadecimal. Empty if
-        the program does not know the stack.
+    :return: the outermost comes first. Empty if the program does not know the stack.
     """
-    return [functions.at(address) or f"{address:#x}" for address in _addresses(bpf, number)]
-
-
-def is_known(bpf: Tables, number: int, functions: Functions) -> bool:
-    """Tell whether all functions of a stack are known: one may be of a module that is younger than these."""
-    return all(functions.at(address) for address in _addresses(bpf, number))
-
-
-def _addresses(bpf: Tables, number: int) -> list[int]:
-    """Return the addresses that a stack is made of, the outermost first."""
     table = bpf["stacks"]
     found = table.get(table.Key(number))
     return [address for address in reversed(found.ip) if address] if found is not None else []

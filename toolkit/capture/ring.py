@@ -35,6 +35,8 @@ class Ring:
 
     :param map_fd: of a map of type BPF_MAP_TYPE_RINGBUF.
     :param size: of the ring's data in bytes, a power of two.
+
+    Attributes: `events`, so many it holds.
     """
 
     def __init__(self, map_fd: int, size: int) -> None:
@@ -42,6 +44,7 @@ class Ring:
         # that no record is broken at the end, may not (ringbuf_map_mmap_kern, libbpf's ringbuf.c).
         consumer = mmap.mmap(map_fd, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         producer = mmap.mmap(map_fd, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
+        self.events = size // _RECORD.itemsize
         self._mask = size - 1
         self._consumed: NDArray[np.uint64] = np.frombuffer(consumer, "<u8", 1)
         self._produced: NDArray[np.uint64] = np.frombuffer(producer, "<u8", 1)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -29,6 +30,8 @@ from toolkit.version import __version__
 
 #: How often `show` is called (s).
 SHOW_INTERVAL = 0.5
+#: How often it is looked whether the command has ended (s).
+CHILD_INTERVAL = 0.1
 #: How often the probes look at all queues (s), also at those to which nothing happens.
 LOOK_INTERVAL = 1.0
 
@@ -198,16 +201,16 @@ def _wait(
     child: subprocess.Popen[bytes] | None = None,
 ) -> None:
     """Wait until the trace is to end; `progress.reason` says why."""
-    end = None if options.duration is None else time.monotonic() + options.duration
-    shown = looked = 0.0
+    end = math.inf if options.duration is None else time.monotonic() + options.duration
+    show_at = look_at = 0.0
     while True:
         now = time.monotonic()
-        if now - looked >= LOOK_INTERVAL:
-            looked = now
+        if now >= look_at:
+            look_at = now + LOOK_INTERVAL
             kernel.ask_statistics(device["name"] for device in progress.devices)
         if stop.is_set():
             progress.reason = "interrupt"
-        elif end is not None and now >= end:
+        elif now >= end:
             progress.reason = "duration"
         elif child and child.poll() is not None:
             progress.reason = "command"
@@ -217,7 +220,8 @@ def _wait(
             progress.reason = "module unloaded"
         if progress.reason:
             return
-        if now - shown >= SHOW_INTERVAL:
-            shown = now
+        if now >= show_at:
+            show_at = now + SHOW_INTERVAL
             show(progress)
-        stop.wait(min(0.1, max(0.0, end - now)) if end is not None else 0.1)
+        child_at = now + CHILD_INTERVAL if child else math.inf
+        stop.wait(max(0.0, min(show_at, look_at, end, child_at) - now))

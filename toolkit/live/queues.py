@@ -210,9 +210,9 @@ class Live:
         for state in driver.states:
             still = self._since(state.name)
             begins = joined([still, matching(state.begin, columns, moments, table, number)])
-            ends = Marks(begins.queue[:0], begins.moment[:0])
-            if len(begins.queue):
-                ends = matching(state.end, columns, moments, table, number)
+            if not len(begins.queue):
+                continue
+            ends = matching(state.end, columns, moments, table, number)
             (queue, moment), begin = turns(begins, ends)
             same = queue[1:] == queue[:-1]
             # An end that is the first of its queue ends nothing.

@@ -13,7 +13,7 @@ COLUMNS = ("at_ns", "free", "min", "low", "some_ns", "full_ns")
 """Of the looks at memory, as in the notes of a trace (docs/trace-file.md)."""
 
 REACH_NS = 1_000_000_000
-"""Memory is looked at every half second or so: looks that are so near to a stall count as in it."""
+"""Memory is looked at each second at least: looks that are so near to a stall count as in it."""
 
 
 def looks(memory: Sequence[Mapping[str, int]]) -> pd.DataFrame:

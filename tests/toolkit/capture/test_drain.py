@@ -49,7 +49,7 @@ def test_functions_that_are_younger_than_the_trace_are_looked_up(
     """A module that is loaded later, and one that comes so soon after it that the table is not read again."""
     old, first, second = 0xFFFFFFFF81001000, 0xFFFFFFFFC0100010, 0xFFFFFFFFC0200010
     stacks = {number: [address] for number, address in enumerate((old, first, second))}
-    monkeypatch.setattr(maps, "_addresses", lambda _, number: stacks[number])
+    monkeypatch.setattr(maps, "stack", lambda _, number: stacks[number])
     monkeypatch.setattr(maps, "thread_name", lambda *_: None)
     tables = [
         kernel.Functions(
@@ -233,3 +233,20 @@ def test_open_windows_are_copied_from_the_map(machine: Machine) -> None:
     assert (
         sink.end["ledger"]["window"]["attempted"] == sink.end["ledger"]["window"]["delivered"] == [2, 0, 0, 0]
     )
+
+
+def test_memory_is_looked_at_more_often_while_refills_fail(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.capture.drain.MEMORY_INTERVAL", 0.0)
+    monkeypatch.setattr("toolkit.capture.drain.MEMORY_INTERVAL_ELSE", 3600.0)
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    for batches, failed in enumerate((0, 0, 1, 1), start=1):
+        _send_all(machine.ring, numbered(1, kind=KIND["window"], failed=failed))
+        deadline = time.monotonic() + 30
+        while len(sink.notes) < batches and time.monotonic() < deadline:
+            time.sleep(0.001)
+    drain.finish()
+    assert ["memory" in note for note in sink.notes] == [True, False, True, True]

@@ -46,18 +46,11 @@ def test_a_device_is_what_the_program_saw_it_called() -> None:
     assert maps.device_name(tables, 3) is None
 
 
-def test_a_stack_is_named_from_the_outermost_function() -> None:
+def test_a_stack_begins_with_its_outermost_function() -> None:
     found = SimpleNamespace(ip=[0xFFFFFFFF81000105, 0xFFFFFFFF81000007, 0, 0])
     tables = {"stacks": Table({7: found})}
-    functions = Functions(
-        b"ffffffff81000000 T do_idle\nffffffff81000100 t clear_page\nffffffff82000000 B _end\n"
-    )
-    assert maps.stack(tables, 7, functions) == ["do_idle", "clear_page"]
-    assert maps.stack(tables, 7, Functions(b"fffffffff0000000 T late\n")) == [
-        "0xffffffff81000007",
-        "0xffffffff81000105",
-    ]
-    assert maps.stack(tables, 8, functions) == []
+    assert maps.stack(tables, 7) == [0xFFFFFFFF81000007, 0xFFFFFFFF81000105]
+    assert maps.stack(tables, 8) == []
 
 
 def test_a_driver_is_known_by_where_its_poll_function_is() -> None:
