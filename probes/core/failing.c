@@ -5,17 +5,19 @@
  * says what polls did meanwhile: that they went on and failed, or that they were a spin.
  */
 
-/* So many further polls that fail come because frames do, if they come between RXT_WINDOW_NS and RXT_LOOK_NS after that
- * poll. Sooner, what is left of the frames before brings some, and then the NIC may be deaf; and a driver's watchdog brings
- * two every 2 s. */
+/* Polls go on and fail because frames come, and are lost, if this many of them did with no more than this between two of
+ * them, and until now. Of the polls in the first RXT_WINDOW_NS, frames of before may be the reason. A NIC that keeps what
+ * is not taken (igb) has such polls until its ring is full, and then two at each watchdog of its driver, every 2 s. */
 #define RXT_DROPPING 3
-#define RXT_LOOK_NS (10 * RXT_WINDOW_NS)
+#define RXT_DROPPING_NS (10 * RXT_WINDOW_NS)
+/* So long it takes until a ring is full. */
+#define RXT_LOOK_NS (100 * RXT_WINDOW_NS)
 /* A poll may fail and claim its whole budget to be called again, whatever it took. So many polls in a row would have
  * taken 16,384 frames, more than any ring has, and not one of them filled it again. */
 #define RXT_SPINNING 256
 
-/* Sends, once, the failed refill after which no frame was taken. */
-static __always_inline void rxt_failing_tell(struct rxt_queue *queue)
+/* Sends, once, the failed refill after which no frame was taken until `now`. */
+static __always_inline void rxt_failing_tell(struct rxt_queue *queue, u64 now)
 {
 	struct rxt_event event = {};
 
@@ -31,7 +33,7 @@ static __always_inline void rxt_failing_tell(struct rxt_queue *queue)
 	event.posted_after = event.posted_before;
 	if (queue->failing_full >= RXT_SPINNING)
 		event.flags = queue->spinning_flag;
-	else if (queue->failing_polls >= RXT_DROPPING)
+	else if (queue->failing_polls >= RXT_DROPPING && queue->failing_last + RXT_DROPPING_NS >= now)
 		event.flags = queue->by_polls;
 	rxt_queue_emit(queue, &event);
 }
@@ -42,7 +44,7 @@ static __always_inline void rxt_failing_end(struct rxt_queue *queue, u64 now)
 	u64 since = queue->failing_since;
 
 	if (since && now >= since + RXT_WINDOW_NS)
-		rxt_failing_tell(queue);
+		rxt_failing_tell(queue, now);
 	if (queue->failing_told)
 		rxt_queue_mark(queue, RXT_UNBLOCKED, now, 0, RXT_NOT_KNOWN, RXT_NOT_KNOWN, 0);
 	queue->failing_told = 0;
@@ -70,16 +72,20 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
 	if (!queue->failing_since || full) {
 		queue->failing_since = bpf_ktime_get_ns();
 		queue->failing_polls = 0;
+		queue->failing_last = queue->failing_since;
 		queue->failing_empty = queue->empty;
 		queue->failing_order = order;
 		queue->failing_gfp = gfp;
-	} else if (queue->failing_polls < RXT_DROPPING && began - queue->failing_since >= RXT_WINDOW_NS &&
-		   began - queue->failing_since < RXT_LOOK_NS) {
-		queue->failing_polls++;
+	} else if (began >= queue->failing_since + RXT_WINDOW_NS) {
+		if (began - queue->failing_last > RXT_DROPPING_NS)
+			queue->failing_polls = 0;
+		if (queue->failing_polls < RXT_DROPPING)
+			queue->failing_polls++;
+		queue->failing_last = began;
 	}
 	if (queue->failing_full >= RXT_SPINNING) {
 		queue->failing_since = queue->failing_run;
-		rxt_failing_tell(queue);
+		rxt_failing_tell(queue, began);
 	}
 }
 
@@ -87,8 +93,8 @@ static __always_inline void rxt_failing_polled(struct rxt_queue *queue, u64 bega
  * that frames bring. */
 static __always_inline void rxt_failing_look(struct rxt_queue *queue)
 {
-	u64 since = queue->failing_since;
+	u64 since = queue->failing_since, now = bpf_ktime_get_ns();
 
-	if (since && bpf_ktime_get_ns() >= since + RXT_LOOK_NS)
-		rxt_failing_tell(queue);
+	if (since && now >= since + RXT_LOOK_NS)
+		rxt_failing_tell(queue, now);
 }

@@ -21,6 +21,7 @@ struct rxt_queue {
 	u64 due;		/* ns, since when it ought to be, since its CPU takes no interrupt; 0: it does (waiting.c) */
 	u64 waits_since;	/* ns, when somebody first saw frames wait that no poll took since; 0: none wait */
 	u64 failing_since;	/* ns, end of a poll in which an allocation failed; none took a frame since. 0: none failed */
+	u64 failing_last;	/* ns, begin of the last poll that failed */
 	u64 failing_run;	/* ns, begin of the polls in a row that failed and used their whole budget */
 	u32 failing_gfp;
 	u32 failing_full;	/* how many these are */
@@ -37,7 +38,7 @@ struct rxt_queue {
 				 * polls that go on and fail */
 	u8 spinning_flag;	/* and that for polls that spin */
 	u8 failing_order;
-	u8 failing_polls;	/* further ones */
+	u8 failing_polls;	/* further ones, up to that one, with no more than RXT_DROPPING_NS between them */
 	u8 failing_told;
 	u8 failing_empty;	/* the ring was empty when it began */
 	u8 waits_told;		/* RXT_BLOCKED was sent of the frames that wait */

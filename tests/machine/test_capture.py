@@ -2,6 +2,7 @@
 """How a trace begins and ends on a real kernel, and what a mistake is answered with."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import toolkit
 from tests.machine.harness.lab import Lab, fetch
 from tests.machine.test_virtio_net import received
 from toolkit.capture import compiled
@@ -218,6 +220,58 @@ def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> N
     found = summary(analyze(fetch(machine, "/var/tmp/h.rxt", tmp_path / "h.rxt")))
     assert found["complete"]
     assert sum(queue["packets"] for queue in found["queues"]) == arrived > 1000
+
+
+#: Another tracer's kprobe, whose program runs long, on a system call that each CPU makes again and again. It
+#: ends with its input.
+BUSY_KPROBE = '''
+import os, sys
+from bcc import BPF
+
+bpf = BPF(text="""int busy(struct pt_regs *ctx)
+{
+	u64 now = 0;
+
+	#pragma unroll
+	for (int i = 0; i < 400; i++)
+		now += bpf_ktime_get_ns();
+	return now == 1;
+}""")
+bpf.attach_kprobe(event=bpf.get_syscall_fnname("getppid"), fn_name="busy")
+callers = []
+for cpu in range(os.cpu_count()):
+    caller = os.fork()
+    if not caller:
+        os.sched_setaffinity(0, {cpu})
+        while True:
+            os.getppid()
+    callers.append(caller)
+print("busy", flush=True)
+sys.stdin.read()
+for caller in callers:
+    os.kill(caller, 9)
+'''
+
+
+@pytest.mark.machine("virtio-net-trixie")
+def test_calls_of_probes_that_the_kernel_skips_are_counted(lab: Lab, tmp_path: Path) -> None:
+    """Interrupts come while another tracer's kprobe is at work, and the probes of ours are skipped then."""
+    machine = lab.boot("virtio-net-trixie")
+    lab.end_trace(machine)
+    there = "/var/tmp/skipped.rxt"
+    with machine.popen(f"{guest.PYTHON} -c {shlex.quote(BUSY_KPROBE)}", stderr=None) as busy:
+        assert busy.stdin and busy.stdout
+        assert busy.stdout.readline() == "busy\n"
+        with (
+            trial.tracing(machine, "virtio_net", there, options=["--force"]),
+            trial.wire(machine, trial.Traffic(), tmp_path / "w.json"),
+        ):
+            time.sleep(3)
+        busy.stdin.close()
+    trace = toolkit.read(fetch(machine, there, tmp_path / "skipped.rxt"))
+    missed = trace.summary["missed"]
+    assert missed and sum(missed.values()) > 0
+    assert trace.verdict.startswith("The kernel skipped calls of probes: that no stall was seen on eth1")
 
 
 def test_headers_of_the_distribution_are_the_fall_back(machine: guest.Guest) -> None:

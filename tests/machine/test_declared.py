@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import toolkit
 from tests.machine.harness.lab import Lab
 from tests.machine.harness.nics import starve
-from vm import guest
+from tests.machine.test_virtio_net import received
+from vm import guest, trial
 
 
 @pytest.mark.machine("nics")
@@ -31,3 +33,34 @@ def test_declared_ring_is_empty_as_long_as_the_sender_is_refused(
     assert agreement and agreement["agrees"] and agreement["stalls_compared"] >= 1, agreement
     # What is not declared is not known.
     assert found.queues[["refills", "irqs"]].isna().to_numpy().all()
+
+
+@pytest.mark.machine("nics")
+def test_a_nic_may_be_deaf_with_a_full_ring(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    """What fails of igb (eth3) is the skb of a frame: the frame stays in the ring, and all behind it."""
+    before = received(machine, "eth3")
+    files = lab.trial(
+        machine,
+        tmp_path,
+        *("knob", "--hold", "4", "--buffer", "64", "--keep", "--device", "eth3"),
+        traffic=trial.Traffic(nic=2, rate=3000),
+        options=["-d", "eth3"],
+        driver="",
+        alone=True,
+        reached=lambda analysis: bool((analysis.stalls["duration_ns"] > 1e9).any()),
+    )
+    found = toolkit.read(files.trace, files.witness, files.phases)
+    assert [driver["name"] for driver in found.meta["drivers"]] == ["igb"]
+    longest = found.stalls.nlargest(1, "duration_ns").iloc[0]
+    assert (longest["state"], longest["order"], longest["open"]) == ("no-work", 0, False)
+    queue = found.queues.nlargest(1, "packets").iloc[0]
+    assert queue["posted_min"] > 0
+    # The model drops frames that it has no place for: the sender knows only how many were sent.
+    witness = found.witness
+    assert witness and witness.sent is not None
+    assert witness.sent - (received(machine, "eth3") - before) > 1000
+    # The driver counts each skb for which there was no memory; the kernel may have tried two orders for it.
+    counted = found.analysis.scan.counters["eth3"]
+    assert (
+        0 < sum(count for name, count in counted.items() if name.endswith("alloc_failed")) <= queue["failed"]
+    )

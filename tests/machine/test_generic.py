@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """NICs whose drivers have no probes of their own, on a real kernel: stalls are found, and what is lost."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 import toolkit
 from tests.machine.harness.lab import Lab, failed, fetch
+from tests.machine.harness.namespaces import in_namespace_of_its_own
 from tests.machine.harness.nics import starve
+from tests.machine.test_virtio_net import received
 from vm import guest, trial
 
 
@@ -54,3 +57,49 @@ def test_the_same_stall_by_a_drivers_own_probes_and_without(
     assert mine["start_ns"] == pytest.approx(max(deaf["start_ns"], taken), abs=60e6)
     assert mine["end_ns"] == pytest.approx(deaf["end_ns"], abs=60e6)
     assert mine["gfp_names"] == deaf["gfp_names"]
+
+
+@pytest.mark.machine("nics")
+def test_devices_of_one_index_in_two_namespaces_are_two(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    """eth1 and eth2 are of two drivers; eth2 has eth1's index in another namespace, and the traffic."""
+    with in_namespace_of_its_own(machine, "eth2", like="eth1"):
+        files = lab.trial(
+            machine,
+            tmp_path,
+            seconds=1,
+            traffic=trial.Traffic(nic=1, rate=1500),
+            options=["-d", "eth1", "-d", "blue/eth2"],
+            alone=True,
+        )
+    # The sender does not know of the namespace: its file is not to be beside the trace.
+    alone = files.trace.rename(tmp_path / "alone.rxt")
+    packets = toolkit.read(alone).queues.groupby("device")["packets"].sum()
+    assert packets["blue/eth2"] > 100
+    assert packets.get("eth1", 0) == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("nics", marks=pytest.mark.machine("nics")),
+        pytest.param("nics-trixie", marks=[pytest.mark.machine("nics-trixie"), pytest.mark.slow]),
+        pytest.param("nics-backports", marks=[pytest.mark.machine("nics-backports"), pytest.mark.slow]),
+    ],
+)
+def test_packets_of_each_nic_that_qemu_has_are_all_counted(lab: Lab, kind: str, tmp_path: Path) -> None:
+    machine = lab.boot(kind)
+    devices = [f"eth{number + 1}" for number in range(len(machine.machine.nics))]
+    options = [word for device in devices for word in ("-d", device)]
+    before = {device: received(machine, device) for device in devices}
+    there = "/var/tmp/each.rxt"
+    with trial.tracing(machine, "", there, options=["--force", *options]):
+        for number, nic in enumerate(devices):
+            with trial.wire(machine, trial.Traffic(nic=number, rate=500), tmp_path / f"{nic}.json"):
+                time.sleep(1)
+        time.sleep(1)
+    arrived = {device: received(machine, device) - count for device, count in before.items()}
+    queues = toolkit.read(fetch(machine, there, tmp_path / "each.rxt")).queues
+    assert queues.groupby("device")["packets"].sum().to_dict() == arrived
+    assert min(arrived.values()) > 100

@@ -13,6 +13,7 @@ import pytest
 
 import toolkit
 from tests.machine.harness.lab import Lab, failed, result
+from tests.machine.harness.namespaces import in_namespace_of_its_own
 from toolkit.event import NOT_KNOWN, POSTED_KINDS
 from toolkit.report import text
 from toolkit.stalls.analysis import analyze
@@ -183,16 +184,9 @@ def test_stall_is_on_the_right_one_of_two_nics(lab: Lab, machine: guest.Guest, t
 def test_devices_of_one_index_in_two_namespaces_are_two(
     lab: Lab, machine: guest.Guest, tmp_path: Path
 ) -> None:
-    """eth2 goes where its own index and those below eth1's are taken, so that it has eth1's there."""
-    own = json.loads(machine.ssh("ip -j link show eth1", check=True).stdout)[0]["ifindex"]
-    taken = [number for number in range(2, own + 4) if number != own]
-    add = " && ".join(f"sudo ip -n blue link add index {each} name d{each} type dummy" for each in taken)
+    """eth2 has eth1's index in another namespace."""
     lab.end_trace(machine)
-    machine.ssh(f"sudo ip netns add blue && {add} && sudo ip link set eth2 netns blue", check=True)
-    try:
-        there = json.loads(machine.ssh("sudo ip -n blue -j link show eth2", check=True).stdout)[0]
-        assert there["ifindex"] == own
-        machine.ssh("sudo ip -n blue link set eth2 arp off multicast off up", check=True)
+    with in_namespace_of_its_own(machine, "eth2", like="eth1"):
         for options, names in (
             ((), ["blue/eth2", "eth1"]),
             (("-d", "eth1"), ["eth1"]),
@@ -205,9 +199,7 @@ def test_devices_of_one_index_in_two_namespaces_are_two(
             assert set(packets) == set(names)
             assert packets["eth1"] == 0
             assert packets.get("blue/eth2", 9999) > 100
-    finally:
         lab.end_trace(machine)
-        machine.ssh("sudo ip netns del blue; sleep 1; sudo rx-stall-nic eth2", check=True)
 
 
 @pytest.mark.machine("virtio-net")

@@ -105,6 +105,8 @@ def doubt(analysis: Analysis) -> str | None:
         return "the trace breaks off"
     if analysis.scan.losses:
         return "events were dropped"
+    if any((analysis.scan.missed or {}).values()):
+        return "the kernel skipped calls of probes"
     return None if analysis.queues["packets"].sum() else "there was no packet"
 
 

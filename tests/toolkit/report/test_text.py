@@ -261,11 +261,18 @@ def test_witness_of_a_part_is_of_the_whole_trace(make_trace: Trace, tmp_path: Pa
 
 
 def test_probes_that_the_kernel_skipped_are_told(tmp_path: Path) -> None:
+    """What they may have hidden is a stall, too."""
     with TraceWriter(tmp_path / "a.rxt", META) as writer:
-        writer.close(note(10, end={"reason": "duration", "missed": {"poll_in": 1, "poll_out": 1111}}))
+        writer.write(window(1), note(5, 0, window(1)))
+        writer.close(
+            note(10, 0, window(1), end={"reason": "duration", "missed": {"poll_in": 1, "poll_out": 1111}})
+        )
     found = analyze(tmp_path / "a.rxt")
     (line,) = (line for line in text.remarks(found, None) if "skipped" in line)
     why = "because another program or kprobe was at work on that CPU"
     assert line.startswith(f"The kernel skipped 1,112 calls of probes, {why}: ")
     assert "poll_in 1, poll_out 1,111. What they would have told is missing." in line
     assert summary(found)["missed"] == {"poll_in": 1, "poll_out": 1111}
+    assert text.verdict(found) == (
+        "The kernel skipped calls of probes: that no stall was seen on eth1 in 10.0 s proves nothing."
+    )
