@@ -39,7 +39,7 @@ from toolkit.trace.writer import TraceWriter
 S = 1_000_000_000
 QUEUES = 4
 BATCH = 65536
-LIMIT = 4.0
+LIMIT = 2.5
 """The highest ratio of the toolkit's CPU time to the iteration's."""
 LIMIT_MIB = 2048
 
