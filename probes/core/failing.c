@@ -7,7 +7,7 @@
 
 /* Polls go on and fail because frames come, and are lost, if this many of them did with no more than this between two of
  * them, and until now. Of the polls in the first RXT_WINDOW_NS, frames of before may be the reason. A NIC that keeps what
- * is not taken (igb) has such polls until its ring is full, and then two at each watchdog of its driver, every 2 s. */
+ * is not taken has such polls until its ring is full, and then two at each watchdog of its driver, every 2 s. */
 #define RXT_DROPPING 3
 #define RXT_DROPPING_NS (10 * RXT_WINDOW_NS)
 /* So long it takes until a ring is full. */
