@@ -2,15 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Keeps memory short for four seconds while a NIC of e100's receives. A guest of QEMU's (-device i82559c) panics.
 #
-#   reproduce.sh RECEIVER [SENDER]
+#   reproduce.sh RECEIVER
 #
-# RECEIVER is the NIC. SENDER is a second NIC on the same hub or bridge, which sends 4,000 frames a second; without one,
-# let another machine send as many to RECEIVER's address. Take a guest with 1 GiB of memory, of which nothing is needed
-# afterwards. Needs root and iproute2, and for a SENDER the kernel's own pktgen.
+# RECEIVER is the NIC. Let another machine, or the host, send 4,000 frames of 1,500 bytes a second to its address. Take
+# a guest with 1 GiB of memory, of which nothing is needed afterwards. Needs root, iproute2 and python3.
 set -eu
 
 receiver=$1
-sender=${2:-}
 work=$(mktemp -d)
 min_free=$(cat /proc/sys/vm/min_free_kbytes)
 ratio=$(cat /proc/sys/vm/lowmem_reserve_ratio)
@@ -19,8 +17,6 @@ clean_up() {
     echo "$min_free" >/proc/sys/vm/min_free_kbytes
     echo "$ratio" >/proc/sys/vm/lowmem_reserve_ratio
     umount "$work" 2>/dev/null || :
-    for job in $(jobs -p); do kill -KILL "$job" 2>/dev/null || :; done
-    ip netns del sender 2>/dev/null || :
     rmdir "$work" 2>/dev/null || :
 }
 trap clean_up EXIT
@@ -29,46 +25,56 @@ driver=$(basename "$(readlink -f "/sys/class/net/$receiver/device/driver")")
 version=$(cat "/sys/module/$driver/version" 2>/dev/null || echo "of the kernel")
 echo "kernel $(uname -r), $receiver: $driver, version $version"
 ip link set "$receiver" up
-mac=$(cat "/sys/class/net/$receiver/address")
 
-if [ -n "$sender" ]; then
-    # From a network namespace, so that they leave by the NIC.
-    ip netns add sender
-    ip link set "$sender" netns sender
-    ip -n sender link set "$sender" up
-    modprobe pktgen
-    ip netns exec sender sh -eu -c '
-        echo "add_device $1" >/proc/net/pktgen/kpktgend_0
-        for line in "count 0" "pkt_size 1486" "ratep 4000" "dst_mac $2" "dst 192.0.2.1" "src_min 192.0.2.2" \
-            "src_max 192.0.2.2"; do
-            echo "$line" >"/proc/net/pktgen/$1"
-        done
-        exec timeout 120 sh -c "echo start >/proc/net/pktgen/pgctrl"
-    ' sh "$sender" "$mac" &
-fi
-
-# Memory is filled but for some 110 MiB, and then kept back: an atomic request may go down to 3/8 of the watermark.
 mount -t tmpfs -o size=100% none "$work"
-spare() { awk '/^MemFree/ {print int($2 / 1024)}' /proc/meminfo; }
-echo 1 >/proc/sys/vm/drop_caches
-number=0
-while [ "$(spare)" -gt 115 ]; do
-    number=$((number + 1))
-    dd if=/dev/zero "of=$work/$number" bs=1M count=4 2>/dev/null
-done
-received() { cat "/sys/class/net/$receiver/statistics/rx_packets"; }
-before=$(received)
-sleep 2
-usual=$(($(received) - before))
-echo "$usual frames were received in 2 s; now memory is short for 4 s"
-[ "$usual" -gt 200 ] || { echo "that is too few: who sends?" >&2; exit 2; }
-echo "1 ${ratio#*[[:space:]]}" >/proc/sys/vm/lowmem_reserve_ratio
-before=$(received)
-echo 480000 >/proc/sys/vm/min_free_kbytes
-sleep 4
-echo "$min_free" >/proc/sys/vm/min_free_kbytes
-short=$(($(received) - before))
-sleep 3
-before=$(received)
-sleep 2
-echo "no panic: $short frames were received while memory was short, $(($(received) - before)) in 2 s after that"
+python3 - "/sys/class/net/$receiver/statistics/rx_packets" "$work/fill" <<'END'
+import ctypes, os, re, sys, time
+
+counter, fill = sys.argv[1:]
+
+
+def received():
+    return int(os.pread(packets, 32, 0))
+
+
+def free_mib():
+    with open("/proc/meminfo") as file:
+        return int(re.search(r"MemFree: +(\d+)", file.read())[1]) >> 10
+
+
+packets = os.open(counter, os.O_RDONLY)
+with open("/proc/sys/vm/drop_caches", "w") as file:
+    file.write("1")
+# Memory is filled but for some 110 MiB, and then kept back: an atomic request may go down to 3/8 of the watermark.
+with open(fill, "wb") as file:
+    filled = 0
+    while (spare := free_mib()) > 112:
+        step = min(spare - 110, 32) << 20
+        os.posix_fallocate(file.fileno(), filled, step)
+        filled += step
+first = received()
+time.sleep(2)
+usual = received() - first
+print(f"{usual} frames were received in 2 s; now memory is short for 4 s", flush=True)
+if usual < 200:
+    sys.exit("that is too few: who sends?")
+with open("/proc/sys/vm/lowmem_reserve_ratio", "r+") as file:
+    others = file.read().split()[1:]
+    file.seek(0)
+    file.write(" ".join(["1", *others]))
+min_free = os.open("/proc/sys/vm/min_free_kbytes", os.O_RDWR)
+before = os.read(min_free, 32)
+# From here on this process needs no memory.
+ctypes.CDLL(None).mlockall(3)
+began, first = time.monotonic(), received()
+os.pwrite(min_free, b"480000", 0)
+time.sleep(4)
+last = received()
+os.pwrite(min_free, before, 0)
+ended = time.monotonic()
+time.sleep(3)
+again = received()
+time.sleep(2)
+print(f"no panic: {last - first} frames were received in {ended - began:.1f} s of short memory, ", end="")
+print(f"{received() - again} in 2 s after that")
+END

@@ -3,15 +3,16 @@
 # Counts the polls of a virtio-net NIC that receives while memory is short for two seconds, and shows what they cost:
 # time in softirq, and how late a task wakes up that is bound to the CPU that polls.
 #
-#   reproduce.sh RECEIVER SENDER
+#   reproduce.sh RECEIVER
 #
-# RECEIVER and SENDER are two virtio-net NICs of this guest that are on one bridge, or on one hub of QEMU. Take a guest
-# with 1 GiB of memory, two CPUs and some swap, of which nothing is needed afterwards. Needs root, iproute2, python3, and
-# the kernel's own pktgen and tracepoints.
+# RECEIVER is the NIC. Let another machine, or the host, send 4,000 packets of 1,500 bytes a second to 192.0.2.1, UDP
+# ports 9000 to 9047, and to the NIC's address, since nobody may answer ARP. (A sender in the same guest does not do:
+# the kernel's pktgen sends nothing while memory is short.) Take a guest with 1 GiB of memory and two CPUs, of which
+# nothing is needed afterwards. Needs root, iproute2, python3 and the kernel's tracepoints. The exit status is 1 if the
+# driver spun: more than 5,000 polls claimed their whole budget.
 set -eu
 
 receiver=$1
-sender=$2
 tracing=/sys/kernel/tracing
 work=$(mktemp -d)
 min_free=$(cat /proc/sys/vm/min_free_kbytes)
@@ -21,9 +22,8 @@ clean_up() {
     echo "$min_free" >/proc/sys/vm/min_free_kbytes
     echo "$ratio" >/proc/sys/vm/lowmem_reserve_ratio
     umount "$work" 2>/dev/null || :
-    for job in $(jobs -p); do kill -KILL "$job" 2>/dev/null || :; done
-    ip netns del sender 2>/dev/null || :
-    echo '!hist:keys=dev_name,work' >$tracing/events/napi/napi_poll/trigger 2>/dev/null || :
+    ip addr del 192.0.2.1/24 dev "$receiver" 2>/dev/null || :
+    echo "!hist:keys=work if dev_name == \"$receiver\"" >$tracing/events/napi/napi_poll/trigger 2>/dev/null || :
     rmdir "$work" 2>/dev/null || :
 }
 trap clean_up EXIT
@@ -33,83 +33,132 @@ echo "kernel $(uname -r), virtio_net, version $driver"
 mountpoint -q $tracing || mount -t tracefs none $tracing
 ip addr add 192.0.2.1/24 dev "$receiver"
 ip link set "$receiver" up
-
-# Sockets that nobody reads keep what arrives: else the driver uses its pages again, and asks for no memory.
-unread() {
-    exec python3 -c 'import socket, sys, time
-sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for port in range(24)]
-for number, each in enumerate(sockets):
-    each.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
-    each.bind(("192.0.2.1", 9000 + 2 * number + int(sys.argv[1])))
-time.sleep(600)' "$1"
-}
-unread 0 &
-unread 1 &
-odd=$!
-
-# A task for each CPU, whose memory is all there: when it is told to, it sleeps for 1 ms again and again for 2 s, and says
-# how late it woke up.
-late() {
-    exec python3 -c 'import ctypes, os, signal, sys, time
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-os.sched_setaffinity(0, {int(sys.argv[1])})
-ctypes.CDLL(None).mlockall(3)
-signal.sigwait({signal.SIGUSR1})
-late, end = [], time.monotonic() + 2
-while (now := time.monotonic()) < end:
-    time.sleep(0.001)
-    late.append(time.monotonic() - now - 0.001)
-late.sort()
-print(f"CPU {sys.argv[1]}: {len(late)} sleeps of 1 ms, late by {late[len(late) // 2] * 1e3:.1f} ms (median), "
-      f"{late[-1] * 1e3:.1f} ms (longest)", flush=True)' "$1"
-}
-sleepers=
-for cpu in $(seq 0 $(($(nproc) - 1))); do
-    late "$cpu" &
-    sleepers="$sleepers $!"
-done
-
-# 4,000 packets a second, from a network namespace, so that they leave by the NIC.
-ip netns add sender
-ip link set "$sender" netns sender
-ip -n sender link set "$sender" up
-modprobe pktgen
-mac=$(cat "/sys/class/net/$receiver/address")
-ip netns exec sender sh -eu -c '
-    echo "add_device $1" >/proc/net/pktgen/kpktgend_0
-    for line in "count 0" "pkt_size 1486" "ratep 4000" "dst_mac $2" "dst 192.0.2.1" "src_min 192.0.2.2" \
-        "src_max 192.0.2.2" "udp_dst_min 9000" "udp_dst_max 9047" "flag UDPDST_RND"; do
-        echo "$line" >"/proc/net/pktgen/$1"
-    done
-    exec timeout 300 sh -c "echo start >/proc/net/pktgen/pgctrl"
-' sh "$sender" "$mac" &
-
-# Memory is filled but for some 110 MiB, and then kept back: an atomic request may go down to 3/8 of the watermark.
 mount -t tmpfs -o size=100% none "$work"
-spare() { awk '/^MemFree/ {print int($2 / 1024)}' /proc/meminfo; }
-echo 1 >/proc/sys/vm/drop_caches
-number=0
-while [ "$(spare)" -gt 115 ]; do
-    number=$((number + 1))
-    dd if=/dev/zero "of=$work/$number" bs=1M count=4 2>/dev/null
-done
-sleep 2
-# What these have kept goes back to the slabs, so that a packet does not lack an skb, but only the ring its pages.
-kill "$odd"
-echo "1 ${ratio#*[[:space:]]}" >/proc/sys/vm/lowmem_reserve_ratio
-softirq() { awk '/^cpu[0-9]/ {print $1, $8 * 10}' /proc/stat; }
-received() { cat "/sys/class/net/$receiver/statistics/rx_packets"; }
-before=$(received)
-began=$(softirq)
-echo 'hist:keys=dev_name,work' >$tracing/events/napi/napi_poll/trigger
-echo 480000 >/proc/sys/vm/min_free_kbytes
-# shellcheck disable=SC2086 # several words on purpose
-kill -USR1 $sleepers
-# shellcheck disable=SC2086 # several words on purpose
-wait $sleepers
-echo "$min_free" >/proc/sys/vm/min_free_kbytes
-after=$(received)
-ended=$(softirq)
-echo "time in softirq by CPU [ms], before and after:" $began / $ended
-echo "polls in 2 s of short memory, by the number of packets that they claimed; $((after - before)) packets arrived"
-grep "$receiver" $tracing/events/napi/napi_poll/hist || echo "none"
+
+python3 - "$receiver" "$work/fill" "$tracing/events/napi/napi_poll" <<'END'
+import ctypes, os, re, signal, socket, sys, time
+
+receiver, fill, event = sys.argv[1:]
+SECONDS = 2
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+
+
+def write(path, text):
+    # Not truncated: that would remove what a trigger has counted.
+    with open(path, "a") as file:
+        file.write(text)
+
+
+def free_mib():
+    with open("/proc/meminfo") as file:
+        return int(re.search(r"MemFree: +(\d+)", file.read())[1]) >> 10
+
+
+def sleeper(cpu):
+    """In a process of its own, bound to a CPU: sleep for 1 ms again and again, and say how late it woke up."""
+    os.sched_setaffinity(0, {cpu})
+    # Nothing here may wait for memory.
+    ctypes.CDLL(None).mlockall(3)
+    signal.sigwait({signal.SIGUSR1})
+    late, end = [], time.monotonic() + SECONDS
+    while (now := time.monotonic()) < end:
+        time.sleep(0.001)
+        late.append((time.monotonic() - now - 0.001) * 1000)
+    late.sort()
+    print(
+        f"CPU {cpu}: {len(late)} sleeps of 1 ms, late by {late[len(late) // 2]:.1f} ms (median), "
+        f"{late[len(late) * 99 // 100]:.1f} ms (99 %), {late[-1]:.1f} ms (longest)",
+        flush=True,
+    )
+    os._exit(0)
+
+
+def sleepers():
+    pids = []
+    for cpu in range(os.cpu_count()):
+        pids.append(os.fork())
+        if not pids[-1]:
+            sleeper(cpu)
+    time.sleep(1)
+    return pids
+
+
+def number(file):
+    return int(os.pread(file, 32, 0))
+
+
+def softirq(file):
+    """Return the time in softirq of each CPU so far [ms]."""
+    lines = os.pread(file, 1 << 14, 0).decode().splitlines()
+    return [int(line.split()[7]) * 10 for line in lines if re.match(r"cpu\d", line)]
+
+
+before = sleepers()
+print("without a shortage:", flush=True)
+for pid in before:
+    os.kill(pid, signal.SIGUSR1)
+for pid in before:
+    os.waitpid(pid, 0)
+
+with open(fill, "wb") as file:
+    # An atomic request may go down to 3/8 of the watermark: all memory is filled but for some 110 MiB.
+    write("/proc/sys/vm/drop_caches", "1")
+    filled = 0
+    while (spare := free_mib()) > 112:
+        step = min(spare - 110, 32) << 20
+        os.posix_fallocate(file.fileno(), filled, step)
+        filled += step
+
+# Sockets that nobody reads keep what arrives: else the driver uses its pages again, and asks for no memory. Every
+# second one is closed: what it kept goes back to the slabs, so that a packet does not lack an skb, but only the ring
+# its pages.
+pids = sleepers()
+sockets = []
+for port in range(9000, 9048):
+    sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sockets[-1].setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
+    sockets[-1].bind(("192.0.2.1", port))
+packets = os.open(f"/sys/class/net/{receiver}/statistics/rx_packets", os.O_RDONLY)
+there = number(packets)
+time.sleep(2)
+rate = (number(packets) - there) // 2
+if rate < 100:
+    sys.exit("few packets arrive: who sends?")
+for each in sockets[1::2]:
+    each.close()
+stat = os.open("/proc/stat", os.O_RDONLY)
+min_free = os.open("/proc/sys/vm/min_free_kbytes", os.O_RDWR)
+usual = os.read(min_free, 32)
+ratio = open("/proc/sys/vm/lowmem_reserve_ratio").read().split()
+write("/proc/sys/vm/lowmem_reserve_ratio", " ".join(["1", *ratio[1:]]))
+write(f"{event}/trigger", f'hist:keys=work if dev_name == "{receiver}"')
+ctypes.CDLL(None).mlockall(3)
+softirq(stat)
+print(f"memory is short, with {free_mib()} MiB free and {rate} packets a second:", flush=True)
+
+began, first, there = time.monotonic(), softirq(stat), number(packets)
+os.pwrite(min_free, b"480000", 0)
+for pid in pids:
+    os.kill(pid, signal.SIGUSR1)
+time.sleep(SECONDS)
+last, arrived = softirq(stat), number(packets)
+os.pwrite(min_free, usual, 0)
+ended = time.monotonic()
+while number(packets) == arrived and time.monotonic() < ended + 30:
+    time.sleep(0.001)
+again = time.monotonic() - ended
+write(f"{event}/trigger", f'hist:keys=work:pause if dev_name == "{receiver}"')
+for pid in pids:
+    os.waitpid(pid, 0)
+each = ", ".join(f"{b - a} ms of CPU {cpu}" for cpu, (a, b) in enumerate(zip(first, last)))
+print(f"in {ended - began:.2f} s {arrived - there} packets arrived; in softirq were {each}")
+print(f"the next packet arrived {again * 1000:.0f} ms after memory was back")
+with open(f"{event}/hist") as file:
+    polls = re.findall(r"work: +(\d+) +\} hitcount: +(\d+)", file.read())
+by_work = {int(work): int(count) for work, count in polls}
+none, whole = by_work.get(0, 0), by_work.get(64, 0)
+print(f"{sum(by_work.values())} polls, {none} of which claimed no packet, {whole} their budget of 64")
+if whole > 5000:
+    sys.exit("SPIN")
+print("no spin")
+END

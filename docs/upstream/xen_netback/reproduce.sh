@@ -26,5 +26,11 @@ xl pause "$domain"
 trap clean_up EXIT
 # 256 of these use up the guest's ring, and the others wait.
 ping -i 0.1 -w 110 "$address" >/dev/null || :
+log=$(said | tail -n "+$((before + 1))")
 echo "netback said of the guest, which was paused for 110 s:"
-said | tail -n "+$((before + 1))" | tee /dev/stderr | { ! grep -q ready; }
+echo "$log"
+case $log in
+*ready*) echo "FLAP: a paused guest was called ready" && exit 1 ;;
+*stalled*) echo "no flap" ;;
+*) echo "the guest was not called stalled" >&2 && exit 2 ;;
+esac
