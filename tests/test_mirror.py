@@ -25,6 +25,7 @@ WITHOUT_TEST = {
     "toolkit/report/notebook.py": "runs the notebooks: tests/analysis/test_notebooks.py",
     "vm/guest/__init__.py": "passes on to the modules in it",
     "vm/models/qlge_nic/registers.py": "constants; the tests' driver has them from the kernel",
+    "vm/inside/scenarios/heavy.py": "needs a driver with XDP: tests/machine/test_waiting.py",
     "vm/inside/scenarios/lost.py": "needs a build of the driver: tests/machine/test_waiting.py",
     "vm/inside/scenarios/masked.py": "needs a module: tests/machine/test_waiting.py",
     "vm/inside/scenarios/paused.py": "needs Xen: tests/machine/test_xen_netback.py",

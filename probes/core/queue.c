@@ -41,6 +41,7 @@ struct rxt_queue {
 	u8 failing_polls;	/* further ones, up to that one, with no more than RXT_DROPPING_NS between them */
 	u8 failing_told;
 	u8 failing_empty;	/* the ring was empty when it began */
+	u8 by_program;		/* not 0: refills take buffers that a program gave, and their flag for that */
 	u8 waits_told;		/* RXT_BLOCKED was sent of the frames that wait */
 };
 

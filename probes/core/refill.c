@@ -56,11 +56,11 @@ static __always_inline int rxt_fill_count(struct rxt_queue *queue, struct rxt_ev
 	struct rxt_event *window = &queue->window;
 	/* A refill that leaves the ring empty is always sent: after it there may be no other. So is the refill that
 	 * fills it again: it tells to the nanosecond how long the ring was empty. */
-	int emptied = !complete && !posted && !queue->empty;
+	int emptied = (!complete || queue->by_program) && !posted && !queue->empty;
 	int filled = posted && posted != RXT_NOT_KNOWN && queue->empty;
 
 	queue->empty = !posted;
-	if (softirq && !filled && (complete || !(emptied || rxt_take_allowance(queue, refill->ts)))) {
+	if (softirq && !filled && !emptied && (complete || !rxt_take_allowance(queue, refill->ts))) {
 		rxt_extend(queue, refill->ts - refill->dur, refill->ts);
 		rxt_note_posted(window, refill->posted_before);
 		rxt_note_posted(window, posted);
@@ -117,6 +117,7 @@ static __always_inline int rxt_fill_out(int complete, u16 posted)
 	event.refills = 1;
 	event.failed = !complete;
 	event.flags = (complete ? RXT_COMPLETE : 0) | (softirq ? 0 : RXT_PROCESS) | (worker ? RXT_IN_WORKER : 0);
+	event.flags |= queue->by_program;
 	rxt_queue_emit_in_order(queue, &event);
 	return 1;
 }

@@ -81,9 +81,14 @@ int virtnet_poll_in(struct pt_regs *ctx)
 int virtnet_fill_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM2(ctx) + OFF_rq_napi;
+	struct rxt_queue *queue = rxt_poll_here() ? virtnet_queue(napi) : virtnet_queue_again(napi);
 
-	if (rxt_poll_here() ? virtnet_queue(napi) : virtnet_queue_again(napi))
-		rxt_fill_in(napi, PT_REGS_PARM3(ctx), virtnet_posted(napi));
+	if (!queue)
+		return 0;
+#ifdef OFF_rq_xsk
+	queue->by_program = rxt_pointer(virtnet_rq(napi) + OFF_rq_xsk) ? FLAG_by_program : 0;
+#endif
+	rxt_fill_in(napi, PT_REGS_PARM3(ctx), virtnet_posted(napi));
 	return 0;
 }
 

@@ -166,9 +166,12 @@ class Functions:
         # A few lines are left.
         while (following := self._text.find(b"\n", low) + 1) < high and self._line(following)[0] <= address:
             low = following
-        found, name = self._line(low)
+        found, _ = self._line(low)
         last = self._text.find(b"\n", low) + 1 >= self._end
-        return name if found <= address and not last else None
+        # Of several names of a place, the kernel's own traces show the first (kallsyms_lookup).
+        while low and self._line(before := self._text.rfind(b"\n", 0, low - 1) + 1)[0] == found:
+            low = before
+        return self._line(low)[1] if found <= address and not last else None
 
     def _line(self, at: int) -> tuple[int, str]:
         """Return the address and the name of a line that begins at a place."""

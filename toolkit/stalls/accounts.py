@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What may lie beside a trace: a frame sender's account (witness.json), a scenario's phases (phases.json)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ import pandas as pd
 
 from toolkit.errors import UserError
 from toolkit.printable import read_json
+from toolkit.stalls import spans
 from toolkit.trace.shape import LONGEST_NS, Many, Maybe, Members, Number, ShapeError, Text
 
 _MOMENT = Number(-LONGEST_NS // 2, LONGEST_NS // 2)
@@ -22,7 +23,11 @@ _WITNESS = Members(
         "gaps": Many(Members({"start_ns": _MOMENT, "duration_ns": _LENGTH, "refused": _COUNT})),
         "clock": Members({"offset_ns": _MOMENT}, {"error_ns": Maybe(_LENGTH)}),
     },
-    {**dict.fromkeys(("sent", "refused"), Maybe(_COUNT)), "started_ns": _MOMENT, "ended_ns": _MOMENT},
+    {
+        **dict.fromkeys(("sent", "refused"), Maybe(_COUNT)),
+        **dict.fromkeys(("started_ns", "ended_ns"), _MOMENT),
+        "away": Many(Members({"start_ns": _MOMENT, "duration_ns": _LENGTH})),
+    },
 )
 _PHASES = Members(
     {"phases": Many(Members({"name": Text(256), "start_ns": _MOMENT, "end_ns": _MOMENT}))},
@@ -36,8 +41,8 @@ class Witness:
 
     Attributes: `device`; `gaps`, sorted: start and end [ns] in trace time, and refused frames; `error_ns`,
     the error of the clocks' offset; `sent` and `refused` frames; `started` and `ended`, when the sender did
-    [ns] in trace time; its `rate` [frames/s]; `size` of a frame [bytes]; `path` of the file. An attribute
-    that the file does not have is None.
+    [ns] in trace time; `away`, when it did not run, so that it offered no frame; its `rate` [frames/s];
+    `size` of a frame [bytes]; `path` of the file. An attribute that the file does not have is None.
     """
 
     device: str
@@ -49,6 +54,7 @@ class Witness:
     ended: int | None = None
     rate: float | None = None
     size: float | None = None
+    away: spans.Spans | None = None
     path: Path | None = None
 
 
@@ -78,8 +84,17 @@ def read_witness(path: Path) -> Witness:
         ended,
         _positive(found.get("rate")),
         _positive(found.get("size")),
+        _away(found["away"], offset) if "away" in found else None,
         path,
     )
+
+
+def _away(rows: Sequence[Mapping[str, int]], offset: int) -> spans.Spans:
+    """Return the times in which a sender did not run, in the time of the trace."""
+    start, duration = (
+        np.array([row[name] for row in rows], np.int64) for name in ("start_ns", "duration_ns")
+    )
+    return spans.union(start + offset, start + offset + duration)
 
 
 def _positive(number: object) -> float | None:

@@ -278,6 +278,8 @@ def _rare(columns: Columns, queue: _Index) -> Columns:
     at = np.flatnonzero(_RARE.take(columns["kind"]) | (columns["flags"] & FLAG["process"] > 0) | slow)
     kind, flags = columns["kind"][at], columns["flags"][at]
     good = (kind == KIND["refill"]) & (flags & (FLAG["process"] | FLAG["complete"]) == FLAG["complete"])
+    # After one that leaves the ring empty there may be no other.
+    good &= columns["posted_after"][at] > 0
     at = at[~good | slow[at]]
     names = ("reclaim", "tid", "gfp", "order", "kind", "posted_before", "posted_after", "refills", "polls")
     ts = columns["ts"][at].astype(np.int64)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.driver import Driver
+from toolkit.driver import Cause, Driver
 from toolkit.event import KIND, NO_ORDER, NOT_KNOWN, WINDOW_NS
 from toolkit.stalls import rules
 from toolkit.stalls.classes import CALLED, RECONFIGURATION, classify
@@ -46,7 +46,8 @@ FIRST_LOOK_NS = 2_000_000_000
 
 class _Refills(NamedTuple):
     """The refills that failed, sorted by ts: queue (index), ts [ns], whether in process context, buffers
-    posted after it, and gfp and order of the allocation that failed; order is -1 if it is not known."""
+    posted after it, and gfp and order of the allocation that failed; order is -1 if it is not known. And the
+    row of each in scan.rare."""
 
     queue: NDArray[np.intp]
     ts: NDArray[np.int64]
@@ -54,6 +55,15 @@ class _Refills(NamedTuple):
     posted: NDArray[np.int64]
     gfp: NDArray[np.int64]
     order: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+class _Told(NamedTuple):
+    """What each event of scan.rare tells: a cause (index in the drivers' causes, -1 for none); and whether
+    it is the relief of one."""
+
+    cause: NDArray[np.intp]
+    relief: NDArray[np.bool_]
 
 
 class _OwnCauses(NamedTuple):
@@ -124,17 +134,18 @@ def _touches(stalls: Columns, windows: Sequence[tuple[int, int]]) -> NDArray[np.
 def _causes(stalls: Columns, scan: Scan, drivers: Sequence[Driver], flags: Mapping[str, int]) -> Draft:
     """Say what is known of the cause of each stall: the columns from cause to relieved_ns of docs/stalls.md.
 
-    A cause that the driver declares comes first, then the refill that failed. Of a reconfiguration neither
-    is the cause.
+    A cause that the driver declares comes first, then the refill that failed, which may tell one, too. Of a
+    reconfiguration neither is the cause.
     """
     causes = [cause for driver in drivers for cause in driver.causes]
     none = np.full(len(stalls["queue"]), -1)
-    own = _own_causes(stalls, scan, drivers) if causes else _OwnCauses(none, none, none, none)
+    told_by = _told(scan, drivers)
+    own = _own_causes(stalls, scan, causes, told_by) if causes else _OwnCauses(none, none, none, none)
     refills = _failed_refills(scan)
     called = stalls["class"] == RECONFIGURATION
     refill = np.where((own.cause >= 0) | called, -1, _failed_refill(stalls, scan, refills))
     seen = refill >= 0
-    queue, ts, process, posted, gfp, order = (np.append(column, -1)[refill] for column in refills)
+    queue, ts, process, posted, gfp, order, row = (np.append(column, -1)[refill] for column in refills)
     other = queue != stalls["queue"]
     number = np.array([queue.queue for queue in scan.queues], np.int64)
     names = {mask: gfp_names(mask, flags) for mask in np.unique(gfp[seen]).tolist()}
@@ -144,7 +155,8 @@ def _causes(stalls: Columns, scan: Scan, drivers: Sequence[Driver], flags: Mappi
         REFILL,
     )
     told = own.cause >= 0
-    cause[told] = np.array([cause.name for cause in causes], object)[own.cause[told]]
+    named = np.where(told, own.cause, np.append(told_by.cause, -1)[row])
+    cause[named >= 0] = np.array([cause.name for cause in causes], object)[named[named >= 0]]
     return {
         "cause": words(cause),
         "cause_queue": integers(number[queue * seen], seen & other),
@@ -188,8 +200,8 @@ def _began_before_the_trace(stalls: Columns, scan: Scan) -> NDArray[np.bool_]:
     return np.asarray(np.append(looks.moment, -1)[last] == stalls["start_ns"])
 
 
-def _own_causes(stalls: Columns, scan: Scan, drivers: Sequence[Driver]) -> _OwnCauses:
-    """Look for the causes that a driver declares, by the event that began each stall."""
+def _told(scan: Scan, drivers: Sequence[Driver]) -> _Told:
+    """Look at what each rare event tells of the causes that its driver declares."""
     rare = scan.rare
     number = np.array([queue.driver for queue in scan.queues], np.intp)[rare["queue"]]
     causes = [(index, cause) for index, driver in enumerate(drivers) for cause in driver.causes]
@@ -201,6 +213,12 @@ def _own_causes(stalls: Columns, scan: Scan, drivers: Sequence[Driver]) -> _OwnC
         if cause.relief:
             at = rules.rows([cause.relief], rare)
             relief[at[number[at] == index]] = True
+    return _Told(which, relief)
+
+
+def _own_causes(stalls: Columns, scan: Scan, causes: Sequence[Cause], told_by: _Told) -> _OwnCauses:
+    """Look for the causes that a driver declares, by the event that began each stall."""
+    rare, (which, relief) = scan.rare, told_by
     tells = np.flatnonzero(which >= 0)
     told, order = in_order(Marks(rare["queue"][tells], rare["ts"][tells]))
     moment = np.append(told.moment, -1)
@@ -214,8 +232,8 @@ def _own_causes(stalls: Columns, scan: Scan, drivers: Sequence[Driver]) -> _OwnC
     relieved, _ = in_order(Marks(rare["queue"][relief], rare["ts"][relief]))
     relieved_at = np.append(relieved.moment, -1)[first_of(relieved, start)]
     tells_of = np.append(which[tells][order], -1)[first]
-    goes_on = np.array([*(bool(cause.later) for _, cause in causes), False])[tells_of]
-    eased = np.array([*(cause.relief is not None for _, cause in causes), False])[tells_of]
+    goes_on = np.array([*(bool(cause.later) for cause in causes), False])[tells_of]
+    eased = np.array([*(cause.relief is not None for cause in causes), False])[tells_of]
     later = goes_on & (moment[last] >= start.moment) & (posted[last] > posted[first])
     within = eased & (relieved_at >= 0) & (relieved_at <= stalls["end_ns"])
     return _OwnCauses(
@@ -245,6 +263,7 @@ def _failed_refills(scan: Scan) -> _Refills:
         rare["posted_after"][at].astype(np.int64),
         rare["gfp"][of].astype(np.int64),
         np.where(~inside & (orders == NO_ORDER), -1, orders),
+        at,
     )
 
 

@@ -33,6 +33,7 @@ STALL_NOTICED_SHARE = 0.01
 BACKGROUND_NS = 1_000_000_000
 """A shorter gap without a stall needs no explanation: a busy host or guest makes gaps of up to 0.99 s."""
 
+_NEVER: spans.Spans = np.empty((0, 2), np.int64)
 _LASTING = [KIND[name] for name in ("window", "poll", "refill", "late")]
 
 
@@ -50,8 +51,12 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     """
     _require_device(analysis, witness)
     stalls = _measured(analysis.stalls, witness)
-    watched = _watched(analysis, witness)
-    refused = spans.both(spans.union(*_edges(witness.gaps, "start", "end")), watched)
+    gaps = spans.union(*_edges(witness.gaps, "start", "end"))
+    # A sender that does not run looks at nothing. Inside a gap, the ring was full before and after.
+    away = spans.without(_NEVER if witness.away is None else witness.away, gaps)
+    both = _watched(analysis, witness)
+    watched = spans.without(both, away)
+    refused = spans.both(gaps, watched)
     mine = stalls[stalls["device"] == witness.device]
     spent = _spent(analysis, witness, refused)
     long = spent.long
@@ -72,6 +77,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "gaps": _gaps(witness.gaps.to_numpy(np.int64)),
         "agrees": bool(busy.all()) and not len(stalled.unseen),
         "mostly_explained": unexplained + while_busy <= max(whole // 2, BACKGROUND_NS),
+        "away_ns": None if witness.away is None else spans.length(spans.both(away, both)),
         "refused_ns": whole,
         **spent.parts,
         "while_busy_ns": while_busy,
@@ -376,6 +382,8 @@ def _sentence(found: Mapping[str, Any]) -> str:
         verdict += (
             f" {count(doubtful, 'silence')} outside of stalls {'was' if doubtful == 1 else 'were'} not seen."
         )
+    if found["away_ns"]:
+        verdict += f" The sender itself did not run for {found['away_ns'] / 1e9:.3f} s, and saw nothing then."
     if not found["refused_ns"]:
         return verdict
     spent = {"in stalls": found["in_stalls_ns"]}

@@ -32,9 +32,10 @@ class Account:
     skipped: int = 0
     refused: array[int] = field(default_factory=lambda: array("q"))
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    away: list[dict[str, int]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return {sent, refused, skipped, rate, size, started_ns, ended_ns, gaps}."""
+        """Return {sent, refused, skipped, rate, size, started_ns, ended_ns, gaps, away}."""
         return {
             "sent": self.sent,
             "refused": len(self.refused),
@@ -44,6 +45,7 @@ class Account:
             "started_ns": self.started_ns,
             "ended_ns": self.ended_ns,
             "gaps": self.gaps,
+            "away": self.away,
         }
 
 
@@ -83,7 +85,8 @@ def send(
     """Send frames in turn until `count` are sent, `duration` seconds are over or `stop` says so.
 
     A gap is a run of refused frames: it begins with the first of them and ends with the next frame that is
-    taken.
+    taken. The sender is away while it does not run and so skips frames. If a frame is taken as soon as it is
+    back, the gap before ends where it left: what became of the ring meanwhile, nobody saw.
 
     :param rate: frames a second.
     :param show: is called about twice a second.
@@ -94,9 +97,10 @@ def send(
     account.started_ns = time.monotonic_ns()
     number = 0
     gap_start = gap_refused = 0
-    shown = began
+    shown = looked = began
     while True:
-        now = time.monotonic()
+        left, looked = looked, time.monotonic()
+        now = looked
         elapsed = now - began
         if (
             (count is not None and number >= count)
@@ -113,9 +117,13 @@ def send(
         if number >= due:
             time.sleep(min(max(began + (number + 1) * interval - now, 0.0), 0.1))
             continue
+        away = 0
         if late := max(0, due - number - max(1, int(CATCH_UP * rate))):
             account.skipped += late
             number += late
+            if now - left >= CATCH_UP:
+                away = max([int(left * 1e9), *account.refused[-1:]])
+                account.away.append({"start_ns": away, "duration_ns": int(now * 1e9) - away})
         try:
             wire.send(frames[number % len(frames)])
         except OSError as error:
@@ -129,7 +137,7 @@ def send(
         else:
             account.sent += 1
             if gap_refused:
-                account.gaps.append(_gap(gap_start, time.monotonic_ns(), gap_refused))
+                account.gaps.append(_gap(gap_start, away or time.monotonic_ns(), gap_refused))
                 gap_refused = 0
         number += 1
     account.ended_ns = time.monotonic_ns()

@@ -211,7 +211,7 @@ def test_functions_have_addresses_and_addresses_functions() -> None:
     for address, name in {
         0xFFFFFFFF81000000: "_stext",
         0xFFFFFFFF810000FF: "_stext",
-        0xFFFFFFFF81000101: "napi_alias",
+        0xFFFFFFFF81000101: "napi_enable",
         0xFFFFFFFF81000200: "napi_disable",
         0xFFFFFFFF81000300: None,
         0xFFFFFFFF9FFFFFFF: None,

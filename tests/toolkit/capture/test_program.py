@@ -19,6 +19,7 @@ from toolkit.capture.loader import Loaded
 from toolkit.capture.program import Attached, Macros
 from toolkit.driver import Driver, Field, Hook
 from toolkit.errors import UserError
+from toolkit.event import FLAG
 
 VIRTIO_NET = drivers.load("virtio_net")
 FIELDS = VIRTIO_NET.fields
@@ -265,7 +266,10 @@ def test_macros_are_options_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(program, "core_fields", lambda: {"OFF_netdev_name": 24})
     monkeypatch.setattr(kernel, "gfp_flags", lambda: {"__GFP_DIRECT_RECLAIM": 0x400})
     macros = program.defines([VIRTIO_NET, qlge], full=True, only_devices=True, only_queues=False)
-    assert macros.local == offsets
+    assert macros.local == {
+        "virtio_net": offsets["virtio_net"] | {"FLAG_by_program": FLAG["own_flag_1"]},
+        "qlge": offsets["qlge"] | program.own_names(qlge),
+    }
     found = macros.common
     assert found["OFF_netdev_name"] == 24 and "OFF_napi" not in found
     assert (found["DRIVER_virtio_net"], found["DRIVER_qlge"]) == (0, 1)

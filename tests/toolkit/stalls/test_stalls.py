@@ -62,6 +62,31 @@ def test_cause_of_frames_that_wait_is_the_interrupt_that_does_not_come(make_trac
     )
 
 
+@pytest.mark.parametrize("flags", ["by_program", "by_program|complete"])
+def test_cause_of_a_ring_that_a_program_does_not_fill_is_the_program(make_trace: Trace, flags: str) -> None:
+    """A refill that finds no buffer of the program's may count as complete; those after it tell no more."""
+    empty = [failed(at, flags=flags, failed="complete" not in flags, order=NO_ORDER) for at in (2, 3)]
+    stall = _only(make_trace([window(1), *empty, event("look", 3.5, posted_after=0), refilled(4)]))
+    assert (stall["state"], stall["duration_ns"], stall["posted"]) == ("starved", 2 * S, 0)
+    assert stall["cause"] == "program_gave_no_buffer"
+    assert sentence(stall) == "the program that receives with AF_XDP gave no buffer back"
+
+
+def test_cause_of_a_spin_for_a_programs_buffers_is_the_program(make_trace: Trace) -> None:
+    """Buffers are posted still, and the window that begins the state is not what tells the cause."""
+    spin = event("window", 3, dur=S, polls=9, full_polls=9, refills=9, failed=9)
+    stall = _only(
+        make_trace([failed(1.9, flags="by_program", posted_after=7, order=NO_ORDER), spin, window(4)])
+    )
+    assert (stall["state"], stall["cause"]) == ("spinning", "program_gave_no_buffer")
+    assert sentence(stall) == "the program that receives with AF_XDP gave no buffer back"
+
+
+def test_a_complete_refill_of_the_drivers_own_that_posts_nothing_is_no_stall(make_trace: Trace) -> None:
+    none = event("refill", 2, flags="complete", refills=1, posted_before=0, posted_after=0)
+    assert analyze(make_trace([window(1), none, window(3)])).stalls.empty
+
+
 def test_cause_without_an_allocation(make_trace: Trace) -> None:
     stall = _only(
         make_trace(

@@ -251,3 +251,19 @@ def test_a_silence_that_nobody_saw_is_told(make_trace: Trace, tmp_path: Path) ->
         "seen_ns": 0,
     }
     assert "1 silence outside of stalls was not seen." in found["sentence"]
+
+
+def test_a_silence_is_not_compared_while_the_sender_did_not_run(make_trace: Trace, tmp_path: Path) -> None:
+    """Of the silence from 5 to 6 s the sender saw 0.1 s, and was away for the rest."""
+    events = [window(1), *(window(at, dur=S, polls=1) for at in (3, 6)), window(9)]
+    away = [{"start_ns": round(10.1 * S), "duration_ns": round(0.9 * S)}]
+    analysis, path = analyze(make_trace(events)), tmp_path / "w.json"
+    _, found = compare(analysis, _witness(path, (2.05, 0.95), (5, 0.1), away=away))
+    assert (found["silences_compared"], found["silences_without_gap"]) == (1, [])
+    assert found["away_ns"] == round(0.9 * S)
+    assert "The sender itself did not run for 0.900 s, and saw nothing then." in found["sentence"]
+    # What was refused before and after was so in between.
+    _, found = compare(analysis, _witness(path, (2.05, 0.95), (5.05, 0.95), away=away))
+    assert (found["silences_compared"], found["away_ns"]) == (2, 0)
+    _, found = compare(analysis, _witness(path, (2.05, 0.95)))
+    assert (found["silences_compared"], found["away_ns"]) == (2, None)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import errno
 import socket
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -122,3 +124,35 @@ def test_late_sender_skips_no_more_than_the_frames_it_was_to_send(
     nic.close()
     assert account.skipped > 0
     assert account.sent + len(account.refused) + account.skipped == 100
+    (away,) = account.away
+    assert away["start_ns"] == 5_500_000 and away["duration_ns"] == 10_000_000_000 - away["start_ns"]
+    assert account.as_json()["away"] == account.away
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_gap_goes_on_while_the_sender_is_away_only_if_the_ring_is_still_full(
+    monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """The second frame is refused, the sender is away for 10 s, and the third is taken or not."""
+    times = iter([0.0, 0.0015, 0.0025])
+    last = 0.0
+
+    def now() -> float:
+        nonlocal last
+        last = next(times, 10.0)
+        return last
+
+    class Wire:
+        def __init__(self) -> None:
+            self.answers = iter([True, False, taken])
+
+        def send(self, _: bytes) -> None:
+            if not next(self.answers, True):
+                raise BlockingIOError(errno.EAGAIN, "full")
+
+    monkeypatch.setattr(time, "monotonic", now)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: round(last * 1e9))
+    account = sender.send(cast(socket.socket, Wire()), [b"x"], rate=1000, count=20)
+    away, gap = account.away[0], account.gaps[0]
+    assert (away["start_ns"], away["duration_ns"]) == (2_500_000, 9_997_500_000)
+    assert gap["duration_ns"] == (0 if taken else 9_997_500_000)

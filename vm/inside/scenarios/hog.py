@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A real-time thread that keeps a CPU to itself, while NAPI's own thread of a device is bound to that CPU."""
+"""A real-time thread that keeps a CPU to itself, while NAPI's own thread of a device is bound to that CPU.
+
+With --softirqs NAPI has no thread: the CPU takes the device's interrupts. Before Linux 6.5, softirqs are left
+to ksoftirqd as soon as that is to run (ksoftirqd_running in kernel/softirq.c), and it does not get the CPU.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ def main() -> None:
     parser = testbed.options(__doc__ or "")
     parser.add_argument("--device", default="eth1", help="the device that receives")
     parser.add_argument("--cpu", type=int, default=1, help="the CPU that is taken")
+    parser.add_argument("--softirqs", action="store_true", help="leave NAPI to softirqs of that CPU")
     parser.add_argument("--hold", type=float, default=2.0, help="seconds for which it is taken")
     parser.add_argument("--before", type=float, default=2.0, help="seconds before that")
     parser.add_argument("--after", type=float, default=2.0, help="seconds to go on after that")
@@ -35,7 +40,8 @@ def main() -> None:
         with ExitStack() as stack:
             with log.phase("prepare"):
                 stack.enter_context(testbed.sysctl("kernel.sched_rt_runtime_us", "-1"))
-                stack.enter_context(threaded(arguments.device, arguments.cpu))
+                poll_on = interrupted if arguments.softirqs else threaded
+                stack.enter_context(poll_on(arguments.device, arguments.cpu))
             with log.phase("before"):
                 time.sleep(arguments.before)
             with log.phase("hog"):
@@ -57,6 +63,26 @@ def threaded(device: str, cpu: int) -> Iterator[None]:
         yield
     finally:
         switch.write_text("0")
+
+
+@contextmanager
+def interrupted(device: str, cpu: int) -> Iterator[None]:
+    """Have one CPU take all interrupts of a virtio device."""
+    places = [Path("/proc/irq", number, "smp_affinity_list") for number in irqs(device)]
+    before = [place.read_text() for place in places]
+    for place in places:
+        place.write_text(str(cpu))
+    try:
+        yield
+    finally:
+        for place, usual in zip(places, before, strict=True):
+            place.write_text(usual)
+
+
+def irqs(device: str, sys: Path = Path("/sys")) -> list[str]:
+    """Return the numbers of the interrupts of a virtio network device: those of its PCI device."""
+    pci = (sys / "class/net" / device / "device").resolve().parent
+    return sorted(path.name for path in (pci / "msi_irqs").iterdir())
 
 
 def napi_threads(device: str, proc: Path = Path("/proc")) -> list[int]:

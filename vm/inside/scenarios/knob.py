@@ -7,8 +7,8 @@ than that (mm/page_alloc.c, __zone_watermark_ok: min - min/2 - a quarter of that
 A driver with a page pool (virtio_net of Linux 7.3) uses pages again which nobody keeps, and asks for none.
 With --buffer what arrives stays in sockets that nobody reads. A packet whose skb gets no memory would still
 be dropped, and its page would go back to the ring; so every second socket is closed before the hold, which
-leaves skbs free in slabs that the other sockets keep. With --keep none is closed: for a driver that
-fails at the skb and keeps the frame in its ring (igb).
+leaves skbs free in slabs that the other sockets keep. With --keep none is closed: then skbs fail. igb needs
+that: it may take its pages from the reserves (__GFP_MEMALLOC), which the knob does not touch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--after", type=float, default=0.0, help="seconds to go on after the last hold")
     testbed.receiver_options(parser)
     parser.add_argument("--buffer", type=int, default=0, help="MiB that each socket may hold; 0: no sockets")
-    parser.add_argument("--keep", action="store_true", help="close none before the hold")
+    parser.add_argument("--keep", action="store_true", help="close no socket before the hold: no skb is free")
     arguments = parser.parse_args()
 
     log = testbed.begin("knob", arguments)

@@ -10,3 +10,15 @@ def test_threads_of_a_device_are_known_by_their_names(tmp_path: Path) -> None:
         (tmp_path / str(thread)).mkdir()
         (tmp_path / str(thread) / "comm").write_text(f"{name}\n")
     assert hog.napi_threads("eth1", tmp_path) == [7, 12]
+
+
+def test_interrupts_of_a_virtio_device_are_those_of_its_pci_device(tmp_path: Path) -> None:
+    pci = tmp_path / "devices/pci0000:00/0000:00:05.0"
+    (pci / "msi_irqs").mkdir(parents=True)
+    for number in ("27", "28"):
+        (pci / "msi_irqs" / number).touch()
+    (pci / "virtio3/net/eth1").mkdir(parents=True)
+    (pci / "virtio3/net/eth1/device").symlink_to("../..")
+    (tmp_path / "class/net").mkdir(parents=True)
+    (tmp_path / "class/net/eth1").symlink_to(pci / "virtio3/net/eth1")
+    assert hog.irqs("eth1", tmp_path) == ["27", "28"]
