@@ -38,7 +38,7 @@ def once(directory: Path, make: Callable[[Path], None], *, what: str, force: boo
     if directory.exists() and not force:
         return
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(directory, say):
+    with lock(directory, say):
         if directory.exists() and not force:
             return
         began = time.monotonic()
@@ -139,11 +139,12 @@ def stderr(line: str) -> None:
 
 
 @contextmanager
-def _lock(directory: Path, say: Say) -> Iterator[None]:
+def lock(directory: Path, say: Say) -> Iterator[None]:
+    """Keep others who build a directory of the cache out, for the length of the block."""
     with directory.with_name(f"{directory.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another build of {directory.name}")
+            say(f"waiting for another command that uses {directory.name}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

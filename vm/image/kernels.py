@@ -3,6 +3,8 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -24,6 +26,11 @@ def fetch(kernel: Kernel, architecture: str, say: debian.Say) -> Path:
     :raises UserError: if this system's apt has no archive of Debian, or no such kernel is there.
     """
     home = cache() / "packages" / f"{kernel.suite}-{architecture}"
+    with _alone(home, say):
+        return _fetch(home, kernel, architecture, say)
+
+
+def _fetch(home: Path, kernel: Kernel, architecture: str, say: debian.Say) -> Path:
     apt = _apt(home, kernel, architecture)
     say(f"looking for the kernel of {kernel.suite} for {architecture}")
     cmd([*apt, "apt-get", "--quiet", "update"])
@@ -54,6 +61,11 @@ def source(kernel: Kernel, say: debian.Say) -> Path:
     :raises UserError: if this system's apt has no archive of Debian, or the suite has no such package.
     """
     home = cache() / "packages" / f"{kernel.suite}-source"
+    with _alone(home, say):
+        return _source(home, kernel, say)
+
+
+def _source(home: Path, kernel: Kernel, say: debian.Say) -> Path:
     # The package is for all architectures; apt has to be told of one.
     apt = _apt(home, kernel, "amd64")
     say(f"looking for the kernel source of {kernel.suite}")
@@ -78,6 +90,17 @@ def source(kernel: Kernel, say: debian.Say) -> Path:
 
     debian.once(root, unpack, what=f"the source {root.name} (1.6 GB)", force=False, say=say)
     return root
+
+
+@contextmanager
+def _alone(home: Path, say: debian.Say) -> Iterator[None]:
+    """Wait until no other command uses the apt of a directory, and keep others out meanwhile.
+
+    apt itself does not wait for its lock.
+    """
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with debian.lock(home, say):
+        yield
 
 
 def _apt(home: Path, kernel: Kernel, architecture: str) -> list[str]:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,27 @@ def test_newest_source_is_unpacked_once(source_package: list[list[str]], tmp_pat
         *("update", "linux-source"),
     ]
     assert not list((tmp_path / "packages").rglob("*.deb"))
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed")
+def test_one_who_looks_for_a_source_waits_for_another(
+    source_package: list[list[str]], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    waits = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        waits.set()
+
+    (tmp_path / "packages").mkdir()
+    with ThreadPoolExecutor() as pool:
+        with debian.lock(tmp_path / "packages/trixie-backports-source", lambda _: None):
+            root = pool.submit(kernels.source, BACKPORTS, say)
+            assert waits.wait(30)
+            assert said == ["waiting for another command that uses trixie-backports-source"]
+            assert source_package == []
+        assert (root.result(60) / "Makefile").is_file()
 
 
 @pytest.mark.usefixtures("apt")
