@@ -100,7 +100,7 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.qlge_nic
 	$(SUDO) $(PYTHON) -m bench.segments
 
-dist: .venv/stamp ## build sdist and wheel in dist/, and analyze a trace with the wheel in a new environment
+dist: .venv/stamp ## build sdist, wheel and (on Debian) the package in dist/; analyze a trace with each where it is new
 	rm -rf dist out/dist
 	mkdir -p dist out/dist
 	$(PYTHON) -m hatchling build --target sdist --directory $(CURDIR)/dist
@@ -109,7 +109,7 @@ dist: .venv/stamp ## build sdist and wheel in dist/, and analyze a trace with th
 	python3 -m venv out/dist/venv
 	out/dist/venv/bin/pip install --quiet --disable-pip-version-check dist/rx_stall_toolkit-*.whl
 	cd / && $(CURDIR)/out/dist/venv/bin/toolkit analyze $(CURDIR)/$(TRACE) -o $(CURDIR)/out/dist/tables | grep went
-	ls -l dist
+	if [ -e /etc/debian_version ]; then $(MAKE) deb; else ls -l dist; echo "this is no Debian: no package is built"; fi
 
 deb: ## build a package for this release of Debian in dist/, and install, use and purge it on a fresh tree
 	$(call apt_install,$(APT_DEB))

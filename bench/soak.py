@@ -2,11 +2,15 @@
 """Leave the recorder running, and look whether it grows, loses events, or takes more room than it was given.
 
     sudo python -m bench.soak hour [--minutes 60] [--rate 110000]
+    sudo python -m bench.soak idle [--minutes 10]
     python -m bench.soak week [--days 7]
 
 `hour`: timers in the kernel send events (bench.sender) through a real ring into the recorder's own threads,
 as a trace does; only the probes are missing. They come from no NIC, so nothing stalls: what is in memory is
 put aside every two minutes because somebody asks.
+
+`idle`: likewise, but some eight events a second: what the probes see when they look at eight queues to which
+nothing happens.
 
 `week`: the clocks go as fast as the recorder can write. Ten seconds are a batch of what the probes see when
 they look at eight queues; four times a day a queue stalls, and a condition puts that aside.
@@ -59,6 +63,8 @@ MEMORY = 64 << 20
 """As --memory is by default."""
 NICE = -5
 """As in docs/systemd/rx-stall-record.service."""
+IDLE_PER_S, IDLE_HZ = sender.QUEUES, 4
+"""Events a second where nothing happens, and ticks of each CPU's timer, which sends one event at least."""
 GROWTH = 8 << 20
 """The memory of the second half may be so much above that of the first: what waits for the disk differs."""
 
@@ -137,7 +143,7 @@ class Recording:
             f"{self.progress.dropped:,}",
             f"{resident / 1e6:.0f}",
             f"{spent:.1f}",
-            f"{spent / seconds * 100:.0f}",
+            f"{spent / seconds * 100:.1f}",
             f"{_count(self.directory / RING)}",
             f"{_bytes(self.directory / RING) / 1e6:.1f}",
             f"{_count(self.directory)}",
@@ -189,10 +195,11 @@ class Recording:
         return found
 
 
-def hour(directory: Path, minutes: float, rate: int) -> Recording:
+def hour(directory: Path, minutes: float, rate: int, hz: int = sender.HZ) -> Recording:
     """Record what timers of the kernel send, as root.
 
     :param rate: events a second.
+    :param hz: how often the timer of each CPU fires in a second.
     """
     # As the service has it: whoever shares the CPUs with others must not wait for them.
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
@@ -201,7 +208,7 @@ def hour(directory: Path, minutes: float, rate: int) -> Recording:
     rules = Rules([conditions.parse("dropped > 0")], 10 * S, 300 * S, files=5, bytes=1 << 30)
     recording = Recording(directory, rules, Room(600 * S, 256 << 20, 5.0), [generic], [device])
     online = len(list(kernel.online_cpus()))
-    program = loader.load(sender.program(round(rate / sender.HZ / online), cpus(), RING_BYTES), {})
+    program = loader.load(sender.program(max(round(rate / hz / online), 1), cpus(), RING_BYTES), {})
     drain = Drain(
         program,
         RING_BYTES,
@@ -214,7 +221,7 @@ def hour(directory: Path, minutes: float, rate: int) -> Recording:
         recording.progress,
     )
     drain.start()
-    loader.attach(program, "clock", str(sender.HZ), "send")
+    loader.attach(program, "clock", str(hz), "send")
     began = time.monotonic()
     step = max(minutes / 12, 0.1) * 60
     row = asked = 1
@@ -364,14 +371,18 @@ def main() -> int:
     of_hour.add_argument(
         "--rate", type=int, default=110_000, help="events a second; timers send somewhat fewer"
     )
+    commands.add_parser("idle", help="hardly any events, as root").add_argument(
+        "--minutes", type=float, default=10
+    )
     commands.add_parser("week", help="time goes by faster").add_argument("--days", type=float, default=7)
     options = parser.parse_args()
     print(f"| {' | '.join(HEADS)} |\n| --- |{' ---: |' * (len(HEADS) - 1)}", flush=True)
     with TemporaryDirectory(dir="/var/tmp") as scratch:
-        if options.what == "hour":
+        if options.what in ("hour", "idle"):
             if os.geteuid():
-                raise UserError("the hour needs root: its events come from the kernel.")
-            recording = hour(Path(scratch), options.minutes, options.rate)
+                raise UserError(f"bench.soak {options.what} needs root: its events come from the kernel.")
+            rate, hz = (options.rate, sender.HZ) if options.what == "hour" else (IDLE_PER_S, IDLE_HZ)
+            recording = hour(Path(scratch), options.minutes, rate, hz)
         else:
             recording = week(Path(scratch), options.days)
         wrong = recording.wrong()

@@ -17,6 +17,9 @@ from toolkit.capture.drain import Progress
 from toolkit.drivers import load
 from toolkit.live import prometheus
 from toolkit.live.queues import Live
+from toolkit.live.recent import Recent
+from toolkit.live.recorder import Recorder, Rules
+from toolkit.live.segments import Room, Segments
 from toolkit.stalls import slow
 
 MONITORING = Path(__file__).parent.parent / "docs" / "monitoring"
@@ -27,7 +30,11 @@ COUNTER = re.compile(r"\brx_stall_\w+")
 def exported(tmp_path: Path) -> Path:
     """Return a file of all counters that there are."""
     file = tmp_path / "rx_stall.prom"
-    prometheus.write(Progress(), Live([load("virtio_net")], META["devices"]), file)
+    (tmp_path / "ring").mkdir()
+    recorder = Recorder(Rules([], 0, 0, 1, 1), tmp_path, print)
+    with Segments(tmp_path / "ring", [], Room(None, 1 << 24, 0), META, Recent(META), print) as segments:
+        live = Live([load("virtio_net")], META["devices"])
+        prometheus.write(Progress(missed=0), live, file, prometheus.Health(recorder, segments))
     return file
 
 
@@ -63,7 +70,7 @@ def _run_promtool(*words: str | Path, text: str = "") -> subprocess.CompletedPro
 
 def test_rules_name_counters_that_are_exported(exported: Path) -> None:
     named = {name for rule in _rules() for name in COUNTER.findall(rule["expr"])}
-    assert len(named) == 4
+    assert len(named) == 6
     assert named <= _counters(exported)
 
 
@@ -82,8 +89,10 @@ def test_each_alert_is_explained_and_tested() -> None:
 
 def test_number_of_series_is_the_one_on_the_page(exported: Path) -> None:
     lines = [line for line in exported.read_text().splitlines() if 'queue="0"' in line]
-    assert len(lines) == 3 + 2 * len(slow.STATES) == 9
-    assert f"{512 * len(lines):,} for 512 queues" in (MONITORING / "README.md").read_text()
+    assert len(lines) == 3 + 2 * len(slow.STATES) + 2 * len(load("virtio_net").states) == 17
+    assert f"{512 * len(lines):,} series for 512 queues" in (MONITORING / "README.md").read_text()
+    others = [line for line in exported.read_text().splitlines() if "queue=" not in line and line[0] != "#"]
+    assert len(others) == 9
 
 
 @pytest.mark.long

@@ -39,20 +39,14 @@ OTHERS = (
     "/var/lib/systemd/timers",
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(3600),
-    pytest.mark.machine("qlge"),
-]
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.machine("qlge")]
 
 
 def test_deaf_ring_alarms_until_it_receives_again(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     with _systemd(lab, machine):
-        machine.ssh(f"sudo mkdir -p {EXPORTED}", check=True)
-        machine.ssh(
-            "sudo tee /etc/systemd/system/rx-stall-record.service", stdin=UNIT.read_text(), check=True
-        )
-        _start(machine, "/usr/local/bin/toolkit")
+        _copy_unit(machine)
+        _start(machine, "/usr/local/bin/toolkit record -d eth1")
+        assert "recording eth1; " in _log(machine)
         with (
             _node_exporter(machine),
             _forwarded(machine, RECORDER, NODE) as (recorder, node),
@@ -64,8 +58,29 @@ def test_deaf_ring_alarms_until_it_receives_again(lab: Lab, machine: guest.Guest
                 _assert_alarm(servers)
             _wake_until_it_is_resolved(machine, servers, tmp_path)
         _assert_put_aside(machine, tmp_path)
+        _assert_recorded_again_after_a_reload(lab, machine)
 
 
+@pytest.mark.machine("e100")
+def test_nic_that_comes_up_is_recorded_from_then_on(lab: Lab, machine: guest.Guest) -> None:
+    """No probes for its driver are at work, so the recorder starts again, and systemd lets it."""
+    with _systemd(lab, machine, "stock"):
+        machine.ssh("sudo ip link set eth1 down", check=True)
+        _copy_unit(machine)
+        _start(machine, "/usr/local/bin/toolkit record")
+        assert "recording eth0; " in _log(machine)
+        show = "systemctl show rx-stall-record -p MainPID -p ActiveState -p NRestarts"
+        before = machine.ssh(show, check=True).stdout
+        machine.ssh("sudo ip link set eth1 up", check=True)
+        wait(lambda: re.search("recording (eth0, eth1|eth1, eth0); ", _log(machine)), 300, "eth1's record")
+        log = _log(machine)
+        assert "eth1 came up; the recorder starts again, to trace it, too." in log
+        # It ended by itself, and it is the same process.
+        assert "did not end by itself" not in log
+        assert "ActiveState=active" in before and machine.ssh(show, check=True).stdout == before
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("dh"), reason="debhelper is not installed: `make deb` installs it")
 def test_package_records_a_stall_and_leaves_nothing(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     if deb.release() != machine.machine.release:
@@ -74,7 +89,8 @@ def test_package_records_a_stall_and_leaves_nothing(lab: Lab, machine: guest.Gue
     with _systemd(lab, machine):
         before = _files(machine)
         _install(machine, package)
-        _start(machine, "/usr/bin/toolkit")
+        _start(machine, "/usr/bin/toolkit record -d eth1")
+        assert "recording eth1; " in _log(machine)
         with _starved(machine, tmp_path):
             wait(lambda: "-stall.rxt: " in _log(machine), 120, "a trace to be put aside")
         _assert_put_aside(machine, tmp_path)
@@ -83,9 +99,9 @@ def test_package_records_a_stall_and_leaves_nothing(lab: Lab, machine: guest.Gue
 
 
 @contextmanager
-def _systemd(lab: Lab, machine: guest.Guest) -> Iterator[None]:
-    """Have systemd in a machine whose driver is the unfixed one; it is another machine then, and goes."""
-    lab.load(machine, "unfixed")
+def _systemd(lab: Lab, machine: guest.Guest, variant: str = "unfixed") -> Iterator[None]:
+    """Have systemd in a machine with a variant of its driver; it is another machine then, and goes."""
+    lab.load(machine, variant)
     lab.end_trace(machine)
     try:
         systemd.take_over(machine)
@@ -110,11 +126,17 @@ def _install(machine: guest.Guest, package: Path) -> None:
     assert machine.ssh("systemctl is-enabled rx-stall-record").stdout.strip() == "disabled"
 
 
-def _start(machine: guest.Guest, program: str) -> None:
-    """Start the service, with what an administrator adds to it (docs/monitoring/README.md)."""
+def _copy_unit(machine: guest.Guest) -> None:
+    """Have the service without the package: the unit, for the toolkit that is in each machine."""
+    machine.ssh(f"sudo mkdir -p {EXPORTED}", check=True)
+    machine.ssh("sudo tee /etc/systemd/system/rx-stall-record.service", stdin=UNIT.read_text(), check=True)
+
+
+def _start(machine: guest.Guest, record: str) -> None:
+    """Start the service, with what an administrator adds to its command (docs/monitoring/README.md)."""
     drop_in = f"""[Service]
 ExecStart=
-ExecStart={program} record -d eth1 --directory /var/lib/rx-stall \\
+ExecStart={record} --directory /var/lib/rx-stall \\
     --listen 127.0.0.1:{RECORDER} --metrics {EXPORTED}/rx_stall.prom
 ReadWritePaths={EXPORTED}
 """
@@ -122,7 +144,6 @@ ReadWritePaths={EXPORTED}
     machine.ssh(f"sudo mkdir -p {directory}", check=True)
     machine.ssh(f"sudo tee {directory}/override.conf", stdin=drop_in, check=True)
     machine.ssh("sudo systemctl daemon-reload && sudo systemctl enable --now rx-stall-record", check=True)
-    assert "recording eth1" in _log(machine)
 
 
 def _log(machine: guest.Guest) -> str:
@@ -185,6 +206,16 @@ def _assert_alarm(servers: Servers) -> None:
     stalled = servers.query('max by (job) (rx_stall_stalled_seconds_total{device="eth1"})')
     assert stalled.keys() == {"rx-stall", "node"} and min(stalled.values()) > 50
     assert servers.query("changes(node_textfile_mtime_seconds[1m])")["node"] > 1
+
+
+def _assert_recorded_again_after_a_reload(lab: Lab, machine: guest.Guest) -> None:
+    """The recorder ends with the module, and systemd starts it until its NIC is back."""
+    lab.reload(machine, "unfixed")
+    took = wait(lambda: _log(machine).count("recording eth1; ") == 2, 300, "the recorder to start again")
+    print(f"eth1 was recorded again {took:.0f} s after its module was loaded again")
+    assert "the module that was traced is unloaded; start the recorder again" in " ".join(
+        _log(machine).split()
+    )
 
 
 def _wake_until_it_is_resolved(machine: guest.Guest, servers: Servers, tmp_path: Path) -> None:

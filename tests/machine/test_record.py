@@ -152,6 +152,36 @@ def _assert_readable_after_the_kill(machine: guest.Guest, saved: str, tmp_path: 
     assert toolkit.read(after[-1]).damage is None
 
 
+@pytest.mark.machine("virtio-net")
+def test_recording_goes_on_where_the_clock_is_put_back(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    lab.load(machine, "stock")
+    lab.end_trace(machine)
+    machine.ssh(f"sudo rm -rf {KEPT}", check=True)
+    save = f"sudo toolkit record --save -o {KEPT}"
+    with _recorder(machine, "--keep 80s") as (process, _):
+        before = machine.ssh(save, check=True).stdout.strip()
+        time.sleep(12)
+        machine.ssh("sudo date --set='1 hour ago'", check=True)
+        after = machine.ssh(save, check=True).stdout.strip()
+        assert _end(machine, process, "TERM") == 0
+    machine.ssh("sudo date --set='1 hour'", check=True)
+    # Only names are of the wall clock.
+    assert after < before
+    first, second = (
+        toolkit.read(fetch(machine, path, tmp_path / Path(path).name)) for path in (before, after)
+    )
+    for trace in (first, second):
+        assert trace.damage is None and trace.summary["complete"]
+    assert second.summary["began_ns"] == first.summary["began_ns"]
+    assert second.summary["duration_ns"] > first.summary["duration_ns"]
+    segments = [toolkit.read(path) for path in _segments(machine, tmp_path / "ring")]
+    assert [trace.damage for trace in segments] == [None] * len(segments) and len(segments) > 1
+    for trace, following in pairwise(segments):
+        assert trace.summary["began_ns"] + trace.summary["duration_ns"] == following.summary["began_ns"]
+
+
 @pytest.mark.slow
 @pytest.mark.machine("virtio-net")
 def test_what_is_on_disk_when_the_power_is_cut_is_readable(lab: Lab, tmp_path: Path) -> None:

@@ -24,7 +24,19 @@ def read(devices: Iterable[str]) -> dict[str, dict[str, int]]:
     :return: device -> name -> count [frames, buffers or events: the driver's manual says which]. The kernel's
         (``ip -s link``) begin with rx_; the driver's (``ethtool -S``) have its own names.
     """
-    return {device: _of(device) for device in devices if (kernel.NET / device).exists()}
+    return {
+        device: {name: count for name, count in _of(device, "rx_*").items() if _LOSS.search(name)}
+        for device in devices
+        if (kernel.NET / device).exists()
+    }
+
+
+def read_all(devices: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Read all counters of some devices, those of frames that were sent and received among them.
+
+    :return: as `read`; the kernel's have the names of sysfs (statistics/), as rx_packets and tx_bytes.
+    """
+    return {device: _of(device, "*") for device in devices if (kernel.NET / device).exists()}
 
 
 def growth(
@@ -38,12 +50,13 @@ def growth(
     return {device: found[device] for device in sorted(found) if found[device]}
 
 
-def _of(device: str) -> dict[str, int]:
+def _of(device: str, names: str) -> dict[str, int]:
+    """Return the driver's counters, and those of the kernel whose names match a pattern."""
     found = _ethtool(device)
-    for path in sorted((kernel.NET / device / "statistics").glob("rx_*")):
+    for path in sorted((kernel.NET / device / "statistics").glob(names)):
         with contextlib.suppress(OSError, ValueError):
             found[path.name] = int(path.read_text())
-    return {name: count for name, count in found.items() if _LOSS.search(name)}
+    return found
 
 
 def _ethtool(device: str) -> dict[str, int]:

@@ -32,6 +32,8 @@ FLUSH_INTERVAL = 0.5
 #: How often it is looked whether memory is short, at most (s): while refills fail, and else.
 MEMORY_INTERVAL = 0.25
 MEMORY_INTERVAL_ELSE = 1.0
+#: How often the kernel is asked which probes it has skipped, at most (s).
+MISSED_INTERVAL = 10.0
 #: How often the functions of the kernel are read again, at most (s).
 FUNCTIONS_INTERVAL = 10.0
 
@@ -57,6 +59,7 @@ class Progress:
     `blind` says why the observer sees no more events, if it failed; the recording goes on.
     `threads` names those that had a CPU while a poll was waited for.
     `status` is the exit status of the command that ran meanwhile, 0 without one.
+    `missed` is how often the kernel skipped a probe (program.misses); None if it does not count that.
     """
 
     started: float = 0.0
@@ -68,6 +71,7 @@ class Progress:
     missing: list[program.Attached] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
     threads: dict[int, str] = field(default_factory=dict)
+    missed: int | None = None
 
     @property
     def names(self) -> dict[int, str]:
@@ -111,6 +115,7 @@ class Drain:
         self._functions_read = -FUNCTIONS_INTERVAL
         self._stacks: dict[int, list[str]] = {}
         self._looked = 0.0
+        self._asked = 0.0
         self._rotate = rotate
         self._sink = begin()
         self._progress = progress
@@ -264,6 +269,7 @@ class Drain:
         self._progress.events += len(events)
         note = self._note() | self._new_devices(events) | self._of_cpus(events) | self._of_memory(events)
         self._sink.write(events, note)
+        self._count_missed()
         if not self._progress.blind:
             try:
                 self._observe(events)
@@ -315,6 +321,14 @@ class Drain:
         if not known and now - self._functions_read >= FUNCTIONS_INTERVAL:
             self._functions, self._functions_read = kernel.functions(), now
         return [self._functions.at(address) or f"{address:#x}" for address in stack]
+
+    def _count_missed(self) -> None:
+        """Ask the kernel which probes it has skipped, at most every MISSED_INTERVAL."""
+        now = time.monotonic()
+        if now - self._asked >= MISSED_INTERVAL:
+            self._asked = now
+            skipped = self._skipped()
+            self._progress.missed = None if skipped is None else sum(skipped.values())
 
     def _of_memory(self, events: Events) -> dict[str, Any]:
         """Look whether memory is short, not every time.

@@ -7,7 +7,7 @@ That needs neither numpy nor Arrow: those are imported meanwhile.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +105,16 @@ def devices_of(options: Options) -> list[dict[str, Any]]:
                 continue
             found.setdefault(device["ifindex"], device)
     return list(found.values())
+
+
+def untraced(options: Options, traced: Collection[str]) -> set[str]:
+    """Return the NICs that are up and that the probes of a running trace do not see.
+
+    :param traced: names of the devices that are traced.
+    """
+    own = {path.name for driver in options.drivers if not driver.by_polls for path in kernel.paths(driver)}
+    every = {path.name for path in kernel.paths(drivers.of_any())}
+    return {name for name in every - own - set(traced) if kernel.is_up(name)}
 
 
 def begin(options: Options) -> Start:

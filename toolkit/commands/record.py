@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +20,9 @@ from toolkit.quantities import Amount
 if TYPE_CHECKING:
     from toolkit.capture.drain import Progress, Sink
     from toolkit.capture.start import Options
+    from toolkit.live.prometheus import Health
     from toolkit.live.recorder import Rules
-    from toolkit.live.segments import Room
+    from toolkit.live.segments import Room, Segments
 
 DIRECTORY = Path("/var/lib/rx-stall")
 """Where a recorder puts traces aside, unless it is told."""
@@ -160,7 +163,8 @@ def record(
     options = Options(drivers=drivers_to_trace(driver or [], devices), devices=devices)
     with recorder.only_one(directory):
         room = _room(directory, keep or [], sync / 1e9)
-        _record(options, rules, directory, before + after, memory, room, metrics, address)
+        every = not (driver or devices)
+        _record(options, rules, directory, before + after, memory, room, metrics, address, every=every)
 
 
 def _room(directory: Path, amounts: Sequence[Amount], sync_s: float) -> Room | None:
@@ -201,22 +205,26 @@ def _record(
     room: Room | None,
     metrics: Path | None,
     address: tuple[str, int] | None,
+    *,
+    every: bool,
 ) -> None:
-    """Trace until a signal comes or the module goes; see `record`."""
+    """Trace until a signal comes or the module goes; see `record`.
+
+    :param every: whether NICs that come up later are to be traced, too.
+    """
     from toolkit.errors import UserError
     from toolkit.live.recorder import Recorder, answer, is_asked
-    from toolkit.live.service import notify
+    from toolkit.live.service import is_ready, is_starting_again, notify
 
-    stop, asked = threading.Event(), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+    again = threading.Event()
+    stop, asked = _signals(again)
 
     from toolkit.capture import session, start
     from toolkit.commands.trace import limits
 
     _say(f"loading the probes of {', '.join(driver.name for driver in options.drivers)} ...")
     started = start.begin(options)
+    from toolkit.live.newcomers import Newcomers
     from toolkit.live.queues import Live
     from toolkit.live.recent import Recent
     from toolkit.live.segments import RING, Segments, take_over
@@ -225,6 +233,8 @@ def _record(
     live = Live(options.drivers, started.devices)
     recorder = Recorder(rules, directory, _say)
     kept: list[Recent] = []
+    on_disk: list[Segments] = []
+    newcomers = Newcomers(options)
 
     def sink(meta: dict[str, Any]) -> Sink:
         kept.append(Recent(meta, kept_ns=kept_ns, most_events=max(memory // EVENT.itemsize, 1)))
@@ -233,18 +243,27 @@ def _record(
         ring = directory / RING
         old, killed = take_over(ring)
         if killed:
-            _say(f"the recorder before this one did not end by itself; its segments are in {ring}.")
-        return Segments(ring, old, room, meta, kept[0], _say)
+            left = f"its segments are in {ring}" if old else "it has left no segment that can be read"
+            _say(f"the recorder before this one did not end by itself; {left}.")
+        on_disk.append(Segments(ring, old, room, meta, kept[0], _say))
+        return on_disk[0]
+
+    def health() -> Health:
+        from toolkit.live.prometheus import Health
+
+        return Health(recorder, on_disk[0] if on_disk else None)
 
     def ready(progress: Progress) -> None:
         if address:
-            _serve(progress, live, address)
+            _serve(progress, live, address, health())
         if line := limits(progress.devices):
             _say(line)
         names = ", ".join(device["name"] for device in progress.devices) or "no device yet"
         conditions = ", ".join(condition.text for condition in rules.when)
         _say(f"recording {names}; put aside in {directory} when {conditions}.")
-        notify("READY=1")
+        if every:
+            newcomers.look(progress.names.values())
+        is_ready()
 
     def look(progress: Progress) -> None:
         was_asked, by_file = asked.is_set(), is_asked(directory)
@@ -253,37 +272,70 @@ def _record(
         if by_file:
             answer(directory)
         if metrics:
-            _write(progress, live, metrics)
+            _write(progress, live, metrics, health())
         notify("WATCHDOG=1")
+        if every and (new := newcomers.look(progress.names.values())):
+            _say(f"{', '.join(sorted(new))} came up; the recorder starts again, to trace it, too.")
+            again.set()
+            # A signal goes before: it has set the one, and clears the other from now on.
+            if stop.is_set():
+                again.clear()
+            stop.set()
 
     progress = session.run(started, sink, live.take, look, ready, stop)
-    notify("STOPPING=1")
+    # systemd would kill a service that says it stops and then goes on.
+    if again.is_set():
+        is_starting_again()
+    else:
+        notify("STOPPING=1")
     recorder.put_aside(progress, kept[0])
     _say(f"{progress.events:,} events, {live.stalls} stalls begun, {progress.dropped} dropped.")
     if progress.reason == "module unloaded":
         raise UserError("the module that was traced is unloaded; start the recorder again when it is back.")
+    if again.is_set():
+        # With the same options.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _serve(progress: Progress, live: Any, address: tuple[str, int]) -> None:
+def _signals(again: threading.Event) -> tuple[threading.Event, threading.Event]:
+    """Return what a signal sets that ends the recorder, and what SIGUSR1 sets.
+
+    :param again: is cleared by a signal that ends the recorder.
+    A SIGHUP that is ignored stays so: who starts a recorder with nohup(1) goes away afterwards.
+    """
+    stop, asked = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        again.clear()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+    signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+    return stop, asked
+
+
+def _serve(progress: Progress, live: Any, address: tuple[str, int], health: Health) -> None:
     from toolkit.errors import UserError
     from toolkit.live.prometheus import serve
 
     host, port = address
     try:
-        serve(progress, live, host, port)
+        serve(progress, live, host, port, health)
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}.") from error
 
 
-def _write(progress: Progress, live: Any, metrics: Path) -> None:
-    from contextlib import suppress
-
+def _write(progress: Progress, live: Any, metrics: Path, health: Health) -> None:
     from toolkit.live.prometheus import write
 
     # Go on with the trace: the age of the file tells that it is not written any more.
     with suppress(OSError):
-        write(progress, live, metrics)
+        write(progress, live, metrics, health)
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # A log on a full disk, or a pipe that nobody reads any more, is no reason to end.
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)

@@ -45,8 +45,8 @@ class Queue:
 
     Attributes: `driver`, its name; `stalls` that began; `failed` refills; `packets`; `posted` [buffers],
     None before somebody looked, and the `most` that were; `states` that it is in now, and since when
-    [ns]; `began` [ns], when its last stall did; `silences` outside of stalls, and `silent` [ns], how long
-    they were in all: by state of slow.STATES.
+    [ns]; `began` [ns], when its last stall did; `begun`, how often each state began; `silences` outside of
+    stalls, and `silent` [ns], how long they were in all: by state of slow.STATES.
     """
 
     driver: str
@@ -57,26 +57,36 @@ class Queue:
     most: int = 0
     states: dict[str, int] = field(default_factory=dict)
     began: int = 0
+    begun: dict[str, int] = field(default_factory=dict)
     silences: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(slow.STATES), np.int64))
     silent: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(slow.STATES), np.int64))
     _ended_ns: int = 0
+    _in_state_ns: dict[str, int] = field(default_factory=dict)
     _past: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def stalled_ns(self, now: int) -> int:
         """Return the time in stalls [ns], until `now` (CLOCK_MONOTONIC) if one has not ended."""
         return self._ended_ns + (max(now - self.began, 0) if self.states else 0)
 
+    def state_ns(self, state: str, now: int) -> int:
+        """Return the time in a state [ns], until `now` (CLOCK_MONOTONIC) if it has not ended."""
+        since = max(now - self.states[state], 0) if state in self.states else 0
+        return self._in_state_ns.get(state, 0) + since
+
     def begin(self, state: str, at: int) -> None:
         """Begin a state at a moment [ns]; and a stall, if the queue was in no state."""
         if not self.states:
             self.stalls += 1
             self.began = at
-        self.states.setdefault(state, at)
+        if state not in self.states:
+            self.states[state] = at
+            self.begun[state] = self.begun.get(state, 0) + 1
 
     def end(self, state: str, at: int) -> None:
         """End a state, if it began before a moment [ns]; and the stall, if it was the last state."""
         if self.states.get(state, at) < at:
-            del self.states[state]
+            began = self.states.pop(state)
+            self._in_state_ns[state] = self._in_state_ns.get(state, 0) + at - began
             if not self.states:
                 self._ended_ns += at - self.began
                 self._past.append((self.began, at))
@@ -124,6 +134,10 @@ class Live:
     def silences(self) -> int:
         """Return how many silences there were outside of stalls, of all queues."""
         return sum(int(queue.silences.sum()) for queue in list(self.queues.values()))
+
+    def states_of(self, driver: str) -> list[str]:
+        """Return the states of stalls that a driver's queues can be in."""
+        return [state.name for known in self._drivers if known.name == driver for state in known.states]
 
     def has_napi(self, driver: str) -> bool:
         """Tell whether a driver has polls of NAPI, and so silences outside of stalls."""

@@ -66,11 +66,15 @@ class Recorder:
 
     :param directory: of the files; have it alone (only_one).
     :param say: is told of each file, and of each that could not be written.
+
+    Attributes: `written` traces that were put aside, and `unwritten`, those that could not be.
     """
 
     rules: Rules
     directory: Path
     say: Callable[[str], object]
+    written: int = 0
+    unwritten: int = 0
     _pending: _Pending | None = None
     _quiet_until: dict[Condition, int] = field(default_factory=dict)
     _failed: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -124,8 +128,10 @@ class Recorder:
         except (UserError, OSError) as error:
             # The recorder goes on: the next event may find room.
             _remove(path)
+            self.unwritten += 1
             self.say(f"could not put aside {path.name}: {error}")
             return
+        self.written += 1
         self.say(f"{path}: {pending.condition.text}")
         _prune(self.directory, self.rules, keep=path)
 
@@ -234,10 +240,10 @@ def _taken(changes: Any) -> list[Any]:
 
 def _prune(directory: Path, rules: Rules, *, keep: Path) -> None:
     """Remove the oldest traces above the limits, each with what lies beside it; never the newest."""
-    traces = sorted(directory.glob("*.rxt"))
-    sizes = {path: path.stat().st_size for path in traces}
-    while traces and (len(traces) > rules.files or sum(sizes[path] for path in traces) > rules.bytes):
-        oldest = traces.pop(0)
-        if oldest == keep:
+    sizes = {path: path.stat().st_size for path in directory.glob("*.rxt")}
+    # By their names. Where the clock was put back, the newest is not the last of them.
+    for oldest in sorted(sizes.keys() - {keep}):
+        if len(sizes) <= rules.files and sum(sizes.values()) <= rules.bytes:
             break
         _remove(oldest)
+        del sizes[oldest]

@@ -125,18 +125,20 @@ def take_over(directory: Path) -> tuple[list[Path], bool]:
     """
     found = []
     # The beginning of a segment gets its name when it is whole.
-    for path in directory.glob(f".*{SUFFIX}.*.new"):
-        path.unlink()
+    unborn = [*directory.glob(f".*{SUFFIX}.*.new")]
     for path in sorted(directory.glob(f"*{SUFFIX}")):
         try:
             TraceReader(path)
         except NewerFormatError:
             pass
         except UserError:
-            path.unlink()
+            # After a power cut the name may be on the disk, and the beginning is not.
+            unborn.append(path)
             continue
         found.append(path)
-    return found, bool(found) and not _is_last(found[-1])
+    for path in unborn:
+        path.unlink()
+    return found, bool(unborn) or (bool(found) and not _is_last(found[-1]))
 
 
 def _number(path: Path) -> int:
@@ -168,7 +170,7 @@ class Segments:
     :param say: is told when the disk fails, and when it is well again.
 
     Attributes: `reached` [ns], when the last batch that the segments have was drained; `safe` [ns], likewise
-    of the last one that survives a power cut.
+    of the last one that survives a power cut; `lacking`, the events that came and that the segments lack.
     """
 
     def __init__(
@@ -194,7 +196,7 @@ class Segments:
         self._writer: TraceWriter | None = None
         self._base: Mapping[str, Any] = self._before
         self._last: Mapping[str, Any] = self._before
-        self.reached = self.safe = 0
+        self.reached = self.safe = self.lacking = 0
         self._unsynced: set[Path] = set()
         self._synced = time.monotonic()
         self._failed_at: float | None = None
@@ -219,6 +221,11 @@ class Segments:
     def close(self, note: Mapping[str, Any]) -> None:
         """End the last segment; give up on a disk that does not take it within ten seconds."""
         self._stop({"reason": note["end"]["reason"]})
+
+    @property
+    def is_well(self) -> bool:
+        """Tell whether the disk takes what is written."""
+        return not self._in_trouble and self._thread.is_alive()
 
     def __enter__(self) -> Self:
         return self
@@ -264,6 +271,7 @@ class Segments:
 
     def _put(self, batch: _Batch) -> None:
         """Write a batch. On a full disk the oldest segment makes room; if that does not help, go without."""
+        is_written = False
         if self._failed_at is None or time.monotonic() >= self._failed_at + AGAIN_S:
             error = self._attempt(lambda: self._append(batch))
             if error and _is_full(error) and self._files:
@@ -271,10 +279,11 @@ class Segments:
             if error:
                 self._fail(error)
             else:
-                self._failed_at = None
+                self._failed_at, is_written = None, True
         with self._changed:
             self._waiting_events -= len(batch.events)
             late, self._late = self._late, 0
+        self.lacking += late + (0 if is_written else len(batch.events))
         if late:
             self._say(f"the disk of {self._directory} is too slow: its segments lack {late:,} events.")
 

@@ -24,12 +24,12 @@ def read(devices: Iterable[str]) -> dict[str, Any]:
 
     :return: `utc`, ISO 8601; `pressure` (PSI: proc(5)), by resource, as text; `meminfo`, by name [kB];
         `zoneinfo`, the text of /proc/zoneinfo: free pages and watermarks of each zone; `counters`, by device
-        and name (toolkit.capture.counters); `kernel_log`, its last messages.
+        and name (toolkit.capture.counters.read_all); `kernel_log`, its last messages.
     """
     found: dict[str, Any] = {
         "utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "pressure": _pressure(),
-        "counters": counters.read(devices),
+        "counters": counters.read_all(devices),
         "kernel_log": _kernel_log(),
     }
     with suppress(OSError):

@@ -25,6 +25,13 @@ def test_only_what_was_lost_is_counted(nic: Path) -> None:
     }
 
 
+def test_all_counters_are_read_if_asked_for(nic: Path) -> None:
+    assert nic.is_dir()
+    assert counters.read_all(["no such one", "another"]) == {
+        "no such one": {"rx_packets": 7, "rx_dropped": 3, "rx_missed_errors": 0, "tx_dropped": 5}
+    }
+
+
 def test_growth_is_of_what_grew() -> None:
     before = {"eth1": {"rx_dropped": 3, "rx_missed_errors": 1}, "eth2": {"rx_dropped": 4}, "eth3": {"a": 1}}
     now = {

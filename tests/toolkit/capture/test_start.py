@@ -211,3 +211,19 @@ def test_probes_for_any_driver_take_only_what_is_up() -> None:
 def test_a_declared_driver_whose_nics_are_down_is_left_out() -> None:
     (kernel.NET / "eth3" / "flags").write_text("0x1002\n")
     assert [driver.name for driver in start.drivers_to_trace([], [])] == ["qlge", "virtio_net", "generic"]
+
+
+@pytest.mark.usefixtures("machine")
+def test_nics_that_come_up_later_are_not_traced() -> None:
+    """But those whose driver has probes of its own: these see each of its devices."""
+    options = Options(start.drivers_to_trace([], []))
+    traced = [device["name"] for device in start.devices_of(options)]
+    for name in ("eth0", "eth3"):
+        (kernel.NET / name / "flags").write_text("0x1002\n")
+    fewer = Options(start.drivers_to_trace([], []))
+    assert start.untraced(options, traced) == set()
+    for name in ("eth0", "eth1", "eth3"):
+        (kernel.NET / name / "flags").write_text("0x1003\n")
+    assert start.untraced(options, traced) == set()
+    left = [device["name"] for device in start.devices_of(fewer) if device["name"] in ("eth1", "eth2")]
+    assert start.untraced(fewer, left) == {"eth0", "eth3"}

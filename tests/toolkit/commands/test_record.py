@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import signal
+import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,3 +88,33 @@ def test_the_command_line_goes_before_the_configuration(run: Run, tmp_path: Path
     (tmp_path / "record.toml").write_text('when = ["stalls"]')
     words = ["--config", str(tmp_path / "record.toml"), "--check-config", "--when", "stall > 1s"]
     assert run("record", *words)[0] == 0
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_recorder_under_nohup_survives_its_terminal(ignored: bool) -> None:
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        again = threading.Event()
+        again.set()
+        stop, asked = record._signals(again)
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.is_set() != ignored and again.is_set() == ignored
+        signal.raise_signal(signal.SIGUSR1)
+        assert asked.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set() and not again.is_set()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_log_on_a_full_disk_does_not_end_the_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115
+    monkeypatch.setattr(sys, "stderr", full)
+    record._say("/var/lib/rx-stall/20261127-061523-stall.rxt: stall > 1s")
+    with pytest.raises(OSError, match="No space left"):
+        full.flush()
+    with suppress(OSError):
+        full.close()

@@ -12,6 +12,9 @@ from toolkit.capture.program import Attached
 from toolkit.drivers import core, load
 from toolkit.live import prometheus
 from toolkit.live.queues import Live
+from toolkit.live.recent import Recent
+from toolkit.live.recorder import Recorder, Rules
+from toolkit.live.segments import Room, Segments
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def counted() -> tuple[Progress, Live]:
     live = Live([load("virtio_net")], META["devices"])
     slow = window(1.5, dur=S, polls=1)
     live.take(np.concatenate([slow, *worker_stall(2, 6), *worker_stall(8, 9, queue=1)[:-1]]))
-    return Progress(dropped=7, devices=META["devices"]), live
+    return Progress(events=42, dropped=7, devices=META["devices"]), live
 
 
 def _samples(file: Path) -> dict[tuple[str, str], float]:
@@ -46,6 +49,23 @@ def test_metrics_file_is_what_prometheus_reads(
         ("rx_stall_stalled_seconds_total", "1"): 2,
         ("rx_stall_refills_failed_total", "0"): 1,
         ("rx_stall_refills_failed_total", "1"): 1,
+        ("rx_stall_states_total", "0 starved"): 1,
+        ("rx_stall_states_total", "0 napi-off"): 1,
+        ("rx_stall_states_total", "0 unscheduled"): 0,
+        ("rx_stall_states_total", "0 spinning"): 0,
+        ("rx_stall_states_total", "1 starved"): 1,
+        ("rx_stall_states_total", "1 napi-off"): 1,
+        ("rx_stall_states_total", "1 unscheduled"): 0,
+        ("rx_stall_states_total", "1 spinning"): 0,
+        ("rx_stall_state_seconds_total", "0 starved"): 4,
+        ("rx_stall_state_seconds_total", "0 napi-off"): 3.999,
+        ("rx_stall_state_seconds_total", "0 unscheduled"): 0,
+        ("rx_stall_state_seconds_total", "0 spinning"): 0,
+        ("rx_stall_state_seconds_total", "1 starved"): 1,
+        ("rx_stall_state_seconds_total", "1 napi-off"): 1.999,
+        ("rx_stall_state_seconds_total", "1 unscheduled"): 0,
+        ("rx_stall_state_seconds_total", "1 spinning"): 0,
+        ("rx_stall_events_total", ""): 42,
         ("rx_stall_events_dropped_total", ""): 7,
         ("rx_stall_silences_total", "0 slow-refill"): 0,
         ("rx_stall_silences_total", "0 slow-poll"): 1,
@@ -63,15 +83,47 @@ def test_metrics_file_is_what_prometheus_reads(
     assert 'device="eth1",driver="virtio_net",queue="0"' in (tmp_path / "rx.prom").read_text()
 
 
+def test_missed_calls_of_probes_are_told_where_the_kernel_counts_them(
+    counted: tuple[Progress, Live], tmp_path: Path
+) -> None:
+    progress, live = counted
+    missed = ("rx_stall_probes_missed_total", "")
+    prometheus.write(progress, live, tmp_path / "rx.prom")
+    assert missed not in _samples(tmp_path / "rx.prom")
+    progress.missed = 3
+    prometheus.write(progress, live, tmp_path / "rx.prom")
+    assert _samples(tmp_path / "rx.prom")[missed] == 3
+
+
+def test_a_recorder_tells_its_own_health(counted: tuple[Progress, Live], tmp_path: Path) -> None:
+    progress, live = counted
+    recorder = Recorder(Rules([], 0, 0, 1, 1), tmp_path, print, written=4, unwritten=1)
+    (tmp_path / "ring").mkdir()
+    with Segments(tmp_path / "ring", [], Room(None, 1 << 24, 0), META, Recent(META), print) as segments:
+        segments.lacking = 5
+        prometheus.write(progress, live, tmp_path / "rx.prom", prometheus.Health(recorder, segments))
+        found = {name: value for (name, _), value in _samples(tmp_path / "rx.prom").items()}
+    assert (found["rx_stall_traces_put_aside_total"], found["rx_stall_traces_unwritten_total"]) == (4, 1)
+    assert (found["rx_stall_segments_lacking_total"], found["rx_stall_segments_well"]) == (5, 1)
+    assert found["rx_stall_recorder_cpu_seconds_total"] > 0
+    assert 10e6 < found["rx_stall_recorder_resident_bytes"] < 10e9
+    prometheus.write(progress, live, tmp_path / "rx.prom", prometheus.Health(recorder, None))
+    assert not any("segments" in name for name, _ in _samples(tmp_path / "rx.prom"))
+
+
 def test_what_a_missing_hook_would_have_told_is_not_counted(
     counted: tuple[Progress, Live], tmp_path: Path
 ) -> None:
     progress, live = counted
     (hook,) = (hook for hook in core()[0] if hook.program == "rxt_schedule")
-    progress.missing = [Attached(hook, None, "not in this kernel")]
+    (clock,) = (hook for hook in load("virtio_net").hooks if "unscheduled_ns" in hook.tells)
+    progress.missing = [Attached(each, None, "not in this kernel") for each in (hook, clock)]
     prometheus.write(progress, live, tmp_path / "rx.prom")
-    states = {labels.partition(" ")[2] for name, labels in _samples(tmp_path / "rx.prom") if "silen" in name}
-    assert states == {"slow-refill", "slow-poll"}
+    samples = _samples(tmp_path / "rx.prom")
+    silences = {labels.partition(" ")[2] for name, labels in samples if "silen" in name}
+    assert silences == {"slow-refill", "slow-poll"}
+    states = {labels.partition(" ")[2] for name, labels in samples if "state" in name}
+    assert states == {"starved", "napi-off", "spinning"}
 
 
 def test_a_driver_without_napi_has_no_counters_of_silences(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def test_live_view_agrees_with_the_analysis_of_a_recording(path: str) -> None:
     assert stalled == trace.queues["stalled_ns"].tolist()
     assert live.stalls == len(trace.stalls)
     for key, queue in live.queues.items():
+        of_queue = (trace.stalls["device"] == names[key[0]]) & (trace.stalls["queue"] == key[1])
+        for state in live.states_of(queue.driver):
+            # Recordings without the clock cannot tell of a queue that is unscheduled.
+            if (column := f"{state.replace('-', '_')}_ns") in trace.stalls:
+                in_state = trace.stalls.loc[of_queue, column]
+                assert queue.state_ns(state, trace.analysis.scan.ended) == in_state.sum()
         of_device = trace.silences["device"] == names[key[0]]
         silences = trace.silences[of_device & (trace.silences["queue"] == key[1])]
         mine = {name: silences.loc[silences["state"] == name, "duration_ns"] for name in slow.STATES}

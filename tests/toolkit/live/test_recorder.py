@@ -122,6 +122,17 @@ def test_the_newest_stays_however_large_it_is(begin: Callable[..., Running], tmp
     assert len(_traces(tmp_path)) == 1
 
 
+def test_limits_are_kept_where_the_clock_was_put_back(begin: Callable[..., Running], tmp_path: Path) -> None:
+    """The newest is then the first by its name, and stays."""
+    running = begin("stall > 1s", files=2)
+    for now in (3000.0, 3001.0, 3002.0, 1000.0):
+        running.now = now
+        running.second(asked=True)
+    newest = time.strftime("%Y%m%d-%H%M%S-asked.rxt", time.gmtime())
+    assert len(_traces(tmp_path)) == 2 and _traces(tmp_path)[0] == newest
+    assert len([*tmp_path.glob("*.json")]) == 2
+
+
 def test_a_full_disk_does_not_end_the_recorder(
     begin: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +148,7 @@ def test_a_full_disk_does_not_end_the_recorder(
     monkeypatch.undo()
     running.second(asked=True)
     assert len(_traces(tmp_path)) == 1
+    assert (running.recorder.written, running.recorder.unwritten) == (1, 1)
 
 
 def test_two_recorders_do_not_share_a_directory(tmp_path: Path) -> None:

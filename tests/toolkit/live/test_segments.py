@@ -192,6 +192,15 @@ def test_a_recorder_may_be_killed_between_two_segments(begin: Callable[..., Runn
     assert begin(8 * S).killed
 
 
+@pytest.mark.parametrize("name", ["00000001-x.segment", ".00000001-x.segment.123.new"])
+def test_a_recorder_may_be_killed_before_its_first_segment_is_on_the_disk(
+    begin: Callable[..., Running], tmp_path: Path, name: str
+) -> None:
+    """The power was cut within the first seconds: the name was on the disk, and the bytes were not."""
+    (tmp_path / name).write_bytes(b"")
+    assert begin(8 * S).killed and _files(tmp_path) == []
+
+
 def test_old_segments_make_room(begin: Callable[..., Running], tmp_path: Path) -> None:
     running = begin(size=3 << 20)
     for number in range(15):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.live.service import notify
+from toolkit.live.service import is_ready, is_starting_again, notify
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,6 +13,15 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         notify("READY=1")
         assert systemd.recv(100) == b"READY=1"
+        monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+        is_ready()
+        assert systemd.recv(100) == b"READY=1"
+        # While it starts again nothing tells that it is alive; then it is watched as before.
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        is_starting_again()
+        assert systemd.recv(100) == b"WATCHDOG_USEC=600000000"
+        is_ready()
+        assert systemd.recv(100) == b"READY=1\nWATCHDOG_USEC=60000000"
     notify("WATCHDOG=1")
 
 
