@@ -300,8 +300,9 @@ def _record(
 def _signals(again: threading.Event) -> tuple[threading.Event, threading.Event]:
     """Return what a signal sets that ends the recorder, and what SIGUSR1 sets.
 
-    :param again: is cleared by a signal that ends the recorder.
     A SIGHUP that is ignored stays so: who starts a recorder with nohup(1) goes away afterwards.
+
+    :param again: is cleared by a signal that ends the recorder.
     """
     stop, asked = threading.Event(), threading.Event()
 
