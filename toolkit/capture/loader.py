@@ -178,8 +178,15 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
 def skipped(loaded: Loaded) -> Counter[str]:
     """Return how often a kprobe was hit and its function not called, since another kprobe was at work there.
 
+    Another thread may ask, also while the links are taken off.
+
     :return: function -> number; empty if the kernel does not say (before Linux 6.7).
     """
+    with loaded.one_at_a_time:
+        return _all_skipped(loaded)
+
+
+def _all_skipped(loaded: Loaded) -> Counter[str]:
     now = (_skipped(link, function) for link, function in loaded.links.items())
     return sum(now, Counter[str]()) + loaded.skipped
 
@@ -213,10 +220,11 @@ def _perf_event(loaded: Loaded, attributes: bytes, cpu: int) -> int:
 
 def detach(loaded: Loaded) -> None:
     """Take everything off that was attached; the maps and functions stay."""
-    in_all = skipped(loaded)
-    loaded.links.clear()
-    loaded.skipped.clear()
-    loaded.skipped.update(in_all)
+    with loaded.one_at_a_time:
+        in_all = _all_skipped(loaded)
+        loaded.links.clear()
+        loaded.skipped.clear()
+        loaded.skipped.update(in_all)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(os.close, loaded.probes))
     loaded.probes.clear()

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """On the kernel that runs here, where it lets this user load programs; tests on machines show it, too."""
 
+import os
 import sys
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -69,3 +74,30 @@ def test_a_probe_is_on_until_it_is_taken_off(loaded: Loaded) -> None:
     assert len(loaded.probes) == 1
     loader.detach(loaded)
     assert loaded.probes == []
+
+
+def test_links_may_be_taken_off_while_somebody_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that is being asked is not closed, and what it said is counted once."""
+    read, write = os.pipe()
+    asking, go_on = threading.Event(), threading.Event()
+
+    def ask(link: int, function: str) -> Counter[str]:
+        asking.set()
+        assert go_on.wait(30)
+        os.fstat(link)
+        return Counter({function: 3})
+
+    monkeypatch.setattr(loader, "_skipped", ask)
+    loaded = Loaded(Compiled("", "GPL", [], {}), {}, probes=[read], links={read: "poll_in"})
+    with ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(loader.skipped, loaded)
+        assert asking.wait(30)
+        gone = pool.submit(loader.detach, loaded)
+        time.sleep(0.05)
+        go_on.set()
+        gone.result(30)
+        assert asked.result(30) == {"poll_in": 3}
+    os.close(write)
+    assert loader.skipped(loaded) == {"poll_in": 3}
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(read)
