@@ -314,13 +314,16 @@ class Drain:
         """Return the functions that these addresses of the kernel are in; in hexadecimal, if one is in none.
 
         The functions are read again, at most every FUNCTIONS_INTERVAL, if one of them is not known, as those
-        of a module that was loaded since.
+        of a module that was loaded since; or if one is a BPF program. The kernel does not tell where that
+        ends: what is called by its name may be another that was loaded since.
         """
+        names = [self._functions.at(address) for address in stack]
         now = time.monotonic()
-        known = all(self._functions.at(address) for address in stack)
-        if not known and now - self._functions_read >= FUNCTIONS_INTERVAL:
+        sure = all(name and not name.startswith("bpf_prog_") for name in names)
+        if not sure and now - self._functions_read >= FUNCTIONS_INTERVAL:
             self._functions, self._functions_read = kernel.functions(), now
-        return [self._functions.at(address) or f"{address:#x}" for address in stack]
+            names = [self._functions.at(address) for address in stack]
+        return [name or f"{address:#x}" for name, address in zip(names, stack, strict=True)]
 
     def _count_missed(self) -> None:
         """Ask the kernel which probes it has skipped, at most every MISSED_INTERVAL."""

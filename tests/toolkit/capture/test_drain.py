@@ -71,6 +71,25 @@ def test_functions_that_are_younger_than_the_trace_are_looked_up(
     assert found == {0: ["prep_new_page"], 1: ["hold"], 2: [f"{second:#x}"]}
 
 
+def test_bpf_program_that_is_younger_than_the_trace_has_its_own_name(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says where a program begins, and not where it ends."""
+    old = b"ffffffffc0100000 t bpf_prog_1_old\t[bpf]\n"
+    monkeypatch.setattr(maps, "stack", lambda *_: [0xFFFFFFFFC0100234])
+    monkeypatch.setattr(maps, "thread_name", lambda *_: None)
+    tables = [kernel.Functions(old + b"ffffffffc0100200 t bpf_prog_2_young\t[bpf]\n", b"")]
+    monkeypatch.setattr(kernel, "functions", tables.pop)
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain._functions = kernel.Functions(old, b"")
+    drain.start()
+    _send_all(machine.ring, numbered(1, kind=KIND["tick"], gfp=7, ifindex=3))
+    drain.finish()
+    (note,) = sink.notes
+    assert note["stacks"] == [{"stack": 7, "functions": ["bpf_prog_2_young"]}]
+
+
 def test_no_event_is_lost_and_none_comes_twice(machine: Machine) -> None:
     """2000 events through a ring of 227, a pool of 256 and batches of at most 32."""
     sink = Kept()
