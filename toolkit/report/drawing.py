@@ -19,18 +19,19 @@ from toolkit.report.text import shown as shown_part
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 
-# The palette of Okabe and Ito, told apart with any kind of colour vision.
+# The palette of Okabe and Ito, told apart with any kind of colour vision, and three more; its yellow is darker here,
+# since a dark page inverts the lightness.
 STATES = {
     "starved": "#0072b2",
     "napi-off": "#d55e00",
     "blocked": "#e69f00",
-    "unscheduled": "#e69f00",
+    "unscheduled": "#7f5539",
     "spinning": "#cc79a7",
-    "no-work": "#0072b2",
-    "dropping": "#d55e00",
+    "no-work": "#332288",
+    "dropping": "#882255",
     SLOW_REFILL: "#009e73",
     SLOW_POLL: "#56b4e9",
-    UNPOLLED: "#f0e442",
+    UNPOLLED: "#c7b42e",
 }
 _OTHER_STATES = ("#999999", "#000000")
 _DPI = 150

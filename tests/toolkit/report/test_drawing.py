@@ -83,3 +83,8 @@ def test_axes_have_units(make_trace: Trace) -> None:
             or figure.axes[0].get_title("left")
         )
         assert "virtio_net stock, kernel 6.1.0-test" in title
+
+
+def test_each_state_has_a_colour_of_its_own() -> None:
+    """Those of all drivers are in one plot of a fleet."""
+    assert len(set(drawing.STATES.values())) == len(drawing.STATES)
