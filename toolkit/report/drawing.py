@@ -19,8 +19,8 @@ from toolkit.report.text import shown as shown_part
 from toolkit.stalls.analysis import Analysis
 from toolkit.stalls.slow import SLOW_POLL, SLOW_REFILL, UNPOLLED
 
-# The palette of Okabe and Ito, told apart with any kind of colour vision, and three more. Its yellow is darker
-# here, since a dark page inverts the lightness.
+# The palette of Okabe and Ito, told apart with any kind of colour vision, and three more. Its yellow is
+# darker here, since a dark page inverts the lightness.
 STATES = {
     "starved": "#0072b2",
     "napi-off": "#d55e00",
