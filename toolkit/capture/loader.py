@@ -89,7 +89,7 @@ class Table:
         """Call bpf(2) with a key, and a leaf or the next key; tell whether there is one."""
         first = 0 if key is None else ctypes.addressof(key)
         try:
-            _bpf(what, struct.pack("=I4xQQQ", self.map_fd, first, ctypes.addressof(other), 0))
+            bpf(what, struct.pack("=I4xQQQ", self.map_fd, first, ctypes.addressof(other), 0))
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return False
@@ -150,7 +150,7 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
     name = ctypes.create_string_buffer(at.encode())
     if kind == "raw_tracepoint":
         loaded.probes.append(
-            _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", ctypes.addressof(name), descriptor))
+            bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", ctypes.addressof(name), descriptor))
         )
         return
     if kind == "clock":
@@ -165,7 +165,7 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
     )
     probe = _perf_event(loaded, place, 0)
     try:
-        link = _bpf(_LINK_CREATE, struct.pack("=IIII", descriptor, probe, _PERF_EVENT, 0))
+        link = bpf(_LINK_CREATE, struct.pack("=IIII", descriptor, probe, _PERF_EVENT, 0))
     except OSError:
         # Linux 5.15 brought links for perf events.
         fcntl.ioctl(probe, _IOC_SET_BPF, descriptor)
@@ -244,7 +244,7 @@ def _made(about: Map, entries: int) -> Table:
         "=7I16s", about.type, about.key_size, about.leaf_size, entries, about.flags, 0, 0, name
     )
     try:
-        descriptor = _bpf(_MAP_CREATE, request)
+        descriptor = bpf(_MAP_CREATE, request)
     except OSError as error:
         raise UserError(
             f"the kernel refuses the map {about.name} of the probes ({error.strerror}); "
@@ -279,11 +279,11 @@ def _loaded(loaded: Loaded, function: str, of_type: int) -> int:
         )
 
     try:
-        return _bpf(_PROG_LOAD, request(0))
+        return bpf(_PROG_LOAD, request(0))
     except OSError as error:
         # The verifier tells why in detail if it is asked to: a second time, since that takes time.
         with contextlib.suppress(OSError):
-            return _bpf(_PROG_LOAD, request(1))
+            return bpf(_PROG_LOAD, request(1))
         reason = [line for line in said.value.decode(errors="replace").splitlines() if line]
         # Its last line is a count of what it did.
         raise OSError(error.errno, reason[-2] if len(reason) > 1 else error.strerror) from None
@@ -302,8 +302,14 @@ def _kprobes() -> int:
         ) from None
 
 
-def _bpf(command: int, request: bytes) -> int:
-    """Call bpf(2)."""
+def bpf(command: int, request: bytes) -> int:
+    """Call bpf(2), again if the kernel asks for that (EAGAIN).
+
+    :param command: of enum bpf_cmd.
+    :param request: what the command uses of union bpf_attr.
+    :return: what the kernel returns: a descriptor, as a rule.
+    :raises OSError: if the kernel refuses.
+    """
     buffer = ctypes.create_string_buffer(request, len(request))
     for _ in range(_TRIES - 1):
         with contextlib.suppress(BlockingIOError):

@@ -10,16 +10,15 @@ import contextlib
 import ctypes
 import mmap
 import os
-import platform
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from toolkit.capture.loader import bpf
 from toolkit.errors import UserError
 
-_BPF = 321 if platform.machine() == "x86_64" else 280
 _MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _LINK_CREATE = 0, 2, 5, 28
 _PROG_TYPE_XDP, _ATTACH_XDP, _DRIVER_MODE = 6, 37, 4
 _MAP_TYPE_XSKMAP, _PSEUDO_MAP_FD = 17, 1
@@ -35,7 +34,6 @@ CHUNK = 4096
 """Bytes of a buffer."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 
 
 def busy(turns: int) -> bytes:
@@ -81,7 +79,7 @@ def attached(device: str, name: str, program: bytes) -> Iterator[None]:
     loaded = _load(name, program)
     try:
         ifindex = socket.if_nametoindex(device)
-        link = _bpf(_LINK_CREATE, "=IIII", loaded, ifindex, _ATTACH_XDP, _DRIVER_MODE)
+        link = bpf(_LINK_CREATE, struct.pack("=IIII", loaded, ifindex, _ATTACH_XDP, _DRIVER_MODE))
     finally:
         os.close(loaded)
     try:
@@ -102,7 +100,7 @@ def _load(name: str, program: bytes) -> int:
 
     def load(*wanted: int) -> int:
         about = (_PROG_TYPE_XDP, len(program) // 8, where, licence, *wanted)
-        return _bpf(_PROG_LOAD, "=IIQQIIQII16s", *about, 0, 0, name.encode())
+        return bpf(_PROG_LOAD, struct.pack("=IIQQIIQII16s", *about, 0, 0, name.encode()))
 
     try:
         return load(0, 0, 0)
@@ -159,10 +157,10 @@ class Socket:
     @contextmanager
     def receiving(self, device: str) -> Iterator[None]:
         """Have the device's frames given to this socket, for the length of the block."""
-        table = _bpf(_MAP_CREATE, "=IIII", _MAP_TYPE_XSKMAP, 4, 4, 64)
+        table = bpf(_MAP_CREATE, struct.pack("=IIII", _MAP_TYPE_XSKMAP, 4, 4, 64))
         key, value = ctypes.c_uint32(0), ctypes.c_uint32(self.fileno())
         words = map(ctypes.addressof, (key, value))
-        _bpf(_MAP_UPDATE, "=I4xQQQ", table, *words, 0)
+        bpf(_MAP_UPDATE, struct.pack("=I4xQQQ", table, *words, 0))
         with attached(device, "into_socket", _into(table)):
             yield
 
@@ -214,17 +212,3 @@ class Ring:
 
     def _set(self, offset: int, value: int) -> None:
         ctypes.c_uint32.from_buffer(self._memory, offset).value = value & 0xFFFFFFFF
-
-
-def _bpf(command: int, layout: str, *words: int | bytes) -> int:
-    """Call bpf(2).
-
-    :raises OSError: if it fails.
-    """
-    request = struct.pack(layout, *words).ljust(128, b"\0")
-    buffer = ctypes.create_string_buffer(request, len(request))
-    found = int(_libc.syscall(_BPF, command, ctypes.byref(buffer), len(request)))
-    if found < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return found
