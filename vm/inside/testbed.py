@@ -130,6 +130,16 @@ class Phases:
 
 
 @contextmanager
+def between(log: Phases, arguments: argparse.Namespace) -> Iterator[None]:
+    """Rest before the block, for --before seconds, and after it, for --after: each is a phase."""
+    with log.phase("before"):
+        time.sleep(arguments.before)
+    yield
+    with log.phase("after"):
+        time.sleep(arguments.after)
+
+
+@contextmanager
 def sysctl(name: str, value: str) -> Iterator[None]:
     """Set a kernel parameter for the length of the block, then put the old value back."""
     path = Path("/proc/sys", name.replace(".", "/"))

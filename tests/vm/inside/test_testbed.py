@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,14 @@ def test_child_that_was_stopped_is_ended_too() -> None:
 def test_child_that_ends_too_early_fails_the_scenario(run: Callable[[], None]) -> None:
     with pytest.raises(SystemExit, match="ended too early"), testbed.child(run) as pid:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_what_is_between_has_a_rest_before_and_after_it(tmp_path: Path) -> None:
+    log = testbed.Phases("lost", {})
+    with testbed.between(log, Namespace(before=0.02, after=0.01)), log.phase("lost"):
+        pass
+    log.write(tmp_path / "phases.json")
+    phases = json.loads((tmp_path / "phases.json").read_text())["phases"]
+    assert [each["name"] for each in phases] == ["before", "lost", "after"]
+    before, _, after = (each["end_ns"] - each["start_ns"] for each in phases)
+    assert before >= 0.02e9 and after >= 0.01e9

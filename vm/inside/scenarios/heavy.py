@@ -19,12 +19,12 @@ def main() -> None:
 
     log = testbed.begin("heavy", arguments)
     try:
-        with log.phase("before"):
-            time.sleep(arguments.before)
-        with xdp.attached(arguments.device, "heavy", xdp.busy(arguments.turns)), log.phase("heavy"):
+        with (
+            testbed.between(log, arguments),
+            xdp.attached(arguments.device, "heavy", xdp.busy(arguments.turns)),
+            log.phase("heavy"),
+        ):
             time.sleep(arguments.hold)
-        with log.phase("after"):
-            time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
 

@@ -42,12 +42,8 @@ def main() -> None:
                 stack.enter_context(testbed.sysctl("kernel.sched_rt_runtime_us", "-1"))
                 poll_on = interrupted if arguments.softirqs else threaded
                 stack.enter_context(poll_on(arguments.device, arguments.cpu))
-            with log.phase("before"):
-                time.sleep(arguments.before)
-            with log.phase("hog"):
+            with testbed.between(log, arguments), log.phase("hog"):
                 spin(arguments.cpu, arguments.hold)
-            with log.phase("after"):
-                time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
 

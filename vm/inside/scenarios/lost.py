@@ -21,13 +21,9 @@ def main() -> None:
 
     log = testbed.begin("lost", arguments)
     try:
-        with log.phase("before"):
-            time.sleep(arguments.before)
-        with log.phase("lost"):
+        with testbed.between(log, arguments), log.phase("lost"):
             _SWITCH.write_text(str(round(arguments.hold * 1000)))
             time.sleep(arguments.hold)
-        with log.phase("after"):
-            time.sleep(arguments.after)
     finally:
         log.write(arguments.output)
 
