@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.capture import counters, kernel, maps, memory, program
+from toolkit.capture import bpf_programs, counters, kernel, maps, memory, program
 from toolkit.capture.ring import Ring, ledger
 from toolkit.driver import Driver
 from toolkit.event import IN_USER, KIND, NO_STACK, NOBODY
@@ -313,16 +313,20 @@ class Drain:
     def _functions_of(self, stack: Sequence[int]) -> list[str]:
         """Return the functions that these addresses of the kernel are in; in hexadecimal, if one is in none.
 
-        The functions are read again, at most every FUNCTIONS_INTERVAL, if one of them is not known, as those
-        of a module that was loaded since; or if one is a BPF program. The kernel does not tell where that
-        ends: what is called by its name may be another that was loaded since.
+        BPF programs are looked up each time. The kernel's functions are read again, at most every
+        FUNCTIONS_INTERVAL, if an address is in none that is known, as in those of a module that was loaded
+        since.
         """
         names = [self._functions.at(address) for address in stack]
-        now = time.monotonic()
-        sure = all(name and not name.startswith("bpf_prog_") for name in names)
-        if not sure and now - self._functions_read >= FUNCTIONS_INTERVAL:
-            self._functions, self._functions_read = kernel.functions(), now
-            names = [self._functions.at(address) for address in stack]
+        if not all(names):
+            codes = bpf_programs.loaded()
+            programs = [bpf_programs.name_at(codes, address) for address in stack]
+            now = time.monotonic()
+            sure = all(name or program for name, program in zip(names, programs, strict=True))
+            if not sure and now - self._functions_read >= FUNCTIONS_INTERVAL:
+                self._functions, self._functions_read = kernel.functions(), now
+                names = [self._functions.at(address) for address in stack]
+            names = [name or program for name, program in zip(names, programs, strict=True)]
         return [name or f"{address:#x}" for name, address in zip(names, stack, strict=True)]
 
     def _count_missed(self) -> None:

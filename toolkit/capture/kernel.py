@@ -36,8 +36,9 @@ BUILT_IN = "built in"
 
 _TEXT = (b"t", b"T", b"w", b"W")
 """Types of functions in /proc/kallsyms."""
-_NO_END = 1 << 64
-"""Where a module ends of which that is not known, as of the functions of BPF programs."""
+_OF_BPF = (b"[bpf]", b"bpf_prog_")
+"""The module that /proc/kallsyms names for BPF programs, and how their names begin."""
+_PAGE = 4096
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
 _NT_GNU_BUILD_ID = 3
@@ -139,22 +140,28 @@ class Functions:
 
     @cached_property
     def _of_modules(self) -> list[tuple[int, str, int]]:
-        """Address and name of each function of a module, and where that ends; only a stack needs them."""
+        """Address and name of each function of a module, and where that ends; only a stack needs them.
+
+        BPF programs are not among them: here is not known where they end. What else is in no module, as the
+        kernel's trampolines, has a page of its own.
+        """
         modules = (line.split() for line in self._modules.splitlines())
         ends = {words[0]: int(words[5], 16) + int(words[1]) for words in modules if int(words[5], 16)}
         lines = (line.split() for line in self._text[self._end :].splitlines())
-        return sorted(
-            (int(words[0], 16), words[2].decode(), ends.get(words[3].strip(b"[]"), _NO_END))
+        module, program = _OF_BPF
+        found = (
+            (int(words[0], 16), words[2].decode(), ends.get(words[3].strip(b"[]")))
             for words in lines
-            if words[1] in _TEXT
+            if words[1] in _TEXT and not (words[3] == module and words[2].startswith(program))
         )
+        return sorted((start, name, end or start + _PAGE) for start, name, end in found)
 
     def at(self, address: int) -> str | None:
         """Return the name of the function that an address is in, as far as the table tells; None if in none.
 
         The kernel's own symbols stand in the order of their addresses, and those of modules after them. What
         is beyond the end of a module, or from the kernel's last symbol on, is in a module that is younger
-        than the table.
+        than the table, or in a BPF program (bpf_programs.loaded).
         """
         place = bisect.bisect_right(self._of_modules, (address, "\U0010ffff", 0)) - 1
         if place >= 0:

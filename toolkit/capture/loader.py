@@ -193,14 +193,8 @@ def _all_skipped(loaded: Loaded) -> Counter[str]:
 
 def _skipped(link: int, function: str) -> Counter[str]:
     """Return how often the function of one link was not called."""
-    about = ctypes.create_string_buffer(_LINK_INFO.size)
-    request = bytearray(struct.pack("=IIQ", link, len(about), ctypes.addressof(about)))
-    buffer = (ctypes.c_char * len(request)).from_buffer(request)
-    _call(_BPF, _INFO, ctypes.byref(buffer), len(request))
-    # The kernel writes as much as it has, and says how much that was.
-    _, length, _ = struct.unpack("=IIQ", request)
-    (missed,) = _LINK_INFO.unpack(about)
-    return Counter({function: missed} if length == _LINK_INFO.size else {})
+    about = info(link, bytes(_LINK_INFO.size))
+    return Counter({function: _LINK_INFO.unpack(about)[0]} if len(about) == _LINK_INFO.size else {})
 
 
 def _perf_event(loaded: Loaded, attributes: bytes, cpu: int) -> int:
@@ -300,6 +294,29 @@ def _kprobes() -> int:
         raise OSError(
             error.errno, "this kernel has no kprobes as perf events: CONFIG_KPROBE_EVENTS"
         ) from None
+
+
+def info(descriptor: int, wanted: bytes) -> bytes:
+    """Return what the kernel tells of a program or a link (BPF_OBJ_GET_INFO_BY_FD).
+
+    :param wanted: the struct with what the kernel is to read of it, such as places to write to.
+    :return: as much of that struct as the kernel has.
+    :raises OSError: if the kernel refuses.
+    """
+    about = ctypes.create_string_buffer(wanted, len(wanted))
+    found = asked(_INFO, struct.pack("=IIQ", descriptor, len(wanted), ctypes.addressof(about)))
+    _, length, _ = struct.unpack("=IIQ", found)
+    return about.raw[:length]
+
+
+def asked(command: int, request: bytes) -> bytes:
+    """Call bpf(2) with a command that answers in its request; return that.
+
+    :raises OSError: if the kernel refuses.
+    """
+    buffer = ctypes.create_string_buffer(request, len(request))
+    _call(_BPF, command, ctypes.byref(buffer), len(request))
+    return buffer.raw
 
 
 def bpf(command: int, request: bytes) -> int:

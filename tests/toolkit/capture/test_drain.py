@@ -11,7 +11,8 @@ import pytest
 from tests.toolkit.capture.drained import CPUS, FAR, FARTHER, RED, Kept, Machine
 from tests.toolkit.capture.ring_memory import RECORD, KernelRing, numbered
 from tests.toolkit.capture.test_start import DEVICES
-from toolkit.capture import kernel, maps
+from toolkit.capture import bpf_programs, kernel, maps
+from toolkit.capture.bpf_programs import Code
 from toolkit.errors import UserError
 from toolkit.event import FLAG, KIND
 from toolkit.trace.schema import EVENT, Events
@@ -74,20 +75,23 @@ def test_functions_that_are_younger_than_the_trace_are_looked_up(
 def test_bpf_program_that_is_younger_than_the_trace_has_its_own_name(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel says where a program begins, and not where it ends."""
-    old = b"ffffffffc0100000 t bpf_prog_1_old\t[bpf]\n"
-    monkeypatch.setattr(maps, "stack", lambda *_: [0xFFFFFFFFC0100234])
+    """It is looked up however soon it comes after another, and the kernel's functions are not read for it."""
+    old, young = (
+        Code(0xFFFFFFFFC0100000, 0xFFFFFFFFC0100200, "old"),
+        Code(0xFFFFFFFFC0100200, 1 << 64, "young"),
+    )
+    known = [[old, young], [old]]
+    monkeypatch.setattr(bpf_programs, "loaded", known.pop)
+    monkeypatch.setattr(maps, "stack", lambda _, number: [(old, young)[number].start + 4])
     monkeypatch.setattr(maps, "thread_name", lambda *_: None)
-    tables = [kernel.Functions(old + b"ffffffffc0100200 t bpf_prog_2_young\t[bpf]\n", b"")]
-    monkeypatch.setattr(kernel, "functions", tables.pop)
+    monkeypatch.setattr(kernel, "functions", None)
     sink = Kept()
     drain = machine.drain(sink)
-    drain._functions = kernel.Functions(old, b"")
     drain.start()
-    _send_all(machine.ring, numbered(1, kind=KIND["tick"], gfp=7, ifindex=3))
+    _send_all(machine.ring, numbered(2, kind=KIND["tick"], gfp=np.arange(2), ifindex=3))
     drain.finish()
-    (note,) = sink.notes
-    assert note["stacks"] == [{"stack": 7, "functions": ["bpf_prog_2_young"]}]
+    found = {each["stack"]: each["functions"] for note in sink.notes for each in note["stacks"]}
+    assert found == {0: ["old"], 1: ["young"]}
 
 
 def test_no_event_is_lost_and_none_comes_twice(machine: Machine) -> None:

@@ -224,8 +224,8 @@ def test_functions_have_addresses_and_addresses_functions() -> None:
 
 
 def test_address_beyond_the_end_of_a_module_is_in_none_that_is_known() -> None:
-    """The functions of a BPF program have no such end."""
-    text = KALLSYMS + b"ffffffffc0400000 t bpf_prog_7_f\t[bpf]\n"
+    """Nor in a BPF program, of which is not known where it ends; a trampoline ends with its page."""
+    text = KALLSYMS + b"ffffffffc0400000 t bpf_prog_7_f\t[bpf]\nffffffffc0500000 t bpf_trampoline_1\t[bpf]\n"
     modules = b"igb 4096 0 - Live 0xffffffffc0100000\ne1000e 8192 1 igb, Live 0xffffffffc0300000 (OE)\n"
     functions = kernel.Functions(text, modules)
     for address, name in {
@@ -234,7 +234,9 @@ def test_address_beyond_the_end_of_a_module_is_in_none_that_is_known() -> None:
         0xFFFFFFFFC02FFFFF: None,
         0xFFFFFFFFC0301FFF: "fill",
         0xFFFFFFFFC0302000: None,
-        0xFFFFFFFFC0400FFF: "bpf_prog_7_f",
+        0xFFFFFFFFC0400000: None,
+        0xFFFFFFFFC0500FFF: "bpf_trampoline_1",
+        0xFFFFFFFFC0501000: None,
     }.items():
         assert functions.at(address) == name, hex(address)
 
