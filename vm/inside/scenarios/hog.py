@@ -3,6 +3,7 @@
 
 With --softirqs NAPI has no thread: the CPU takes the device's interrupts. Before Linux 6.5, softirqs are left
 to ksoftirqd as soon as that is to run (ksoftirqd_running in kernel/softirq.c), and it does not get the CPU.
+When that is to run is chance: the scenario waits for it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from vm.inside import testbed
 
+PROC = Path("/proc")
 _SPIN = """
 with open("/proc/self/comm", "w") as name:
     name.write("hog")
@@ -41,35 +44,39 @@ def main() -> None:
             with log.phase("prepare"):
                 stack.enter_context(testbed.sysctl("kernel.sched_rt_runtime_us", "-1"))
                 poll_on = interrupted if arguments.softirqs else threaded
-                stack.enter_context(poll_on(arguments.device, arguments.cpu))
-            with testbed.between(log, arguments), log.phase("hog"):
-                spin(arguments.cpu, arguments.hold)
+                threads = stack.enter_context(poll_on(arguments.device, arguments.cpu))
+            with testbed.between(log, arguments), busy(arguments.cpu):
+                if not wait_for_any(threads):
+                    testbed.missed("hog: no poll waited for the CPU; frames have to come meanwhile.")
+                with log.phase("hog"):
+                    time.sleep(arguments.hold)
     finally:
         log.write(arguments.output)
 
 
 @contextmanager
-def threaded(device: str, cpu: int) -> Iterator[None]:
-    """Have NAPI poll a device in threads of its own, all of them on one CPU."""
+def threaded(device: str, cpu: int) -> Iterator[list[int]]:
+    """Have NAPI poll a device in threads of its own, all of them on one CPU; the value is their ids."""
     switch = Path("/sys/class/net", device, "threaded")
     switch.write_text("1")
     try:
-        for thread in napi_threads(device):
+        threads = threads_called(f"napi/{device}-*")
+        for thread in threads:
             os.sched_setaffinity(thread, {cpu})
-        yield
+        yield threads
     finally:
         switch.write_text("0")
 
 
 @contextmanager
-def interrupted(device: str, cpu: int) -> Iterator[None]:
-    """Have one CPU take all interrupts of a virtio device."""
+def interrupted(device: str, cpu: int) -> Iterator[list[int]]:
+    """Have one CPU take all interrupts of a virtio device; the value is the id of its ksoftirqd."""
     places = [Path("/proc/irq", number, "smp_affinity_list") for number in irqs(device)]
     before = [place.read_text() for place in places]
     for place in places:
         place.write_text(str(cpu))
     try:
-        yield
+        yield threads_called(f"ksoftirqd/{cpu}")
     finally:
         for place, usual in zip(places, before, strict=True):
             place.write_text(usual)
@@ -81,22 +88,40 @@ def irqs(device: str, sys: Path = Path("/sys")) -> list[str]:
     return sorted(path.name for path in (pci / "msi_irqs").iterdir())
 
 
-def napi_threads(device: str, proc: Path = Path("/proc")) -> list[int]:
-    """Return the ids of the kernel's threads that poll a device: napi/DEVICE-NUMBER, cut to 15 characters."""
+def threads_called(name: str, proc: Path = PROC) -> list[int]:
+    """Return the ids of the kernel's threads of a name, in which * stands for anything (fnmatch)."""
     names = ((path.parent, path.read_text().strip()) for path in proc.glob("[0-9]*/comm"))
-    return sorted(int(path.name) for path, name in names if name.startswith(f"napi/{device}"))
+    return sorted(int(path.name) for path, called in names if fnmatchcase(called, name))
 
 
-def spin(cpu: int, seconds: float) -> None:
+@contextmanager
+def busy(cpu: int) -> Iterator[None]:
     """Keep a CPU busy with a SCHED_FIFO process of priority 50, which no ordinary thread interrupts."""
-    busy = subprocess.Popen(
+    hog = subprocess.Popen(
         ["taskset", "-c", str(cpu), "chrt", "-f", "50", sys.executable, "-c", _SPIN],
     )
     try:
-        time.sleep(seconds)
+        while hog.poll() is None and (PROC / f"{hog.pid}/comm").read_text() != "hog\n":
+            time.sleep(0.01)
+        yield
     finally:
-        busy.kill()
-        busy.wait()
+        hog.kill()
+        hog.wait()
+
+
+def wait_for_any(threads: list[int], proc: Path = PROC, seconds: float = 10.0) -> bool:
+    """Wait until one of these threads is to run, and return whether one is."""
+    deadline = time.monotonic() + seconds
+    while not (found := any(state(thread, proc) == "R" for thread in threads)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return found
+
+
+def state(thread: int, proc: Path = PROC) -> str:
+    """Return the state of a thread: R, if it has a CPU or is to have one (man 5 proc_pid_stat)."""
+    return (proc / str(thread) / "stat").read_text().rpartition(") ")[2][0]
 
 
 if __name__ == "__main__":
