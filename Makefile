@@ -3,7 +3,7 @@
 
 PYTHON := .venv/bin/python
 APT := python3-venv
-APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 git perl $(if $(filter 0,$(shell id -u)),,uidmap)
+APT_MACHINES := qemu-utils mmdebstrap e2fsprogs mount rsync openssh-client iproute2 git perl xz-utils $(if $(filter 0,$(shell id -u)),,uidmap)
 APT_VAGRANT := $(shell sed 's/\#.*//' vm/vagrant/packages.txt 2>/dev/null)
 # A trace that was recorded; what is built for a release has to analyze it.
 TRACE := tests/data/virtio_net_pressure/trace.rxt

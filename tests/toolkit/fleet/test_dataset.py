@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import os
 import re
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,17 @@ def test_parts_are_read_as_one_table(tmp_path: Path) -> None:
         assert found["place"].to_pylist() == ["/a", "/b", "/c"]
         assert found.schema.equals(schema, check_metadata=True)
         assert dataset.table(folder, name, ["day", "place"]).column_names == ["place", "day"]
+
+
+def test_times_are_read_where_the_system_has_no_time_zones(tmp_path: Path) -> None:
+    dataset.create(tmp_path / "fleet")
+    lines = "import sys; from toolkit.fleet import dataset; from pathlib import Path"
+    lines += "; print(dataset.table(Path(sys.argv[1]), 'traces').to_pandas().dtypes['began_utc'])"
+    words = [sys.executable, "-c", lines, str(tmp_path / "fleet")]
+    # The directories in which zoneinfo looks before it takes the package.
+    nowhere = {**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(words, env=nowhere, check=True, capture_output=True, text=True)
+    assert found.stdout == "datetime64[us, UTC]\n"
 
 
 def test_a_later_part_replaces_what_an_earlier_one_has(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ ABOUT = {
 PARTS = ("binary", "image", "modules")
 FILES = {f"linux-{part}-7.3.4+deb13-arm64_1%3a7.3.4-1~bpo13+1_arm64.deb" for part in PARTS}
 
+NEEDS_PACKAGES = pytest.mark.skipif(
+    not all(map(shutil.which, ("dpkg-deb", "xz"))), reason="dpkg or xz-utils is not installed"
+)
+
 
 def _patch(monkeypatch: pytest.MonkeyPatch, cache: Path, answer: Callable[..., object]) -> None:
     """Have commands answered, with a cache of its own and Debian's archive under a name of its own."""
@@ -129,7 +133,7 @@ def source_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list
     return commands
 
 
-@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed")
+@NEEDS_PACKAGES
 def test_newest_source_is_unpacked_once(source_package: list[list[str]], tmp_path: Path) -> None:
     for _ in ("fetched", "there already"):
         root = kernels.source(BACKPORTS, lambda _: None)
@@ -142,7 +146,7 @@ def test_newest_source_is_unpacked_once(source_package: list[list[str]], tmp_pat
     assert not list((tmp_path / "packages").rglob("*.deb"))
 
 
-@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed")
+@NEEDS_PACKAGES
 def test_one_who_looks_for_a_source_waits_for_another(
     source_package: list[list[str]], tmp_path: Path
 ) -> None:
