@@ -295,14 +295,19 @@ class Drain:
 
         :return: `threads` and `stacks`, for the note of their batch; neither, if there is none.
         """
-        tids = np.unique(events["tid"][np.isin(events["kind"], [KIND["late"], KIND["tick"]])])
+        kinds = events["kind"]
+        ticks = kinds == KIND["tick"]
+        waits = ticks | (kinds == KIND["late"])
+        if not waits.any():
+            return {}
+        tids = np.unique(events["tid"][waits])
         named = {int(tid): maps.thread_name(self._bpf, int(tid)) for tid in tids if tid != NOBODY}
         threads = {tid: name for tid, name in named.items() if name is not None}
         self._progress.threads |= threads
         note = {}
         if threads:
             note["threads"] = [{"tid": tid, "name": name} for tid, name in threads.items()]
-        numbers = np.unique(events["gfp"][events["kind"] == KIND["tick"]]).tolist()
+        numbers = np.unique(events["gfp"][ticks]).tolist()
         numbers = [number for number in numbers if number not in (NO_STACK, IN_USER)]
         for number in set(numbers) - self._stacks.keys():
             self._stacks[number] = self._functions_of(maps.stack(self._bpf, number))

@@ -109,6 +109,8 @@ def matching(
     """
     at = rules.rows(conditions, columns)
     at = at[columns["driver"][at] == driver]
+    if not len(at):
+        return joined([])
     row, queue = spread(look_up(columns, table, at), table)
     return Marks(queue, moments[at][row])
 

@@ -53,6 +53,7 @@ class TraceWriter:
         try:
             text = _encoded({**meta, "format": FORMAT})
             self._ledger: Ledger = {}
+            self._counts: dict[str, Mapping[str, Sequence[int]]] = {}
             self._check = checksum(text, [])
             schema = SCHEMA.with_metadata({META_KEY: text, CHECK_KEY: self._check})
             self._full = _full_batches(self._message, level)
@@ -77,15 +78,20 @@ class TraceWriter:
         """
         if self._closed:
             raise ValueError("write to a closed trace")
-        ledger = {**self._ledger, **whole(note.get("ledger", {}))}
-        before = {"before": self._check.decode(), "ledger": changes(ledger, self._ledger)}
+        # Few kinds of events come in one batch: the others are not looked at as arrays.
+        counts = note.get("ledger", {}).items()
+        new = {kind: lists for kind, lists in counts if lists != self._counts.get(kind)}
+        counted = whole(new)
+        before = {"before": self._check.decode(), "ledger": changes(counted, self._ledger)}
         text = _encoded({**note, **before})
         columns = [np.ascontiguousarray(events[name]) for name in EVENT.names or ()]
         check = checksum(text, columns)
         stream = self._full if len(events) >= FULL_EVENTS else self._stream
         stream.write_batch(_batch(columns), custom_metadata={META_KEY: text, CHECK_KEY: check})
         self._flush()
-        self._ledger, self._check = ledger, check
+        self._ledger = {**self._ledger, **counted}
+        self._counts |= {kind: {name: [*row] for name, row in lists.items()} for kind, lists in new.items()}
+        self._check = check
 
     def close(self, note: Mapping[str, Any]) -> None:
         """End the trace with an empty batch; do nothing if it was closed or could not be written.
