@@ -97,8 +97,11 @@ def wait(seen: Callable[[], Any], seconds: float, what: str) -> float:
 
 def _unpacked(binary: Path) -> list[str]:
     """Return the words that start a program that is not installed, as if what it reads in /usr/share were."""
-    mount = 'mount -t overlay overlay -o "lowerdir=$0:/usr/share" /usr/share && exec "$@"'
-    namespace = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
+    # Not by unshare, which insists: the root of a chroot is no mount point, and cannot be made private.
+    private = "mount --make-rprivate / 2>/dev/null"
+    mount = f'{private}; mount -t overlay overlay -o "lowerdir=$0:/usr/share" /usr/share && exec "$@"'
+    namespace = ["unshare", "--mount", "--propagation", "unchanged"]
+    namespace += ["--map-root-user"] if os.geteuid() else []
     return [*namespace, "sh", "-c", mount, str(binary.parents[2] / "usr/share"), str(binary)]
 
 
