@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -112,7 +112,8 @@ class Drain:
         self._skipped_before = skipped()
         self._drivers = drivers
         self._functions = functions
-        self._functions_read = -FUNCTIONS_INTERVAL
+        self._functions_read = self._programs_read = -FUNCTIONS_INTERVAL
+        self._programs: list[bpf_programs.Code] = []
         self._stacks: dict[int, list[str]] = {}
         self._looked = 0.0
         self._asked = 0.0
@@ -309,30 +310,37 @@ class Drain:
             note["threads"] = [{"tid": tid, "name": name} for tid, name in threads.items()]
         numbers = np.unique(events["gfp"][ticks]).tolist()
         numbers = [number for number in numbers if number not in (NO_STACK, IN_USER)]
-        for number in set(numbers) - self._stacks.keys():
-            self._stacks[number] = self._functions_of(maps.stack(self._bpf, number))
+        new = {number: maps.stack(self._bpf, number) for number in set(numbers) - self._stacks.keys()}
+        if new:
+            self._know({address for stack in new.values() for address in stack})
+        self._stacks |= {number: [self._name(address) for address in stack] for number, stack in new.items()}
         if stacks := {number: self._stacks[number] for number in numbers}:
             note["stacks"] = [{"stack": number, "functions": names} for number, names in stacks.items()]
         return note
 
-    def _functions_of(self, stack: Sequence[int]) -> list[str]:
-        """Return the functions that these addresses of the kernel are in; in hexadecimal, if one is in none.
+    def _know(self, addresses: Iterable[int]) -> None:
+        """Read again what tells the names of these addresses, if one is not known.
 
-        BPF programs are looked up each time. The kernel's functions are read again, at most every
-        FUNCTIONS_INTERVAL, if an address is in none that is known, as in those of a module that was loaded
-        since.
+        BPF programs are read at most once for a batch, and also if what is known of them is older than
+        FUNCTIONS_INTERVAL, since another may lie where one was. The kernel's functions, which take longer,
+        are read again at most every FUNCTIONS_INTERVAL, as for those of a module that was loaded since.
         """
-        names = [self._functions.at(address) for address in stack]
-        if not all(names):
-            codes = bpf_programs.loaded()
-            programs = [bpf_programs.name_at(codes, address) for address in stack]
-            now = time.monotonic()
-            sure = all(name or program for name, program in zip(names, programs, strict=True))
-            if not sure and now - self._functions_read >= FUNCTIONS_INTERVAL:
+        now = time.monotonic()
+        others = [address for address in addresses if not self._functions.at(address)]
+
+        def known() -> bool:
+            return all(bpf_programs.name_at(self._programs, address) for address in others)
+
+        old = now - self._programs_read >= FUNCTIONS_INTERVAL
+        if others and (old or not known()):
+            self._programs, self._programs_read = bpf_programs.loaded(), now
+            if not known() and now - self._functions_read >= FUNCTIONS_INTERVAL:
                 self._functions, self._functions_read = kernel.functions(), now
-                names = [self._functions.at(address) for address in stack]
-            names = [name or program for name, program in zip(names, programs, strict=True)]
-        return [name or f"{address:#x}" for name, address in zip(names, stack, strict=True)]
+
+    def _name(self, address: int) -> str:
+        """Return the function that an address is in; the address in hexadecimal, if in none that is known."""
+        program = bpf_programs.name_at(self._programs, address)
+        return self._functions.at(address) or program or f"{address:#x}"
 
     def _count_missed(self) -> None:
         """Ask the kernel which probes it has skipped, at most every MISSED_INTERVAL."""

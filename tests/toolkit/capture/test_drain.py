@@ -28,6 +28,13 @@ def _send_all(ring: KernelRing, events: Events) -> None:
         time.sleep(0)
 
 
+def _wait_for_notes(sink: Kept, number: int) -> None:
+    """Wait until so many batches were written."""
+    deadline = time.monotonic() + 30
+    while len(sink.notes) < number and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
 def test_devices_are_known_when_events_name_them(machine: Machine) -> None:
     """Those of this namespace by sysfs, others and those that went away again by what the probes saw."""
     machine.progress.devices = [DEVICES[0]]
@@ -64,9 +71,7 @@ def test_functions_that_are_younger_than_the_trace_are_looked_up(
     drain.start()
     for number in stacks:
         _send_all(machine.ring, numbered(1, kind=KIND["tick"], gfp=number, ifindex=3))
-        deadline = time.monotonic() + 30
-        while len(sink.notes) <= number and time.monotonic() < deadline:
-            time.sleep(0.001)
+        _wait_for_notes(sink, number + 1)
     drain.finish()
     found = {each["stack"]: each["functions"] for note in sink.notes for each in note.get("stacks", [])}
     assert found == {0: ["prep_new_page"], 1: ["hold"], 2: [f"{second:#x}"]}
@@ -88,7 +93,9 @@ def test_bpf_program_that_is_younger_than_the_trace_has_its_own_name(
     sink = Kept()
     drain = machine.drain(sink)
     drain.start()
-    _send_all(machine.ring, numbered(2, kind=KIND["tick"], gfp=np.arange(2), ifindex=3))
+    for number in range(2):
+        _send_all(machine.ring, numbered(1, kind=KIND["tick"], gfp=number, ifindex=3))
+        _wait_for_notes(sink, number + 1)
     drain.finish()
     found = {each["stack"]: each["functions"] for note in sink.notes for each in note["stacks"]}
     assert found == {0: ["old"], 1: ["young"]}
