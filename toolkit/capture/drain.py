@@ -339,8 +339,8 @@ class Drain:
 
     def _name(self, address: int) -> str:
         """Return the function that an address is in; the address in hexadecimal, if in none that is known."""
-        program = bpf_programs.name_at(self._programs, address)
-        return self._functions.at(address) or program or f"{address:#x}"
+        name = self._functions.at(address) or bpf_programs.name_at(self._programs, address)
+        return name or f"{address:#x}"
 
     def _count_missed(self) -> None:
         """Ask the kernel which probes it has skipped, at most every MISSED_INTERVAL."""

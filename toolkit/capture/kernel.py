@@ -36,8 +36,6 @@ BUILT_IN = "built in"
 
 _TEXT = (b"t", b"T", b"w", b"W")
 """Types of functions in /proc/kallsyms."""
-_OF_BPF = (b"[bpf]", b"bpf_prog_")
-"""The module that /proc/kallsyms names for BPF programs, and how their names begin."""
 _PAGE = 4096
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
@@ -142,17 +140,16 @@ class Functions:
     def _of_modules(self) -> list[tuple[int, str, int]]:
         """Address and name of each function of a module, and where that ends; only a stack needs them.
 
-        BPF programs are not among them: here is not known where they end. What else is in no module, as the
-        kernel's trampolines, has a page of its own.
+        BPF programs are not among them: the table does not tell where they end. What else is in no module, as
+        the kernel's trampolines, has a page of its own.
         """
         modules = (line.split() for line in self._modules.splitlines())
         ends = {words[0]: int(words[5], 16) + int(words[1]) for words in modules if int(words[5], 16)}
         lines = (line.split() for line in self._text[self._end :].splitlines())
-        module, program = _OF_BPF
         found = (
             (int(words[0], 16), words[2].decode(), ends.get(words[3].strip(b"[]")))
             for words in lines
-            if words[1] in _TEXT and not (words[3] == module and words[2].startswith(program))
+            if words[1] in _TEXT and not (words[3] == b"[bpf]" and words[2].startswith(b"bpf_prog_"))
         )
         return sorted((start, name, end or start + _PAGE) for start, name, end in found)
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from toolkit.errors import UserError, already_there
-from toolkit.trace.ledger import Ledger, changes, whole
+from toolkit.trace.ledger import Ledger, changes, lists, whole
 from toolkit.trace.schema import CHECK_KEY, EVENT, FORMAT, META_KEY, SCHEMA, Events, checksum
 
 FULL_EVENTS = 2048
@@ -53,7 +53,7 @@ class TraceWriter:
         try:
             text = _encoded({**meta, "format": FORMAT})
             self._ledger: Ledger = {}
-            self._counts: dict[str, Mapping[str, Sequence[int]]] = {}
+            self._counts: dict[str, dict[str, list[int]]] = {}
             self._check = checksum(text, [])
             schema = SCHEMA.with_metadata({META_KEY: text, CHECK_KEY: self._check})
             self._full = _full_batches(self._message, level)
@@ -80,8 +80,7 @@ class TraceWriter:
             raise ValueError("write to a closed trace")
         # Few kinds of events come in one batch: the others are not looked at as arrays.
         counts = note.get("ledger", {}).items()
-        new = {kind: lists for kind, lists in counts if lists != self._counts.get(kind)}
-        counted = whole(new)
+        counted = whole({kind: each for kind, each in counts if each != self._counts.get(kind)})
         before = {"before": self._check.decode(), "ledger": changes(counted, self._ledger)}
         text = _encoded({**note, **before})
         columns = [np.ascontiguousarray(events[name]) for name in EVENT.names or ()]
@@ -90,7 +89,7 @@ class TraceWriter:
         stream.write_batch(_batch(columns), custom_metadata={META_KEY: text, CHECK_KEY: check})
         self._flush()
         self._ledger = {**self._ledger, **counted}
-        self._counts |= {kind: {name: [*row] for name, row in lists.items()} for kind, lists in new.items()}
+        self._counts |= lists(counted)
         self._check = check
 
     def close(self, note: Mapping[str, Any]) -> None:

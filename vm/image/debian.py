@@ -18,10 +18,11 @@ from vm.cmd import cmd
 
 Say = Callable[[str], None]
 
-# Runs a command in a tree: unshare's own way to make mounts private fails where the root is no mount point.
-# The kernel's objtool reads its limits in /proc, and fails without.
-_ENTER = (
-    "mount --make-rprivate / 2>/dev/null; "
+#: What a shell does first in :func:`own_mounts`.
+PRIVATE = "mount --make-rprivate / 2>/dev/null; "
+
+# Runs a command in a tree. The kernel's objtool reads its limits in /proc, and fails without.
+_ENTER = PRIVATE + (
     'for each in dev proc; do mount --rbind "/$each" "$0/$each" || exit; done; '
     '[ -z "$1" ] || mount --bind "$1" "$0/src" || exit; shift; exec chroot "$0" "$@"'
 )
@@ -59,10 +60,17 @@ def enter(root: Path, source: Path | None = None) -> list[str]:
     :param root: the tree, unpacked.
     :param source: a directory that is its /src meanwhile.
     """
+    return [*own_mounts(), "sh", "-c", _ENTER, str(root), str(source or "")]
+
+
+def own_mounts() -> list[str]:
+    """Return the words before a command whose mounts are its own, as root or in a user namespace.
+
+    The command makes them private itself (PRIVATE): unshare would fail in a chroot, whose root is no mount
+    point.
+    """
     words = ["unshare", "--mount", "--propagation", "unchanged"]
-    if os.geteuid():
-        words.append("--map-root-user")
-    return [*words, "sh", "-c", _ENTER, str(root), str(source or "")]
+    return [*words, "--map-root-user"] if os.geteuid() else words
 
 
 def archives() -> dict[str, str]:

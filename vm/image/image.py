@@ -206,9 +206,9 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     install = ["env", *(f"{name}={words}" for name, words in environment(machine).items())]
     install += ["/opt/box/install.sh", "/opt/box/rootfs", "/opt/wheels", "--", *requirements()]
     # A bind mount shows the tree without the /proc, /sys and /dev that mmdebstrap mounts in it.
-    # unshare itself would fail in a chroot, whose root is no mount point and cannot be made private.
-    private = "mount --make-rprivate / 2>/dev/null"
-    populate = f'{private}; mount --bind "$1" "$1.tree" && exec mke2fs -q -F -t ext4 -d "$1.tree" "$1.raw"'
+    populate = (
+        f'{debian.PRIVATE}mount --bind "$1" "$1.tree" && exec mke2fs -q -F -t ext4 -d "$1.tree" "$1.raw"'
+    )
     own_mounts = "unshare --mount --propagation unchanged"
     tools = shlex.join([*TOOLS, *TOOLS_OF.get(machine.release, [])])
     hooks = [

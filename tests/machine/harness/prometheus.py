@@ -2,7 +2,6 @@
 """Debian's Prometheus and alertmanager on this host, which listen on loopback; and what their APIs say."""
 
 import json
-import os
 import subprocess
 import time
 import urllib.error
@@ -18,6 +17,7 @@ import yaml
 
 from tests.promtool import program
 from vm.guest import ssh
+from vm.image.debian import PRIVATE, own_mounts
 
 #: Seconds between two scrapes, and between two evaluations of the rules.
 INTERVAL = 5
@@ -97,12 +97,8 @@ def wait(seen: Callable[[], Any], seconds: float, what: str) -> float:
 
 def _unpacked(binary: Path) -> list[str]:
     """Return the words that start a program that is not installed, as if what it reads in /usr/share were."""
-    # Not by unshare, which insists: the root of a chroot is no mount point, and cannot be made private.
-    private = "mount --make-rprivate / 2>/dev/null"
-    mount = f'{private}; mount -t overlay overlay -o "lowerdir=$0:/usr/share" /usr/share && exec "$@"'
-    namespace = ["unshare", "--mount", "--propagation", "unchanged"]
-    namespace += ["--map-root-user"] if os.geteuid() else []
-    return [*namespace, "sh", "-c", mount, str(binary.parents[2] / "usr/share"), str(binary)]
+    mount = f'{PRIVATE}mount -t overlay overlay -o "lowerdir=$0:/usr/share" /usr/share && exec "$@"'
+    return [*own_mounts(), "sh", "-c", mount, str(binary.parents[2] / "usr/share"), str(binary)]
 
 
 def _targets(port: int) -> dict[str, Any]:

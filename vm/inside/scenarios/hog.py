@@ -3,7 +3,7 @@
 
 With --softirqs NAPI has no thread: the CPU takes the device's interrupts. Before Linux 6.5, softirqs are left
 to ksoftirqd as soon as that is to run (ksoftirqd_running in kernel/softirq.c), and it does not get the CPU.
-When that is to run is chance: the scenario waits for it.
+It is chance when ksoftirqd is to run: the scenario waits until it is.
 """
 
 from __future__ import annotations
