@@ -185,19 +185,20 @@ def _open(plan: Plan, out: Path, say: Callable[[str], object]) -> None:
         return
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and holds no experiment; give another directory.")
-    built = image.ensure(machines.find(plan.machine))
+    machine = machines.find(plan.machine)
+    built = image.ensure(machine)
     out.mkdir(parents=True, exist_ok=True)
     made_of = {
         "plan": asdict(plan),
         "toolkit": toolkit.__version__,
         "image": built.key,
-        "machine": asdict(machines.find(plan.machine)),
+        "machine": asdict(machine),
         "modules": {
             each: drivers.file_name(plan.driver, each)
             for each in plan.variants
             if drivers.split(each)[0] != "stock"
         },
-        "qemu": cmd([*emulator.ensure(), "--version"]).stdout.splitlines()[0],
+        "qemu": cmd([*emulator.ensure(machine.architecture), "--version"]).stdout.splitlines()[0],
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     _write(manifest, made_of)

@@ -14,6 +14,9 @@ from toolkit.errors import UserError
 
 FILE = Path(__file__).parent / "machines.yaml"
 
+#: By architecture, as Debian calls it: what the machine itself says (uname -m), and QEMU and Python, too.
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+
 #: NICs that are processes of ours, not devices of QEMU's, have a package here: NAME_nic.
 MODELS = Path(__file__).parent / "models"
 
@@ -82,6 +85,7 @@ class Kernel:
 class Machine:
     """One entry of ``machines.yaml`` over the defaults.
 
+    :param architecture: as Debian calls it; another than this machine's is emulated.
     :param kernel: the suite that its kernel is of, if that is not the release.
     :param config: of a kernel that is compiled here of that suite's source (vm/image/configs).
     :param start: modules and their arguments (``python -m``), run in the machine as root when it is up.
@@ -95,6 +99,7 @@ class Machine:
     cpus: int
     management: str
     nics: tuple[Nic, ...]
+    architecture: str = "amd64"
     swap: Swap | None = None
     xen: Xen | None = None
     kernel: str | None = None

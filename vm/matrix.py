@@ -86,13 +86,13 @@ def render(columns: Sequence[Column]) -> str:
 
 
 def _machines(column: Column, driver: str = "") -> list[str]:
-    """Return the machines that boot a kernel, of one driver if it is named; they are amd64."""
+    """Return the machines that boot a kernel, of one driver if it is named: by QEMU's model of a NIC, too."""
     return [
         f"`{machine.name}`"
         for machine in machines.load().values()
-        if column.architecture == "amd64"
+        if column.architecture == machine.architecture
         and (machine.release, machine.kernel) == (column.kernel.release, column.kernel.kernel)
-        and driver in ("", machine.driver)
+        and driver in ("", machine.driver, *(nic.model for nic in machine.nics))
     ]
 
 

@@ -33,6 +33,8 @@ def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
     drivers.check(driver, variant)
     if guest.machine.config:
         raise UserError(f"{driver} is built into the kernel of {guest.machine.name}: it has no variants.")
+    if guest.machine.architecture != "amd64" and variant != "stock":
+        raise UserError(f"the image of {guest.machine.name} has no compiler: of {driver} it has only stock.")
     if drivers.split(variant)[0] != "stock":
         module = build(guest.machine, variant, say=say)
         there = BUILT / module.name
@@ -91,7 +93,12 @@ def _kept(
 
 @contextmanager
 def tools(built: image.Image) -> Iterator[Tree]:
-    """Unpack what builds modules for an image, for the length of the block."""
+    """Unpack what builds modules for an image, for the length of the block.
+
+    :raises UserError: if the image has nothing that does.
+    """
+    if built.tools is None:
+        raise UserError(f"the image {built.key} has no compiler: modules are built for amd64 only.")
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache()) as directory:
         root = Path(directory)
         words = ["tar", "--extract", "--file", str(built.tools), "--directory", directory, "--no-same-owner"]

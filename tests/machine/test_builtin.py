@@ -9,7 +9,7 @@ from tests.machine.harness.lab import Lab, assert_log_is_clean, failed, result
 from vm import guest, trial
 from vm.demo import judge
 
-pytestmark = [pytest.mark.slow, pytest.mark.machine("virtio-net-builtin")]
+pytestmark = pytest.mark.machine("virtio-net-builtin")
 
 
 def test_builtin_driver_is_there_without_a_module(machine: guest.Guest) -> None:

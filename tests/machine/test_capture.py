@@ -222,6 +222,28 @@ def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> N
     assert sum(queue["packets"] for queue in found["queues"]) == arrived > 1000
 
 
+def test_trace_in_a_privileged_container(machine: guest.Guest, tmp_path: Path) -> None:
+    """It has the host's /sys and network, namespaces of its own else, and nothing of a kernel's package."""
+    hide = "for each in /usr/lib/modules /usr/src /boot; do mount -t tmpfs none $each; done"
+    inside = f'mount -t proc proc /proc; {hide}; hostname container; exec "$0" "$@"'
+    container = f"sudo unshare --mount --pid --fork --ipc --uts --cgroup sh -c '{inside}'"
+    look = machine.ssh(f"{container} sh -c 'echo $$; ls /lib/modules /usr/src /boot; hostname'", check=True)
+    assert look.stdout.split() == ["1", "/boot:", "/lib/modules:", "/usr/src:", "container"]
+    done = machine.ssh(f"{container} toolkit doctor virtio_net", timeout=300)
+    assert "virtio_net: fully observable" in done.stdout, done.stdout
+    there, before = "/var/tmp/container.rxt", received(machine, "eth1")
+    command = f"{container} toolkit trace -d eth1 --force -o {there} -- sleep 5"
+    with machine.popen(command, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("tracing ") for line in process.stderr)
+        frames_for(machine, 2000, 1000)
+        assert process.wait(60) == 0
+    arrived = received(machine, "eth1") - before
+    found = summary(analyze(fetch(machine, there, tmp_path / "container.rxt")))
+    assert found["complete"]
+    assert sum(queue["packets"] for queue in found["queues"]) == arrived > 500
+
+
 #: Another tracer's kprobe, whose program runs long, on a system call that each CPU makes again and again. It
 #: ends with its input.
 BUSY_KPROBE = '''

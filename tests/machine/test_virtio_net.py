@@ -37,7 +37,13 @@ def received(machine: guest.Guest, device: str) -> int:
     return int(json.loads(machine.ssh(f"ip -s -j link show {device}").stdout)[0]["stats64"]["rx"]["packets"])
 
 
-@pytest.mark.parametrize("kind", kinds("virtio-net", "virtio-net-small", "virtio-net-trixie"))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *kinds("virtio-net", "virtio-net-small", "virtio-net-trixie"),
+        pytest.param("virtio-net-arm64", marks=[pytest.mark.machine("virtio-net-arm64"), pytest.mark.slow]),
+    ],
+)
 def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: Path) -> None:
     machine = lab.boot(kind)
     lab.load(machine, "stock")

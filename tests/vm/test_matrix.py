@@ -48,3 +48,13 @@ def test_page_of_the_project_is_of_the_kernels_that_are_promised() -> None:
     heads = re.findall(r"^\| \S+ (\S+) \| (\S+) \| \S+ \|$", page, re.MULTILINE)
     assert heads == [(name, kernel.suite) for kernel in machines.kernels() for name in kernel.architectures]
     assert set(re.findall(r"^\| (\w+) \| (?:full|partly|\*\*no|–)", page, re.MULTILINE)) == {*drivers.names()}  # noqa: RUF001
+
+
+def test_machine_runs_the_drivers_of_its_nics_on_its_own_architecture() -> None:
+    trixie = Kernel("trixie", ("amd64", "arm64"))
+    findings = {name: [GOOD] for name in ("e1000e", "igb", "mlx5", "virtio_net")}
+    amd64, arm64 = (Column(trixie, name, "6.12", name, findings) for name in trixie.architectures)
+    lines = matrix.render([amd64, arm64]).splitlines()
+    assert "| e1000e | full, run | full |" in lines and "| igb | full, run | full |" in lines
+    assert "| mlx5 | full | full |" in lines
+    assert "| virtio_net | full, run | full, run |" in lines

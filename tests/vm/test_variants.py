@@ -15,7 +15,7 @@ from vm.image import image
 class Machine:
     """A guest that says what it was told; a file copied from it is there."""
 
-    machine = SimpleNamespace(driver="virtio_net", name="virtio-net", config=None)
+    machine = SimpleNamespace(driver="virtio_net", name="virtio-net", config=None, architecture="amd64")
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -107,6 +107,24 @@ def test_driver_that_is_built_in_has_no_variants(said: list[str], monkeypatch: p
     with pytest.raises(UserError, match="virtio_net is built into the kernel of virtio-net"):
         variants.load(guest, "patched", say=said.append)
     assert guest.told == []
+
+
+def test_machine_of_another_architecture_has_only_stock(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest: Any = Machine()
+    monkeypatch.setattr(guest.machine, "architecture", "arm64")
+    with pytest.raises(UserError, match="the image of virtio-net has no compiler: of virtio_net it has only"):
+        variants.load(guest, "patched", say=said.append)
+    assert guest.told == []
+    variants.load(guest, "stock", say=said.append)
+    assert guest.told == ["sudo variant virtio_net stock"]
+
+
+def test_image_without_a_compiler_says_so() -> None:
+    built = image.Image("trixie-1", Path("/disk"), Path("/vmlinux"), Path("/initrd"), tools=None)
+    with pytest.raises(UserError, match="the image trixie-1 has no compiler"), variants.tools(built):
+        pass
 
 
 def test_unknown_variant_touches_no_machine(said: list[str]) -> None:

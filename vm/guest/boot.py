@@ -65,12 +65,12 @@ def command_line(name: str, kind: str, accel: str | None = None) -> list[str]:
     machine = machines.find(kind)
     built = image.ensure(machine)
     files = Files(run_directory(name))
-    program = emulator.ensure()
+    program = emulator.ensure(machine.architecture)
     return command.argv(
         machine,
         built,
         files,
-        accel=_accel(accel, built, program),
+        accel=_accel(accel, machine, built, program),
         port=ssh.free_port(),
         key=ssh.public_key(),
         taps={},
@@ -95,8 +95,8 @@ def machine(kind: str, *, name: str | None = None, accel: str | None = None) -> 
 
 def _up(name: str, machine: machines.Machine, accel: str | None, disk: Path | None) -> Guest:
     built = image.ensure(machine)
-    program = emulator.ensure()
-    chosen = _accel(accel, built, program)
+    program = emulator.ensure(machine.architecture)
+    chosen = _accel(accel, machine, built, program)
     with ExitStack() as stack:
         stack.enter_context(locked(name))
         files = Files(run_directory(name))
@@ -194,7 +194,11 @@ def _start(guest: Guest) -> None:
         guest.module(words)
 
 
-def _accel(wanted: str | None, built: image.Image, program: Sequence[str]) -> Accel:
+def _accel(
+    wanted: str | None, machine: machines.Machine, built: image.Image, program: Sequence[str]
+) -> Accel:
+    if wanted is None and machine.architecture != "amd64":
+        return "tcg"
     if wanted is None:
         return choose_accel(built, _say, program)
     if wanted in get_args(Accel):

@@ -106,14 +106,17 @@ def laid_over(release: str, suite: str) -> str:
     return f'--setup-hook={lines} >"$1"/etc/apt/sources.list.d/backports.list'
 
 
-def mmdebstrap(words: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:
+def mmdebstrap(
+    words: Sequence[str], say: Say, *, cwd: Path | None = None, before: Sequence[str] = ()
+) -> None:
     """Run mmdebstrap, as root or in a user namespace.
 
     :param say: is told of progress.
+    :param before: words before the command.
     :raises UserError: if it fails, with what it said last.
     """
     mode = "root" if os.geteuid() == 0 else "unshare"
-    run(["mmdebstrap", f"--mode={mode}", *words], say, cwd=cwd)
+    run([*before, "mmdebstrap", f"--mode={mode}", *words], say, cwd=cwd)
 
 
 def run(argv: Sequence[str], say: Say, *, cwd: Path | None = None) -> None:

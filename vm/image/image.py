@@ -18,8 +18,8 @@ from toolkit.capture import vmlinux
 from toolkit.errors import UserError
 from vm import drivers, machines
 from vm.cmd import cmd
-from vm.image import compiled, debian
-from vm.machines import Kernel, Machine
+from vm.image import compiled, debian, foreign
+from vm.machines import ARCHITECTURES, Kernel, Machine
 from vm.paths import CHECKOUT, cache
 
 BOX = Path(__file__).parent / "box"
@@ -35,6 +35,9 @@ PACKAGES = [
     for word in line.partition("#")[0].split()
 ]
 
+
+# What builds variants of a driver. A compiler of another architecture would be emulated: its image has none.
+BUILDERS = {"linux-headers-amd64", "linux-source", "make", "patch", "dwarves"}
 
 # What builds a kernel module, as arguments of tar: all of the image but what is large and has no part in it.
 TOOLS = [
@@ -70,14 +73,15 @@ class Image:
     """A finished image, ready for a direct kernel boot.
 
     :param kernel: vmlinux, which the machine need not unpack, and which has the kernel's types.
-    :param tools: a tar archive of what builds modules in it: compiler, kernel headers, drivers' sources.
+    :param tools: a tar archive of what builds modules in it: compiler, kernel headers, drivers' sources; None
+        in an image of another architecture.
     """
 
     key: str
     disk: Path
     kernel: Path
     initrd: Path
-    tools: Path
+    tools: Path | None
     hypervisor: Path | None = None
 
 
@@ -88,13 +92,12 @@ def requirements() -> list[str]:
 
 
 def packages(machine: Machine) -> list[str]:
-    """Return the Debian packages of a machine's image, which all of its release and kernel share."""
+    """Return the Debian packages of a machine's image, which all share that boot it."""
     suite = f"/{machine.kernel}" if machine.kernel else ""
     more = {package for each in _sharers(machine) for package in each.packages}
-    return [
-        *(f"{each}{suite}" if each.startswith("linux-") else each for each in PACKAGES),
-        *sorted(more),
-    ]
+    every = [each for each in PACKAGES if _builds_modules(machine) or each not in BUILDERS]
+    ours = [each.replace("-amd64", f"-{machine.architecture}") for each in every]
+    return [*(f"{each}{suite}" if each.startswith("linux-") else each for each in ours), *sorted(more)]
 
 
 def environment(machine: Machine) -> dict[str, str]:
@@ -112,8 +115,16 @@ def environment(machine: Machine) -> dict[str, str]:
 def _sharers(machine: Machine) -> list[Machine]:
     """Return the machines that boot the same image, this one among them."""
     others = [each for each in machines.load().values() if each.name != machine.name]
-    same = (machine.release, machine.kernel)
-    return [machine, *(each for each in others if (each.release, each.kernel) == same)]
+    return [machine, *(each for each in others if _system(each) == _system(machine))]
+
+
+def _system(machine: Machine) -> tuple[str, str | None, str]:
+    """Return what machines of one image have in common."""
+    return machine.release, machine.kernel, machine.architecture
+
+
+def _builds_modules(machine: Machine) -> bool:
+    return machine.architecture == "amd64"
 
 
 def key(machine: Machine) -> str:
@@ -148,6 +159,9 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
     directory = cache() / "images" / name
     if machine.release not in PYTHON:
         raise UserError(f"Release {machine.release} is not known; {' and '.join(PYTHON)} are.")
+    if machine.architecture not in ARCHITECTURES:
+        known = " and ".join(ARCHITECTURES)
+        raise UserError(f"Architecture {machine.architecture} is not known; {known} are.")
     debian.once(
         directory,
         lambda work: _build(machine, work, say),
@@ -166,7 +180,7 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
         directory / "root.qcow2",
         kernel,
         initrd,
-        directory / "tools.tar",
+        directory / "tools.tar" if _builds_modules(machine) else None,
         directory / "xen" if _has_hypervisor(machine) else None,
     )
 
@@ -195,8 +209,9 @@ def prune(keep: set[str]) -> list[str]:
 
 
 def _build(machine: Machine, work: Path, say: Callable[[str], None]) -> None:
-    command = _command(machine, work, _wheels(machine.release, say))
-    debian.mmdebstrap([*command, *debian.sources(machine.release)], say, cwd=BOX.parent)
+    command = _command(machine, work, _wheels(machine.release, machine.architecture, say))
+    before = foreign.words(machine.architecture, say)
+    debian.mmdebstrap([*command, *debian.sources(machine.release)], say, cwd=BOX.parent, before=before)
     (work / "vmlinux").write_bytes(vmlinux.extract((work / "vmlinuz").read_bytes(), "vmlinuz"))
     (work / "vmlinuz").unlink()
 
@@ -230,9 +245,11 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("customize", f'{own_mounts} sh -c {shlex.quote(populate)} sh "$1" && rmdir "$1.tree"'),
         ("customize", 'qemu-img convert -O qcow2 "$1.raw" "$1/disk"; rm "$1.raw"'),
         ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"'),
-        ("customize", f'tar --create --file "$1/tools" --directory "$1" {tools}'),
     ]
-    files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd", "tools": "tools.tar"}
+    files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd"}
+    if _builds_modules(machine):
+        hooks.append(("customize", f'tar --create --file "$1/tools" --directory "$1" {tools}'))
+        files["tools"] = "tools.tar"
     if _has_hypervisor(machine):
         hooks.append(("customize", 'gunzip --stdout "$1"/boot/xen-*.gz >"$1/hypervisor"'))
         files["hypervisor"] = "xen"
@@ -241,21 +258,24 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     words = ["--variant=apt", "--format=null", f"--include={','.join(packages(machine))}"]
     if machine.kernel:
         words.append(debian.laid_over(machine.release, machine.kernel))
+    if machine.architecture != "amd64":
+        # mmdebstrap looks for an emulator that is installed; ours is not (vm/image/foreign.py).
+        words += [f"--architectures={machine.architecture}", "--skip=check/qemu"]
     return [*words, *(f"--{stage}-hook={hook}" for stage, hook in hooks), machine.release, "-"]
 
 
-def _wheels(release: str, say: Callable[[str], None]) -> Path:
+def _wheels(release: str, architecture: str, say: Callable[[str], None]) -> Path:
     """Fetch the wheels of the toolkit's requirements for a release's interpreter; kept in the cache."""
-    python = PYTHON[release]
+    python, machine = PYTHON[release], ARCHITECTURES[architecture]
     name = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()[:12]
-    directory = cache() / "wheels" / f"{python}-{name}" / "wheels"
-    what = f"a directory of wheels for Python {python}"
-    debian.once(directory, lambda work: _download(python, work), what=what, force=False, say=say)
+    directory = cache() / "wheels" / f"{python}-{machine}-{name}" / "wheels"
+    what = f"a directory of wheels for Python {python} and {machine}"
+    debian.once(directory, lambda work: _download(python, machine, work), what=what, force=False, say=say)
     return directory
 
 
-def _download(python: str, work: Path) -> None:
-    platforms = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+def _download(python: str, machine: str, work: Path) -> None:
+    platforms = [f"manylinux{version}_{machine}" for version in ("_2_28", "_2_17", "2014")]
     words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     words += ["--only-binary=:all:", f"--python-version={python}", "--dest", str(work)]
     cmd([*words, *(f"--platform={each}" for each in platforms), *requirements()])

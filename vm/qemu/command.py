@@ -17,6 +17,9 @@ VFIO_USER_TIMEOUT_MS = 60_000
 # PCI slots are pinned: the guest finds its root disk and names its NICs by their order on the bus.
 ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5, 0x6, 0x8
 
+# By architecture, as Debian calls it: QEMU's machine, and its first serial console in Linux.
+BOARDS = {"amd64": ("q35", "ttyS0"), "arm64": ("virt", "ttyAMA0")}
+
 # Under software emulation the kernel's tests of its own ciphers take seconds.
 _QUICK = ("cryptomgr.notests",)
 # An emulated CPU has the host's TSC. A kernel does not trust it on this kind of CPU, and would read the HPET,
@@ -60,7 +63,8 @@ def argv(
         "none",
         "-no-reboot",
     ]
-    words += ["-machine", "q35,memory-backend=memory" if machine.shares_memory else "q35"]
+    board, _ = BOARDS[machine.architecture]
+    words += ["-machine", f"{board},memory-backend=memory" if machine.shares_memory else board]
     words += ["-m", str(machine.memory_mb), "-smp", str(machine.cpus)]
     if machine.shares_memory:
         words += ["-object", f"memory-backend-memfd,id=memory,size={machine.memory_mb}M,share=on"]
@@ -101,7 +105,9 @@ def mac(number: int) -> str:
 
 def kernel_command_line(machine: Machine, more: Sequence[str] = ()) -> str:
     """What the machine's kernel is given: the fixed part, `more`, then the machine's own."""
-    console = "hvc0" if machine.xen else "ttyS0"
+    _, console = BOARDS[machine.architecture]
+    if machine.xen:
+        console = "hvc0"
     fixed = ["root=/dev/vda", "rw", f"console={console}", "net.ifnames=0", *_QUICK]
     return " ".join([*fixed, *more, *machine.cmdline])
 
@@ -117,6 +123,9 @@ def cpu(machine: Machine, accel: Accel) -> str:
     """Return QEMU's CPU for a machine."""
     if accel == "kvm":
         return "host"
+    if machine.architecture == "arm64":
+        # Signed pointers of a newer one cost an emulated CPU much.
+        return "neoverse-n1"
     # Emulated: a kernel whose CPU says "fast rep stosb" clears and copies pages that way, and the emulator
     # does it byte by byte. Without the two features a page fault is five times as fast.
     emulated = "max,-erms,-fsrm"
@@ -126,7 +135,8 @@ def cpu(machine: Machine, accel: Accel) -> str:
 
 def _boot(machine: Machine, image: Image, accel: Accel) -> list[str]:
     """Return what QEMU loads: the kernel, or a hypervisor whose first module it is (multiboot)."""
-    line = kernel_command_line(machine, _EMULATED if accel == "tcg" and machine.xen is None else ())
+    emulated = accel == "tcg" and machine.xen is None and machine.architecture == "amd64"
+    line = kernel_command_line(machine, _EMULATED if emulated else ())
     if machine.xen is None:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line]
     modules = f"{_escape(str(image.kernel))} {_escape(line)},{_escape(str(image.initrd))}"

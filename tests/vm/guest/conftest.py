@@ -66,7 +66,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     )
     monkeypatch.setattr(ssh, "public_key", lambda: "key")
     monkeypatch.setattr(guest.Guest, "sync", lambda _: None)
-    monkeypatch.setattr(emulator, "ensure", lambda: [emulator.BINARY])
+    monkeypatch.setattr(emulator, "ensure", lambda _: [emulator.BINARY])
 
     def put(body: str) -> None:
         program = tmp_path / "qemu"

@@ -108,8 +108,29 @@ def test_an_unknown_release_is_one_sentence() -> None:
         image.ensure(replace(MACHINE, release="sarge"))
 
 
-def test_no_mirror_is_written_into_the_recipe() -> None:
-    assert "://" not in " ".join(image._command(MACHINE, Path("w"), Path("w")))
+def test_an_unknown_architecture_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="Architecture alpha is not known; amd64 and arm64 are"):
+        image.ensure(replace(MACHINE, architecture="alpha"))
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_no_mirror_is_written_into_the_recipe(architecture: str) -> None:
+    machine = replace(MACHINE, architecture=architecture)
+    assert "://" not in " ".join(image._command(machine, Path("w"), Path("w")))
+
+
+def test_image_of_another_architecture_has_no_compiler() -> None:
+    machine = replace(MACHINE, release="trixie", architecture="arm64")
+    words = image._command(machine, Path("w"), Path("w"))
+    assert "--architectures=arm64" in words and "tools.tar" not in " ".join(words)
+    assert not any(
+        word.startswith("--architectures") for word in image._command(MACHINE, Path("w"), Path("w"))
+    )
+    packages = image.packages(machine)
+    assert packages[0] == "linux-image-arm64" and not image.BUILDERS & set(packages)
+    assert set(image.PACKAGES) >= image.BUILDERS and set(image.PACKAGES) <= set(image.packages(MACHINE))
+    # An image is for the machines of its architecture only.
+    assert image.key(machine) != image.key(replace(machine, architecture="amd64"))
 
 
 def test_image_has_what_the_drivers_of_its_machines_need() -> None:

@@ -56,6 +56,14 @@ def test_only_an_emulated_kernel_is_told_to_trust_the_tsc() -> None:
     assert "erms" not in real and values(argv(), "-cpu") == ["max,-erms,-fsrm"]
 
 
+def test_board_cpu_and_console_are_those_of_the_architecture() -> None:
+    words = argv(replace(MACHINE, architecture="arm64"))
+    assert (values(words, "-machine"), values(words, "-cpu")) == (["virt"], ["neoverse-n1"])
+    (line,) = values(words, "-append")
+    assert "console=ttyAMA0" in line and "tsc" not in line
+    assert values(argv(), "-machine") == ["q35"]
+
+
 def test_the_image_stays_clean() -> None:
     (root,) = values(argv(), "-drive")
     assert "file=/c/root.qcow2" in root

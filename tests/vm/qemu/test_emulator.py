@@ -59,6 +59,18 @@ def test_a_newer_qemu_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list((cache / "qemu").glob("*/tar"))
 
 
+def test_emulator_of_another_architecture_is_never_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    system("11.0.0", tmp_path, monkeypatch)
+    calls = unpacks("11.1.3", monkeypatch)
+    words = emulator.ensure("arm64", say=print)
+    assert next(word for word in words if "/bin/" in word).endswith("/usr/bin/qemu-system-aarch64")
+    single = emulator.user("arm64", say=print)
+    assert single.name == "qemu-aarch64" and single.is_relative_to(cache / "qemu")
+    assert len(calls) == 1
+
+
 def test_copy_of_the_emulator_needs_nothing_of_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
@@ -82,4 +94,5 @@ def test_unpacked_emulator_that_is_too_old_is_not_kept(
 
 
 def test_no_mirror_is_written_into_the_recipe() -> None:
-    assert "://" not in " ".join(emulator._packages())
+    for architecture in emulator.PACKAGES:
+        assert "://" not in " ".join(emulator._packages(architecture))

@@ -57,6 +57,10 @@ def test_machine_that_only_our_box_can_boot_says_so(
     assert (found["hindrance"], found["box"]) == (None, box)
 
 
+def test_another_architecture_is_left_to_python(tmp_path: Path) -> None:
+    assert describe("virtio-net-arm64", tmp_path)["hindrance"] == "only `python -m vm` emulates arm64"
+
+
 def test_kernel_that_is_compiled_here_is_left_to_python(tmp_path: Path) -> None:
     assert "only `python -m vm` compiles" in describe("virtio-net-builtin", tmp_path)["hindrance"]
 
