@@ -27,6 +27,9 @@ BATCH_EVENTS = 1 << 16
 DRAIN_INTERVAL = 0.02
 LONGEST_INTERVAL = 0.2
 MOST_PER_S = 1_000_000
+#: Events are left for so long (s) in a ring that is less full than this: to take few costs as much as many.
+LEAVE_INTERVAL = 0.25
+LITTLE = 1 / 8
 #: How often a batch is written at least (s).
 FLUSH_INTERVAL = 0.5
 #: How often it is looked whether memory is short, at most (s): while refills fail, and else.
@@ -163,9 +166,13 @@ class Drain:
         self._sink.__exit__(*error)
 
     def _read(self) -> None:
+        emptied = 0.0
         while True:
             last = self._detached.is_set()
-            moved = self._move()
+            moved, now = 0, time.monotonic()
+            many = self._ring.waiting >= LITTLE * self._ring.events
+            if last or many or now - emptied >= LEAVE_INTERVAL:
+                moved, emptied = self._move(), now
             if self._head - self._tail >= BATCH_EVENTS // 2:
                 self._much_waits.set()
             if last and not moved:
@@ -283,9 +290,9 @@ class Drain:
         :return: `devices`, all of the trace, for the note of a batch; nothing, if there is no new one.
         """
         known = [device["ifindex"] for device in self._progress.devices]
-        new = events[~np.isin(events["ifindex"], known)]
-        if not len(new):
+        if set(np.unique(events["ifindex"]).tolist()) <= set(known):
             return {}
+        new = events[~np.isin(events["ifindex"], known)]
         _, first = np.unique(new["ifindex"], return_index=True)
         found = [self._device(self._drivers[int(row["driver"])], int(row["ifindex"])) for row in new[first]]
         self._progress.devices = [*self._progress.devices, *found]

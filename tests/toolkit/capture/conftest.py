@@ -18,6 +18,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(start, "ring_bytes", lambda _: RING_PAGES * PAGE)
     monkeypatch.setattr(drain, "BATCH_EVENTS", 32)
     monkeypatch.setattr(drain, "DRAIN_INTERVAL", 0.001)
+    monkeypatch.setattr(drain, "LEAVE_INTERVAL", 0.0)
     monkeypatch.setattr(drain, "FLUSH_INTERVAL", 0.01)
     monkeypatch.setattr(session, "SHOW_INTERVAL", 0.01)
     return Machine()

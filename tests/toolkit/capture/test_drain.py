@@ -280,3 +280,21 @@ def test_memory_is_looked_at_more_often_while_refills_fail(
             time.sleep(0.001)
     drain.finish()
     assert ["memory" in note for note in sink.notes] == [True, False, True, True]
+
+
+def test_few_events_are_left_for_a_while_and_many_are_not(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ring has 227 places."""
+    monkeypatch.setattr("toolkit.capture.drain.LEAVE_INTERVAL", 1e9)
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    _send_all(machine.ring, numbered(20))
+    time.sleep(0.1)
+    assert sink.moments == [] and machine.ring.consumed == 0
+    _send_all(machine.ring, numbered(10, 20))
+    _wait_for_notes(sink, 1)
+    _send_all(machine.ring, numbered(5, 30))
+    drain.finish()
+    assert sink.moments == list(range(35))
