@@ -145,7 +145,9 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
     """
     with loaded.one_at_a_time:
         if function not in loaded.functions:
-            loaded.functions[function] = _loaded(loaded, function, _TYPES[kind])
+            descriptors = [loaded.tables[each.name].map_fd for each in loaded.compiled.maps]
+            code = renumbered(loaded.compiled.functions[function], descriptors)
+            loaded.functions[function] = verified(_TYPES[kind], function, code, loaded.compiled.license)
     descriptor = loaded.functions[function]
     name = ctypes.create_string_buffer(at.encode())
     if kind == "raw_tracepoint":
@@ -247,40 +249,34 @@ def _made(about: Map, entries: int) -> Table:
     return Table(descriptor, layout.made(about.key), layout.made(about.leaf), entries)
 
 
-def _loaded(loaded: Loaded, function: str, of_type: int) -> int:
-    """Load a function; return its descriptor."""
-    descriptors = [loaded.tables[each.name].map_fd for each in loaded.compiled.maps]
-    code = renumbered(loaded.compiled.functions[function], descriptors)
-    instructions = ctypes.create_string_buffer(code, len(code))
-    terms = ctypes.create_string_buffer(loaded.compiled.license.encode())
-    said = ctypes.create_string_buffer(_SAID)
+def verified(of_type: int, name: str, code: bytes, terms: str) -> int:
+    """Load a program.
 
-    def request(level: int) -> bytes:
-        return struct.pack(
-            "=IIQQIIQII16sII",
-            of_type,
-            len(code) // 8,
-            ctypes.addressof(instructions),
-            ctypes.addressof(terms),
-            level,
-            _SAID if level else 0,
-            ctypes.addressof(said) if level else 0,
-            0,
-            0,
-            function.encode()[:_NAME],
-            0,
-            0,
-        )
+    :param of_type: of enum bpf_prog_type.
+    :param name: its first 15 characters are what the kernel calls it.
+    :param code: its instructions.
+    :param terms: its licence.
+    :return: its descriptor.
+    :raises OSError: if the kernel refuses; its text is what the verifier said, if that was it. Only then is
+        the verifier asked to say why: that takes time, and a long loop has more words than there is room for.
+    """
+    instructions = ctypes.create_string_buffer(code, len(code))
+    licence, said = ctypes.create_string_buffer(terms.encode()), ctypes.create_string_buffer(_SAID)
+    where = ctypes.addressof(instructions), ctypes.addressof(licence)
+
+    def loaded(*wanted: int) -> int:
+        about = (of_type, len(code) // 8, *where, *wanted, 0, 0)
+        return bpf(_PROG_LOAD, struct.pack("=IIQQIIQII16sII", *about, name.encode()[:_NAME], 0, 0))
 
     try:
-        return bpf(_PROG_LOAD, request(0))
+        return loaded(0, 0, 0)
     except OSError as error:
-        # The verifier tells why in detail if it is asked to: a second time, since that takes time.
         with contextlib.suppress(OSError):
-            return bpf(_PROG_LOAD, request(1))
-        reason = [line for line in said.value.decode(errors="replace").splitlines() if line]
+            return loaded(1, _SAID, ctypes.addressof(said))
+        lines = [str(error.strerror), *said.value.decode(errors="replace").splitlines()]
         # Its last line is a count of what it did.
-        raise OSError(error.errno, reason[-2] if len(reason) > 1 else error.strerror) from None
+        why = [line for line in lines if line and not line.startswith("processed ")][-1]
+        raise OSError(error.errno, why) from None
 
 
 def _kprobes() -> int:

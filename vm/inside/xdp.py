@@ -6,7 +6,6 @@ Numbers and structs are those of include/uapi/linux/bpf.h and if_xdp.h.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
@@ -16,15 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from toolkit.capture.loader import bpf
+from toolkit.capture.loader import bpf, verified
 from toolkit.errors import UserError
 
-_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _LINK_CREATE = 0, 2, 5, 28
+_MAP_CREATE, _MAP_UPDATE, _LINK_CREATE = 0, 2, 28
 _PROG_TYPE_XDP, _ATTACH_XDP, _DRIVER_MODE = 6, 37, 4
 _MAP_TYPE_XSKMAP, _PSEUDO_MAP_FD = 17, 1
 _REDIRECT_MAP, _KTIME = 51, 5
 _XDP_PASS = 2
-_SAID = 1 << 16
 
 AF_XDP, SOL_XDP = 44, 283
 _MMAP_OFFSETS, _RX_RING, _UMEM_REG, _FILL_RING, _COMPLETION_RING = 1, 2, 4, 5, 6
@@ -91,25 +89,12 @@ def attached(device: str, name: str, program: bytes) -> Iterator[None]:
 def _load(name: str, program: bytes) -> int:
     """Load a program, and return its descriptor.
 
-    :raises UserError: if the kernel refuses it, with its words. Only then are these asked for: a long loop
-        has more words than there is place for, which the kernel takes for a mistake.
+    :raises UserError: if the kernel refuses it, with its words.
     """
-    terms, said = ctypes.create_string_buffer(b"GPL"), ctypes.create_string_buffer(_SAID)
-    code = ctypes.create_string_buffer(program, len(program))
-    where, licence, log = map(ctypes.addressof, (code, terms, said))
-
-    def load(*wanted: int) -> int:
-        about = (_PROG_TYPE_XDP, len(program) // 8, where, licence, *wanted)
-        return bpf(_PROG_LOAD, struct.pack("=IIQQIIQII16s", *about, 0, 0, name.encode()))
-
     try:
-        return load(0, 0, 0)
+        return verified(_PROG_TYPE_XDP, name, program, "GPL")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.close(load(1, _SAID, log))
-        lines = [str(error.strerror), *said.value.decode(errors="replace").splitlines()]
-        why = [line for line in lines if not line.startswith("processed ")][-1]
-        raise UserError(f"the kernel refuses the XDP program: {why}.") from None
+        raise UserError(f"the kernel refuses the XDP program: {error.strerror}.") from None
 
 
 class Socket:
