@@ -30,7 +30,7 @@ MOST_PER_S = 1_000_000
 #: Events are left for so long (s) in a ring that is less full than this: to take few costs as much as many.
 LEAVE_INTERVAL = 0.25
 LITTLE = 1 / 8
-#: How often a batch is written at least (s).
+#: How often a batch is written at least (s): where somebody looks, or while refills fail.
 FLUSH_INTERVAL = 0.5
 #: How often it is looked whether memory is short, at most (s): while refills fail, and else.
 MEMORY_INTERVAL = 0.25
@@ -94,6 +94,7 @@ class Drain:
     :param drivers: those that are traced, in the order of their numbers in events.
     :param functions: of the kernel: they name what stacks are made of.
     :param rotate: when it is set, `begin` makes what the batches that follow go to.
+    :param flush: how often a batch is written at least (s), while no refill fails.
     """
 
     def __init__(
@@ -107,8 +108,11 @@ class Drain:
         functions: kernel.Functions,
         rotate: threading.Event,
         progress: Progress,
+        flush: float = FLUSH_INTERVAL,
     ) -> None:
         self._bpf = bpf
+        self._flush = flush
+        self._fails = False
         self._begin = begin
         self._observe = observe
         self._skipped = skipped
@@ -139,7 +143,7 @@ class Drain:
         self._dropped_before = self._delivered.copy()
         self._detached = threading.Event()
         self._drained = threading.Event()
-        self._much_waits = threading.Event()
+        self._to_do = threading.Event()
         self._threads = [
             threading.Thread(target=self._read, name="rxt-drain", daemon=True),
             threading.Thread(target=self._write, name="rxt-write", daemon=True),
@@ -173,8 +177,8 @@ class Drain:
             many = self._ring.waiting >= LITTLE * self._ring.events
             if last or many or now - emptied >= LEAVE_INTERVAL:
                 moved, emptied = self._move(), now
-            if self._head - self._tail >= BATCH_EVENTS // 2:
-                self._much_waits.set()
+            if self._head - self._tail >= BATCH_EVENTS // 2 or self._rotate.is_set():
+                self._to_do.set()
             if last and not moved:
                 break
             # More may be there where the pool ended, and has come where there was much.
@@ -182,7 +186,7 @@ class Drain:
             if not last and (few or not moved):
                 self._detached.wait(self._interval)
         self._drained.set()
-        self._much_waits.set()
+        self._to_do.set()
 
     def _move(self) -> int:
         """Return how many events went from the kernel's ring into the pool."""
@@ -192,6 +196,9 @@ class Drain:
             time.sleep(DRAIN_INTERVAL)
             return 0 if self.failed else 1
         count = self._ring.read_into(self._pool[start : start + room])
+        if not self._fails and self._pool["failed"][start : start + count].any():
+            self._fails = True
+            self._to_do.set()
         self._head += count
         return count
 
@@ -200,17 +207,17 @@ class Drain:
             written = 0.0
             while True:
                 last = self._drained.is_set()
-                self._much_waits.clear()
+                self._to_do.clear()
                 waiting = self._head - self._tail
-                rest = written + FLUSH_INTERVAL - time.monotonic()
+                rest = written + (FLUSH_INTERVAL if self._fails else self._flush) - time.monotonic()
                 if waiting >= BATCH_EVENTS // 2 or rest <= 0 or last:
-                    written = time.monotonic()
+                    written, self._fails = time.monotonic(), False
                     if waiting:
                         self._write_batch(waiting)
                     elif last:
                         break
                 else:
-                    self._much_waits.wait(rest)
+                    self._to_do.wait(rest)
                 if self._rotate.is_set():
                     self._rotate.clear()
                     self._go_on_in_next()

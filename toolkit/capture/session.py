@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.capture import command, kernel, loader, maps, program
-from toolkit.capture.drain import Drain, Progress, Sink
+from toolkit.capture.drain import FLUSH_INTERVAL, Drain, Progress, Sink
 from toolkit.capture.kernel import Functions
 from toolkit.capture.start import Options, Start, devices_of
 from toolkit.errors import UserError
@@ -86,7 +86,18 @@ def run(
             )
 
         skipped = partial(program.misses, bpf)
-        drain = Drain(bpf, start.ring, begin, observe, skipped, options.drivers, functions, rotate, progress)
+        drain = Drain(
+            bpf,
+            start.ring,
+            begin,
+            observe,
+            skipped,
+            options.drivers,
+            functions,
+            rotate,
+            progress,
+            options.flush or FLUSH_INTERVAL,
+        )
         stack.push(drain.abandon)
         _survive()
         drain.start()

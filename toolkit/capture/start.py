@@ -24,7 +24,9 @@ from toolkit.errors import UserError
 @dataclass(frozen=True)
 class Options:
     """What to trace; empty lists mean all. The trace lasts for a `duration` [s] at most, and no longer than
-    the `command` that runs meanwhile, if there is one."""
+    the `command` that runs meanwhile, if there is one. While no refill fails, batches are written every
+    `flush` [s]; None: as often as while one fails.
+    """
 
     drivers: Sequence[Driver]
     devices: Sequence[str] = ()
@@ -33,6 +35,7 @@ class Options:
     full: bool = False
     ring_mib: int | None = None
     command: Sequence[str] = ()
+    flush: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from toolkit.capture.drain import Progress
     from toolkit.live.queues import Live
 
+FLUSH_S = 2.0
+"""How often a batch is written while no refill fails: nobody waits for it, and each batch costs something."""
+
 
 class Command(TyperCommand):
     """Take the words after `--` for a command to run, as the context's `obj`; None without `--`."""
@@ -129,6 +132,7 @@ def trace(
         full=detail == "full",
         ring_mib=ring,
         command=command,
+        flush=FLUSH_S,
     )
     _say(f"loading the probes of {', '.join(item.name for item in drivers)} ...")
     started = start.begin(options)

@@ -65,7 +65,7 @@ class Machine:
         self.observe: Callable[[Events], object] = lambda _: None
         self.skipped: Iterator[dict[str, int] | None] = itertools.repeat(None)
 
-    def drain(self, *sinks: Sink) -> Drain:
+    def drain(self, *sinks: Sink, flush: float = 0.01) -> Drain:
         maps = {"events": self.ring, "ledger": self.ledger, "queues": self.queues}
         following = iter(sinks)
         ring = RING_PAGES * PAGE
@@ -83,4 +83,5 @@ class Machine:
             ),
             self.rotate,
             self.progress,
+            flush,
         )

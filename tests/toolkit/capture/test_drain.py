@@ -3,6 +3,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,11 +29,15 @@ def _send_all(ring: KernelRing, events: Events) -> None:
         time.sleep(0)
 
 
+def _wait_for(there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not there() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
 def _wait_for_notes(sink: Kept, number: int) -> None:
     """Wait until so many batches were written."""
-    deadline = time.monotonic() + 30
-    while len(sink.notes) < number and time.monotonic() < deadline:
-        time.sleep(0.001)
+    _wait_for(lambda: len(sink.notes) >= number)
 
 
 def test_devices_are_known_when_events_name_them(machine: Machine) -> None:
@@ -298,3 +303,30 @@ def test_few_events_are_left_for_a_while_and_many_are_not(
     _send_all(machine.ring, numbered(5, 30))
     drain.finish()
     assert sink.moments == list(range(35))
+
+
+def test_batches_wait_for_longer_while_no_refill_fails(machine: Machine) -> None:
+    sink = Kept()
+    drain = machine.drain(sink, flush=1e9)
+    drain.start()
+    _send_all(machine.ring, numbered(5))
+    time.sleep(0.1)
+    assert sink.moments == [] and machine.ring.consumed == 5 * RECORD
+    _send_all(machine.ring, numbered(1, 5, failed=1))
+    _wait_for_notes(sink, 1)
+    assert sink.moments == list(range(6))
+    _send_all(machine.ring, numbered(2, 6))
+    drain.finish()
+    assert sink.moments == list(range(8)) and len(sink.batches) == 2
+
+
+def test_next_file_begins_at_once_however_seldom_batches_are_written(machine: Machine) -> None:
+    ended, following = Kept(), Kept()
+    drain = machine.drain(ended, following, flush=1e9)
+    drain.start()
+    _send_all(machine.ring, numbered(3))
+    machine.rotate.set()
+    _wait_for(lambda: ended.end)
+    assert ended.end["end"] == {"reason": "rotated"}
+    drain.finish()
+    assert [*ended.moments, *following.moments] == list(range(3))
