@@ -78,9 +78,13 @@ def judge(summary: dict[str, Any]) -> list[str]:
         wrong.append("no stall was found, though memory was kept back.")
     for stall in stalls:
         difference = stall["witness_difference_ns"]
-        if difference is None or abs(difference) > AGREE_NS:
-            seen = "no gap" if difference is None else f"a gap that differs by {difference / 1e6:.0f} ms"
+        if difference is None or difference > AGREE_NS:
+            seen = "no gap" if difference is None else f"a gap that is {difference / 1e6:.0f} ms longer"
             wrong.append(f"a stall took {stall['duration_ns'] / 1e6:.0f} ms, but the sender saw {seen}.")
+    # A sender that did not run itself saw nothing meanwhile.
+    unseen = (summary["witness"] or {}).get("largest_difference_ns") or 0
+    if unseen > AGREE_NS:
+        wrong.append(f"{unseen / 1e6:.0f} ms of a stall are in no gap, though the sender ran.")
     if dropped := summary["ledger"]["dropped"]:
         wrong.append(f"{dropped} events were dropped.")
     return wrong

@@ -44,7 +44,7 @@ class PanicError(UserError):
 
 
 def raise_panic(guest: Guest, module: str) -> None:
-    """Raise PanicError if a machine has died of a panic in a module; else return."""
+    """Raise PanicError if a machine has died of a panic in which a module has a part; else return."""
     deadline = time.monotonic() + LAST_WORDS_SECONDS
     while guest.alive():
         if time.monotonic() > deadline:
@@ -55,16 +55,21 @@ def raise_panic(guest: Guest, module: str) -> None:
 
 
 def panic(console: str, module: str) -> str:
-    """Return the lines of a console on a panic in a module, from the reason on; nothing if there is none."""
+    """Return the lines of a console on a panic, from the reason on; nothing if there is none.
+
+    The module is named in the call trace: it need not be its own function that found a list broken.
+    """
     lines = [line.rstrip() for line in console.splitlines()]
     ends = [number for number, line in enumerate(lines) if "Kernel panic - not syncing" in line]
     begins = [
-        number for number, line in enumerate(lines) if re.search(r"BUG: |Oops: |protection fault", line)
+        number
+        for number, line in enumerate(lines)
+        if re.search(r"BUG: |BUG at |Oops: |protection fault|list_\w+ (double|corruption)", line)
     ]
     if not ends or not begins:
         return ""
     said = "\n".join([*lines[begins[0] : ends[0] + 1], ""])
-    return said if f"[{module}]" in place(said) else ""
+    return said if f"[{module}]" in said else ""
 
 
 def place(said: str) -> str:

@@ -6,25 +6,34 @@ import pytest
 from vm.demo import judge
 
 
-def summary(difference: int | None, dropped: int = 0, duration: int = 1_000_000_000) -> dict[str, Any]:
+def summary(
+    difference: int | None, dropped: int = 0, duration: int = 1_000_000_000, unseen: int | None = 0
+) -> dict[str, Any]:
     return {
         "stalls": [{"duration_ns": duration, "witness_difference_ns": difference}],
         "ledger": {"dropped": dropped},
+        "witness": {"largest_difference_ns": unseen},
     }
 
 
 def test_right_result_of_the_demo_is_no_complaint() -> None:
-    assert judge(summary(-40_000_000)) == []
+    assert judge(summary(-40_000_000, unseen=40_000_000)) == []
+
+
+def test_time_in_which_the_sender_did_not_run_is_not_asked_for() -> None:
+    """The gap is 71 ms shorter than the stall, but the sender was away for 31 ms of these."""
+    assert judge(summary(-71_000_000, unseen=40_000_000)) == []
 
 
 @pytest.mark.parametrize(
     ("found", "complaint"),
     [
-        (summary(-61_000_000), "differs by -61 ms"),
+        (summary(-61_000_000, unseen=61_000_000), "61 ms of a stall are in no gap, though the sender ran"),
+        (summary(61_000_000), "saw a gap that is 61 ms longer"),
         (summary(None), "saw no gap"),
         (summary(0, dropped=3), "3 events were dropped"),
         (summary(0, duration=1_000_000), "no stall was found"),
-        ({"stalls": [], "ledger": {"dropped": 0}}, "no stall was found"),
+        ({"stalls": [], "ledger": {"dropped": 0}, "witness": None}, "no stall was found"),
     ],
 )
 def test_wrong_result_of_the_demo_is_named(found: dict[str, Any], complaint: str) -> None:

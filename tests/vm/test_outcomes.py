@@ -15,6 +15,18 @@ RIP: 0010:default_idle+0xb/0x10\r
 Kernel panic - not syncing: Fatal exception in interrupt\r
 Rebooting\r
 """
+LIST = """eth1: up
+list_add double add: new=ffff888006a8f480, prev=ffff888006a8f480, next=ffff88803e932e40.
+kernel BUG at lib/list_debug.c:33!
+invalid opcode: 0000 [#1] PREEMPT SMP NOPTI
+RIP: 0010:__list_add_valid.cold+0x23/0x5b
+Call Trace:
+ __napi_schedule+0x67/0xa0
+ ? tulip_refill_rx+0x210/0x210 [tulip]
+ call_timer_fn+0x27/0x130
+Modules linked in: e100 tulip mii
+Kernel panic - not syncing: Fatal exception in interrupt
+"""
 
 
 def test_panic_is_what_the_console_says_of_it() -> None:
@@ -22,6 +34,14 @@ def test_panic_is_what_the_console_says_of_it() -> None:
     assert said.splitlines()[0].startswith("BUG: kernel NULL pointer")
     assert said.splitlines()[-1] == "Kernel panic - not syncing: Fatal exception in interrupt"
     assert outcomes.place(said) == "e100_poll+0x22a/0x5e0 [e100]"
+
+
+def test_panic_of_a_list_belongs_to_the_module_in_the_call_trace() -> None:
+    said = outcomes.panic(LIST, "tulip")
+    assert said.splitlines()[0].startswith("list_add double add")
+    assert outcomes.place(said) == "__list_add_valid.cold+0x23/0x5b"
+    # A module that is only loaded has no part in it.
+    assert outcomes.panic(LIST, "e100") == ""
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def build(driver: str, variant: str, tree: Tree) -> Path:
         strip = len(inside.parts) + 1
         words = ["patch", "--directory", tree.inside(work), f"--strip={strip}", "--fuzz=0"]
         run([*tree.enter, *words], stdin=patch)
-        _name_itself(work, name)
+        _name_itself(work, name, (HERE / driver / "Kbuild").read_text().split())
     shutil.copy(HERE / driver / "Kbuild", work / "Kbuild")
     _make(work, driver, tree, module)
     return module
@@ -131,9 +131,13 @@ def _source(sources: Path, driver: str) -> Path:
     raise UserError(f"{SOURCES} has no source of {driver}; is this a testbed machine whose kernel has it?")
 
 
-def _name_itself(work: Path, variant: str) -> None:
-    """Gives the module a version that says which variant it is; an own version of the driver goes."""
-    main = next(path for path in sorted(work.glob("*.c")) if "MODULE_LICENSE" in path.read_text())
+def _name_itself(work: Path, variant: str, words: Sequence[str]) -> None:
+    """Gives the module a version that says which variant it is; an own version of the driver goes.
+
+    :param words: of its Kbuild: other drivers may have their source in the same directory.
+    """
+    own = [path for path in sorted(work.glob("*.c")) if f"{path.stem}.o" in words]
+    main = next(path for path in own if "MODULE_LICENSE" in path.read_text())
     text = re.sub(r"^MODULE_VERSION\(.*\);\n", "", main.read_text(), flags=re.MULTILINE)
     main.write_text(f'{text}MODULE_VERSION("variant:{variant}");\n')
 

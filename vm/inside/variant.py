@@ -66,8 +66,9 @@ def _is_down(device: str) -> bool:
 
 
 def _is_up(device: str) -> bool:
-    """Whether a device was brought up and has its link."""
-    return Path("/sys/class/net", device, "operstate").read_text().strip() == "up"
+    """Whether a device was brought up and has its link, where its driver knows of one."""
+    about = Path("/sys/class/net", device)
+    return not _is_down(device) and (about / "operstate").read_text().strip() in ("up", "unknown")
 
 
 def _away(driver: str) -> AbstractContextManager[None]:

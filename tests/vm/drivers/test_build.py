@@ -21,8 +21,11 @@ def test_module_says_which_variant_it_is(tmp_path: Path) -> None:
     (tmp_path / "help.c").write_text("int help;\n")
     main = tmp_path / "main.c"
     main.write_text('MODULE_LICENSE("GPL");\nMODULE_VERSION("85");\n')
-    build._name_itself(tmp_path, "patched")
+    # Of another module, whose source is in the same directory.
+    (tmp_path / "also.c").write_text('MODULE_LICENSE("GPL");\n')
+    build._name_itself(tmp_path, "patched", ["obj-m", ":=", "both.o", "both-objs", ":=", "help.o", "main.o"])
     assert main.read_text() == 'MODULE_LICENSE("GPL");\nMODULE_VERSION("variant:patched");\n'
+    assert "VERSION" not in (tmp_path / "also.c").read_text()
 
 
 def test_module_that_is_there_is_not_built_again(tmp_path: Path) -> None:

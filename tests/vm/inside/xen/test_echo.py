@@ -26,6 +26,14 @@ def test_a_late_last_answer_is_no_gap() -> None:
     assert echo.gaps(some(1000, 1050), some(1001, 1090)) == []
 
 
+def test_latency_is_that_of_answers_before_the_first_gap() -> None:
+    sent = some(1000, 1050, 1100, 1150, 1600)
+    answered = some(1004, 1054, 0, 1590, 1601)
+    assert echo.latency(sent, answered, echo.gaps(sent, answered)) == 4 * MS
+    assert echo.latency(sent, answered, [{"start_ns": 1000 * MS}]) == 0
+    assert echo.latency(some(), some(), []) == 0
+
+
 def test_nothing_sent_nothing_missed() -> None:
     assert echo.gaps(some(), some()) == []
 
