@@ -32,6 +32,9 @@ PORTS = "9000-9047"
 
 _THERE = "/var/tmp/trial"
 
+#: What the kernel says of a process that it has ended.
+_ENDED = "segfault|general protection|traps:|Killed process"
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -197,9 +200,10 @@ def tracing(
             or not lines[-1].startswith("tracing ")
         ):
             process.kill()
-            raise UserError(
-                f"{guest.name}: the trace did not start: {' | '.join(lines[-3:]) or 'no message'}"
-            )
+            # A process that was killed, or went wrong, says nothing itself.
+            kernel = guest.ssh(f"sudo dmesg | grep -E '{_ENDED}' | tail -n 2", timeout=60).stdout
+            said = [*lines[-3:], f"status {process.wait()}", *kernel.splitlines()]
+            raise UserError(f"{guest.name}: the trace did not start: {' | '.join(said)}.")
         number = guest.ssh(f"cat {path}.pid", check=True, timeout=120).stdout.strip()
         try:
             yield Tracing(guest, number, path, lines)
