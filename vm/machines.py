@@ -109,6 +109,11 @@ class Machine:
     start: tuple[str, ...] = ()
 
     @property
+    def foreign(self) -> bool:
+        """Whether it is of another architecture than the testbed: always emulated, and without a compiler."""
+        return self.architecture != "amd64"
+
+    @property
     def shares_memory(self) -> bool:
         """Whether its memory has to be open to other processes: a NIC of our own reads and writes it."""
         return any(nic.ours for nic in self.nics)

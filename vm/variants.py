@@ -33,7 +33,7 @@ def load(guest: Guest, variant: str, *, say: Callable[[str], object]) -> None:
     drivers.check(driver, variant)
     if guest.machine.config:
         raise UserError(f"{driver} is built into the kernel of {guest.machine.name}: it has no variants.")
-    if guest.machine.architecture != "amd64" and variant != "stock":
+    if guest.machine.foreign and variant != "stock":
         raise UserError(f"the image of {guest.machine.name} has no compiler: of {driver} it has only stock.")
     if drivers.split(variant)[0] != "stock":
         module = build(guest.machine, variant, say=say)

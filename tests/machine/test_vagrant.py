@@ -25,9 +25,7 @@ def test_up_trace_destroy(vagrant: Vagrant, tmp_path: Path) -> None:
     listed = vagrant.run("vagrant", "status", seconds=60)
     known = machines.load().values()
     # The others need what is not there: a box, a kernel or an emulator of their own, or a tap.
-    own = {
-        each.name for each in known if each.xen or each.kernel or each.config or each.architecture != "amd64"
-    }
+    own = {each.name for each in known if each.xen or each.kernel or each.config or each.foreign}
     simple = [each for each in known if each.name not in own and each.nics[0].queues == 1]
     assert all(each.name in listed for each in simple), listed
     vagrant.run("vagrant", "up", NAME, seconds=UP_SECONDS)

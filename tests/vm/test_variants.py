@@ -15,7 +15,7 @@ from vm.image import image
 class Machine:
     """A guest that says what it was told; a file copied from it is there."""
 
-    machine = SimpleNamespace(driver="virtio_net", name="virtio-net", config=None, architecture="amd64")
+    machine = SimpleNamespace(driver="virtio_net", name="virtio-net", config=None, foreign=False)
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -113,7 +113,7 @@ def test_machine_of_another_architecture_has_only_stock(
     said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest: Any = Machine()
-    monkeypatch.setattr(guest.machine, "architecture", "arm64")
+    monkeypatch.setattr(guest.machine, "foreign", True)
     with pytest.raises(UserError, match="the image of virtio-net has no compiler: of virtio_net it has only"):
         variants.load(guest, "patched", say=said.append)
     assert guest.told == []

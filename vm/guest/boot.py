@@ -197,7 +197,7 @@ def _start(guest: Guest) -> None:
 def _accel(
     wanted: str | None, machine: machines.Machine, built: image.Image, program: Sequence[str]
 ) -> Accel:
-    if wanted is None and machine.architecture != "amd64":
+    if wanted is None and machine.foreign:
         return "tcg"
     if wanted is None:
         return choose_accel(built, _say, program)

@@ -95,7 +95,7 @@ def packages(machine: Machine) -> list[str]:
     """Return the Debian packages of a machine's image, which all share that boot it."""
     suite = f"/{machine.kernel}" if machine.kernel else ""
     more = {package for each in _sharers(machine) for package in each.packages}
-    every = [each for each in PACKAGES if _builds_modules(machine) or each not in BUILDERS]
+    every = [each for each in PACKAGES if not (machine.foreign and each in BUILDERS)]
     ours = [each.replace("-amd64", f"-{machine.architecture}") for each in every]
     return [*(f"{each}{suite}" if each.startswith("linux-") else each for each in ours), *sorted(more)]
 
@@ -121,10 +121,6 @@ def _sharers(machine: Machine) -> list[Machine]:
 def _system(machine: Machine) -> tuple[str, str | None, str]:
     """Return what machines of one image have in common."""
     return machine.release, machine.kernel, machine.architecture
-
-
-def _builds_modules(machine: Machine) -> bool:
-    return machine.architecture == "amd64"
 
 
 def key(machine: Machine) -> str:
@@ -180,7 +176,7 @@ def ensure(machine: Machine, *, force: bool = False, say: Callable[[str], None] 
         directory / "root.qcow2",
         kernel,
         initrd,
-        directory / "tools.tar" if _builds_modules(machine) else None,
+        None if machine.foreign else directory / "tools.tar",
         directory / "xen" if _has_hypervisor(machine) else None,
     )
 
@@ -247,7 +243,7 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
         ("customize", 'cp "$1"/boot/vmlinuz-* "$1/kernel"'),
     ]
     files = {"disk": "root.qcow2", "kernel": "vmlinuz", "ramdisk": "initrd"}
-    if _builds_modules(machine):
+    if not machine.foreign:
         hooks.append(("customize", f'tar --create --file "$1/tools" --directory "$1" {tools}'))
         files["tools"] = "tools.tar"
     if _has_hypervisor(machine):
@@ -258,7 +254,7 @@ def _command(machine: Machine, work: Path, wheels: Path) -> list[str]:
     words = ["--variant=apt", "--format=null", f"--include={','.join(packages(machine))}"]
     if machine.kernel:
         words.append(debian.laid_over(machine.release, machine.kernel))
-    if machine.architecture != "amd64":
+    if machine.foreign:
         # mmdebstrap looks for an emulator that is installed; ours is not (vm/image/foreign.py).
         words += [f"--architectures={machine.architecture}", "--skip=check/qemu"]
     return [*words, *(f"--{stage}-hook={hook}" for stage, hook in hooks), machine.release, "-"]

@@ -135,7 +135,7 @@ def cpu(machine: Machine, accel: Accel) -> str:
 
 def _boot(machine: Machine, image: Image, accel: Accel) -> list[str]:
     """Return what QEMU loads: the kernel, or a hypervisor whose first module it is (multiboot)."""
-    emulated = accel == "tcg" and machine.xen is None and machine.architecture == "amd64"
+    emulated = accel == "tcg" and machine.xen is None and not machine.foreign
     line = kernel_command_line(machine, _EMULATED if emulated else ())
     if machine.xen is None:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line]

@@ -69,7 +69,7 @@ def _hindrance(machine: Machine, there: bool) -> str | None:
     """Return why Vagrant cannot run a machine; None if it can."""
     if _must_own(machine) and not there:
         return f"it needs a box of its own (`python -m vm box {machine.name}` makes it)"
-    if machine.architecture != "amd64":
+    if machine.foreign:
         return f"only `python -m vm` emulates {machine.architecture}"
     if machine.config:
         return "it boots a kernel that only `python -m vm` compiles"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from vm.image import foreign
+from vm.image import debian, foreign
 from vm.qemu import emulator
 
 #: The least ELF file of 64 bits of arm64 that a kernel looks at; its program has no segment.
@@ -52,9 +52,9 @@ def test_program_of_another_architecture_is_run_and_forgotten(
     words = foreign.words("arm64", lambda _: None)
     done = subprocess.run([*words, str(program)], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("emulated program\n", 7), done.stderr
-    mounted = "mount --make-rprivate / 2>/dev/null; mount -t binfmt_misc none /proc/sys/fs/binfmt_misc"
-    known = f"{mounted} && ls /proc/sys/fs/binfmt_misc"
+    there = "/proc/sys/fs/binfmt_misc"
+    known = f"{debian.PRIVATE}mount -t binfmt_misc none {there} && ls {there}"
     left = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", known], capture_output=True, text=True, check=True
+        [*debian.own_mounts(), "sh", "-c", known], capture_output=True, text=True, check=True
     )
     assert f"rx-stall-arm64-{os.getpid()}" not in left.stdout
