@@ -8,10 +8,12 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from toolkit.errors import UserError
 
-_ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF = 3, 4, 5, 6, 8  # BTF_KIND_*, include/uapi/linux/btf.h
+# BTF_KIND_*, include/uapi/linux/btf.h
+_ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION = 3, 4, 5, 6, 8, 12
 #: btf_dump_printf_fn_t(ctx, fmt, va_list): a 64-bit architecture passes a va_list as a pointer or a word.
 _PRINT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
@@ -39,6 +41,14 @@ class _Enumerator(ctypes.Structure):
     """struct btf_enum"""
 
     _fields_ = (("name_off", ctypes.c_uint32), ("val", ctypes.c_int32))
+
+
+class Function(NamedTuple):
+    """A function of the kernel: its name, its number in BTF, and how many parameters it has."""
+
+    name: str
+    number: int
+    parameters: int
 
 
 def _libbpf() -> ctypes.CDLL:
@@ -104,6 +114,15 @@ class Btf:
         return bool(
             self._lib.btf__find_by_name_kind(self._handle, f"btf_trace_{name}".encode(), _TYPEDEF) > 0
         )
+
+    def function(self, name: str) -> Function | None:
+        """Return a function; None if there is none of that name."""
+        number = self._lib.btf__find_by_name_kind(self._handle, name.encode(), _FUNCTION)
+        if number <= 0:
+            return None
+        kind = self._lib.btf__type_by_id(self._handle, number).contents
+        prototype = self._lib.btf__type_by_id(self._handle, kind.size_or_type).contents
+        return Function(name, int(number), prototype.info & 0xFFFF)
 
     def enumerators(self, enum: str) -> set[str]:
         """Return the names of the values of an enum; empty if there is no such enum."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +31,13 @@ _INSTRUCTION = 8
 """Size of struct bpf_insn {code, registers, offset (16 bits), immediate (32)}, include/uapi/linux/bpf.h."""
 _LOAD_IMMEDIATE, _MAP_DESCRIPTOR = 0x18, 1
 """BPF_LD | BPF_IMM | BPF_DW, and BPF_PSEUDO_MAP_FD as its source register."""
+_LOAD, _STORE, _COPY, _SET, _ADD, _CALL, _EXIT = 0x79, 0x7B, 0xBF, 0xB7, 0x07, 0x85, 0x95
+"""Load and store 64 bits, copy a register, set one, add to one, call, and return."""
+_OWN_FUNCTION = 1
+"""BPF_PSEUDO_CALL as the source register of a call."""
+_REGISTER = 8
+_PARAMETERS = {"x86_64": (112, 104, 96, 88, 72, 64), "aarch64": (0, 8, 16, 24, 32, 40)}
+"""Where struct pt_regs has the registers of a function's parameters: di, si, dx, cx, r8, r9; x0 to x5."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,31 @@ def renumbered(code: bytes, numbers: Mapping[int, int] | Sequence[int]) -> bytes
         number = int.from_bytes(code[place : place + 4], sys.byteorder)
         result[place : place + 4] = numbers[number].to_bytes(4, sys.byteorder)
     return bytes(result)
+
+
+def with_parameters(code: bytes, parameters: int, machine: str) -> bytes:
+    """Return the instructions of a function that is given the parameters of a kernel's function.
+
+    They are in an array then, and not in the registers in a struct pt_regs, where a function for a kprobe
+    looks for them. So this puts them there, on its stack, and calls that function.
+
+    :param code: of the function for a kprobe.
+    :param parameters: how many there are.
+    :param machine: the architecture, as uname(1) calls it.
+    :raises OSError: if it is not known which registers it passes parameters in.
+    """
+    if not (places := _PARAMETERS.get(machine)):
+        raise OSError(errno.ENOTSUP, f"it is not known where {machine} has the parameters of a function")
+    size = max(places) + _REGISTER
+    # Register 10 is the end of the stack, 1 the first parameter and 0 the result. The lower four bits of a
+    # byte of registers are the target.
+    begin = []
+    for number, place in enumerate(places[:parameters]):
+        begin += [(_LOAD, 0x12, number * _REGISTER, 0), (_STORE, 0x2A, place - size, 0)]
+    begin += [(_COPY, 0xA1, 0, 0), (_ADD, 0x01, 0, -size)]
+    end = [(_SET, 0x00, 0, 0), (_EXIT, 0x00, 0, 0)]
+    call = [(_CALL, _OWN_FUNCTION << 4, 0, len(end))]
+    return b"".join(struct.pack("=BBhi", *each) for each in begin + call + end) + code
 
 
 def _map_places(code: bytes) -> Iterator[int]:

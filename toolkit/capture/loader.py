@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.capture import kernel, layout
-from toolkit.capture.compiled import Compiled, Map, renumbered
+from toolkit.capture.btf import Function
+from toolkit.capture.compiled import Compiled, Map, renumbered, with_parameters
 from toolkit.errors import UserError
 
 _BPF, _PERF_EVENT_OPEN = (321, 298) if platform.machine() == "x86_64" else (280, 241)
@@ -32,12 +33,14 @@ _BPF, _PERF_EVENT_OPEN = (321, 298) if platform.machine() == "x86_64" else (280,
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 0, 1, 2, 4, 5, 17
 _INFO, _LINK_CREATE = 15, 28
-_PERF_EVENT = 41
-"""BPF_PERF_EVENT of enum bpf_attach_type."""
+_ENTRY, _PERF_EVENT = 24, 41
+"""BPF_TRACE_FENTRY and BPF_PERF_EVENT of enum bpf_attach_type."""
 _LINK_INFO = struct.Struct("=48xQ")
 """struct bpf_link_info of a kprobe, as far as `missed`, which is there since Linux 6.7."""
 _TYPES = {"kprobe": 2, "kretprobe": 2, "raw_tracepoint": 17, "clock": 7}
 """Kind of hook -> BPF_PROG_TYPE_*."""
+_TRACING = 26
+"""BPF_PROG_TYPE_TRACING."""
 _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
 _IOC_ENABLE, _IOC_SET_BPF, _FD_CLOEXEC = 0x2400, 0x40042408, 8
 _SOFTWARE, _CPU_CLOCK, _AS_FREQUENCY = 1, 0, 1 << 10
@@ -145,9 +148,8 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
     """
     with loaded.one_at_a_time:
         if function not in loaded.functions:
-            descriptors = [loaded.tables[each.name].map_fd for each in loaded.compiled.maps]
-            code = renumbered(loaded.compiled.functions[function], descriptors)
-            loaded.functions[function] = verified(_TYPES[kind], function, code, loaded.compiled.license)
+            code, terms = _code(loaded, function), loaded.compiled.license
+            loaded.functions[function] = verified(_TYPES[kind], function, code, terms)
     descriptor = loaded.functions[function]
     name = ctypes.create_string_buffer(at.encode())
     if kind == "raw_tracepoint":
@@ -175,6 +177,34 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
         loaded.probes.append(link)
         loaded.links[link] = function
     fcntl.ioctl(probe, _IOC_ENABLE, 0)
+
+
+def enter(loaded: Loaded, at: Function, function: str) -> None:
+    """Load a function and have it called where one of the kernel's own begins; several threads may do so.
+
+    A kprobe there costs more: the kernel saves all registers for it, and looks up which kprobe was hit. Nor
+    is this skipped while another program is at work on that CPU. A module would be in use as long as one of
+    its functions has this: nobody could unload it.
+
+    :param at: the kernel's function, which is of no module.
+    :param function: of the program, written for a kprobe.
+    :raises OSError: as `attach`; x86 has it since Linux 5.5, arm64 since 6.0.
+    """
+    with loaded.one_at_a_time:
+        code = with_parameters(_code(loaded, function), at.parameters, platform.machine())
+        descriptor = verified(_TRACING, function, code, loaded.compiled.license, _ENTRY, at.number)
+        try:
+            loaded.probes.append(bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", 0, descriptor)))
+        except OSError:
+            os.close(descriptor)
+            raise
+        loaded.functions[function] = descriptor
+
+
+def _code(loaded: Loaded, function: str) -> bytes:
+    """Return the instructions of a function, with the descriptors of the maps."""
+    descriptors = [loaded.tables[each.name].map_fd for each in loaded.compiled.maps]
+    return renumbered(loaded.compiled.functions[function], descriptors)
 
 
 def skipped(loaded: Loaded) -> Counter[str]:
@@ -249,13 +279,17 @@ def _made(about: Map, entries: int) -> Table:
     return Table(descriptor, layout.made(about.key), layout.made(about.leaf), entries)
 
 
-def verified(of_type: int, name: str, code: bytes, terms: str) -> int:
+def verified(
+    of_type: int, name: str, code: bytes, terms: str, attach_type: int = 0, btf_function: int = 0
+) -> int:
     """Load a program.
 
     :param of_type: of enum bpf_prog_type.
     :param name: its first 15 characters are what the kernel calls it.
     :param code: its instructions.
     :param terms: its licence.
+    :param attach_type: of enum bpf_attach_type, and the number in the kernel's BTF of the function that it is
+        attached to, if it can be attached to no other.
     :return: its descriptor.
     :raises OSError: if the kernel refuses; its text is what the verifier said, if that was it. Only then is
         the verifier asked to say why: that takes time, and a long loop has more words than there is room for.
@@ -265,8 +299,8 @@ def verified(of_type: int, name: str, code: bytes, terms: str) -> int:
     where = ctypes.addressof(instructions), ctypes.addressof(licence)
 
     def loaded(*wanted: int) -> int:
-        about = (of_type, len(code) // 8, *where, *wanted, 0, 0)
-        return bpf(_PROG_LOAD, struct.pack("=IIQQIIQII16sII", *about, name.encode()[:_NAME], 0, 0))
+        about = (of_type, len(code) // 8, *where, *wanted, 0, 0, name.encode()[:_NAME], 0, attach_type)
+        return bpf(_PROG_LOAD, struct.pack("=IIQQIIQII16sII36xI4x", *about, btf_function))
 
     try:
         return loaded(0, 0, 0)

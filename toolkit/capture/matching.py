@@ -15,7 +15,7 @@ class Place(NamedTuple):
     """A place that a hook may be attached to.
 
     :param place: as driver.toml spells it: ``kind:name``, or ``kind:module:name``.
-    :param kind: kprobe, kretprobe, raw_tracepoint or clock.
+    :param kind: fentry, kprobe, kretprobe, raw_tracepoint or clock.
     :param module: the module that the function is of, if it is named.
     """
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.capture import compiled, compiler, headers, kernel, loader, matching
-from toolkit.capture.btf import kernel_btf, module_btf
+from toolkit.capture.btf import Function, kernel_btf, module_btf
 from toolkit.capture.compiled import Compiled
 from toolkit.capture.kernel import Functions
 from toolkit.capture.loader import Loaded
@@ -190,9 +190,10 @@ def attach(
     :raises UserError: if `strict` and a required one cannot be attached.
     """
     settled = [attached.hook for attached in useless]
+    entries = _entries(wanted)
 
     def settle(hook: Hook) -> Attached:
-        return useless[settled.index(hook)] if hook in settled else _attach_one(bpf, hook, functions)
+        return useless[settled.index(hook)] if hook in settled else _attach_one(bpf, hook, functions, entries)
 
     with ThreadPoolExecutor(loader.AT_ONCE) as pool:
         result = list(pool.map(settle, wanted))
@@ -205,16 +206,35 @@ def attach(
     return result
 
 
-def _attach_one(bpf: Loaded, hook: Hook, functions: Functions) -> Attached:
+def _entries(wanted: Sequence[Hook]) -> dict[str, Function]:
+    """Return the kernel's own functions, by name, of which a hook is to be called where they begin."""
+    places = (
+        place for hook in wanted for place in matching.places(hook, lambda place: place.kind == "fentry")
+    )
+    names = {place.name for place in places}
+    if not names:
+        return {}
+    with kernel_btf() as types:
+        return {name: found for name in names if (found := types.function(name))}
+
+
+def _attach_one(bpf: Loaded, hook: Hook, functions: Functions, entries: Mapping[str, Function]) -> Attached:
     why = NO_FUNCTION
-    # Of a tracepoint only attaching to it tells whether the kernel has it.
-    for place, kind, module, function in matching.places(
-        hook, lambda place: place.kind in ("raw_tracepoint", "clock") or place.name in functions
-    ):
+
+    def has(place: matching.Place) -> bool:
+        if place.kind == "fentry":
+            return place.name in entries
+        # Of a tracepoint only attaching to it tells whether the kernel has it.
+        return place.kind in ("raw_tracepoint", "clock") or place.name in functions
+
+    for place, kind, module, function in matching.places(hook, has):
         # MODULE:FUNCTION, where several modules have a function of that name.
         name = f"{module}:{function}" if module else function
         try:
-            loader.attach(bpf, kind, name, hook.program_at(place))
+            if kind == "fentry":
+                loader.enter(bpf, entries[name], hook.program_at(place))
+            else:
+                loader.attach(bpf, kind, name, hook.program_at(place))
             return Attached(hook, place)
         except OSError as error:
             why = error.strerror or str(error)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from toolkit.capture import btf
-from toolkit.capture.btf import Btf, _Type
+from toolkit.capture.btf import Btf, Function, _Type
 from toolkit.errors import UserError
 
-INT, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST = 1, 3, 4, 5, 6, 8, 10
+INT, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST, FUNCTION, PROTOTYPE = 1, 3, 4, 5, 6, 8, 10, 12, 13
 Members = list[tuple[str, int, int]]
 
 
@@ -106,6 +106,16 @@ def test_offset_in_a_struct_with_bit_fields_leaves_their_width_out() -> None:
     """The upper 8 bits of an offset are the width of the field then."""
     lib: Any = Types((INT, "int", 4, []), (STRUCT, "s", 8, [("flag", 1, 3 << 24 | 40)]), bit_fields=True)
     assert Btf(lib, 1).resolve("s.flag") == 5
+
+
+def test_function_has_the_parameters_of_its_prototype() -> None:
+    lib: Any = Types(
+        (INT, "int", 4, []),
+        (PROTOTYPE, "", 1, [("napi", 1, 0), ("repoll", 1, 0)]),
+        (FUNCTION, "__napi_poll", 2, []),
+    )
+    assert Btf(lib, 1).function("__napi_poll") == Function("__napi_poll", 3, 2)
+    assert Btf(lib, 1).function("int") is None
 
 
 def test_tracepoint_is_a_typedef_of_its_handler() -> None:

@@ -24,6 +24,11 @@ def test_a_program_is_the_same_after_it_was_kept(tmp_path: Path) -> None:
     assert compiled.kept("b", tmp_path / "new") is None
 
 
+def test_no_parameters_are_known_of_another_architecture() -> None:
+    with pytest.raises(OSError, match="not known where m68k has the parameters"):
+        compiled.with_parameters(bytes(8), 1, "m68k")
+
+
 def test_key_is_of_each_part() -> None:
     parts = ["int x;", ["-DA=1"], None]
     assert compiled.key(*parts) == compiled.key(*parts)

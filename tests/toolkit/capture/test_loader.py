@@ -2,6 +2,8 @@
 """On the kernel that runs here, where it lets this user load programs; tests on machines show it, too."""
 
 import os
+import platform
+import struct
 import sys
 import threading
 import time
@@ -11,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from toolkit.capture import loader
+from toolkit.capture import compiled, loader
+from toolkit.capture.btf import kernel_btf
 from toolkit.capture.compiled import Compiled, Map
 from toolkit.capture.loader import Loaded
 from toolkit.errors import UserError
@@ -74,6 +77,46 @@ def test_a_probe_is_on_until_it_is_taken_off(loaded: Loaded) -> None:
     assert len(loaded.probes) == 1
     loader.detach(loaded)
     assert loaded.probes == []
+
+
+def test_a_function_for_a_kprobe_finds_the_parameters_that_it_is_given() -> None:
+    """Those of the tracepoint sys_enter(regs, number), which can be given in the same way."""
+    places = compiled._PARAMETERS[platform.machine()]
+    number = 110 if platform.machine() == "x86_64" else 173
+    # r9 = number; leave if it is another. Write it on the stack; update map 0, whose key is 0, with it.
+    code = [
+        (0x79, 0x19, places[1], 0),
+        (0x55, 0x09, 10, number),
+        (0x7B, 0x9A, -8, 0),
+        (0x62, 0x0A, -12, 0),
+        (0xBF, 0xA2, 0, 0),
+        (0x07, 0x02, 0, -12),
+        (0xBF, 0xA3, 0, 0),
+        (0x07, 0x03, 0, -8),
+        (0xB7, 0x04, 0, 0),
+        (0x18, 0x11, 0, 0),
+        (0, 0, 0, 0),
+        (0x85, 0, 0, 2),
+    ]
+    function = b"".join(struct.pack("=BBhi", *each) for each in code) + LEAVE
+    traced_by_type = 23
+    try:
+        with kernel_btf() as types:
+            typedef = types._lib.btf__find_by_name_kind(types._handle, b"btf_trace_sys_enter", 8)
+        found = loader.load(Compiled("", "GPL", [PAIRS], {"write": function}), {})
+    except UserError as error:
+        pytest.skip(f"no BPF here: {error}")
+    try:
+        given = compiled.with_parameters(loader._code(found, "write"), 2, platform.machine())
+        program = loader.verified(loader._TRACING, "write", given, "GPL", traced_by_type, typedef)
+        link = loader.bpf(loader._RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", 0, program))
+        os.getppid()
+        os.close(link)
+        os.close(program)
+        (seen,) = found["pairs"].values()
+        assert (seen.low, seen.high) == (number, 0)
+    finally:
+        loader.unload(found)
 
 
 def test_links_may_be_taken_off_while_somebody_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:

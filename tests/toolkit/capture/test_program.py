@@ -13,6 +13,7 @@ import pytest
 
 from toolkit import drivers
 from toolkit.capture import compiled, compiler, kernel, loader, program
+from toolkit.capture.btf import Function
 from toolkit.capture.compiled import Compiled
 from toolkit.capture.kernel import Functions
 from toolkit.capture.loader import Loaded
@@ -39,13 +40,27 @@ def test_regime_follows_from_what_was_attached(driver: str, attached: set[str], 
 
 
 class Kernel:
-    """The functions of a kernel, and what is attached to them; `broken` ones refuse."""
+    """The functions of a kernel, and what is attached to them; `broken` ones refuse.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *symbols: str, broken: str = "") -> None:
+    The kernel's types have `typed` functions: these can call a program where they begin.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *symbols: str, broken: str = "", typed: Sequence[str] = ()
+    ) -> None:
         self.functions = Functions(b"".join(b"ffffffff81000000 t %s\n" % name.encode() for name in symbols))
         self.attached: list[tuple[str, str, str]] = []
         self._broken = broken
+        self._typed = typed
         monkeypatch.setattr(loader, "attach", self._attach)
+        monkeypatch.setattr(
+            loader, "enter", lambda loaded, at, name: self._attach(loaded, "fentry", at.name, name)
+        )
+        monkeypatch.setattr(program, "kernel_btf", self._types)
+
+    @contextmanager
+    def _types(self) -> Iterator[Any]:
+        yield SimpleNamespace(function=lambda name: Function(name, 7, 1) if name in self._typed else None)
 
     def attach(self, hooks: Sequence[Hook], *, strict: bool = True) -> list[Attached]:
         """Attach hooks one by one, to see them in their order."""
