@@ -5,9 +5,14 @@
 static __always_inline void rxt_napi_scheduled(u64 napi)
 {
 	struct rxt_queue *queue = queues.lookup(&napi);
+	struct rxt_poll *poll = rxt_poll_here();
 
-	if (queue && queue->watched)
-		rxt_waiting_end(queue, bpf_ktime_get_ns());
+	if (!queue || !queue->watched)
+		return;
+	rxt_waiting_end(queue, bpf_ktime_get_ns());
+	/* No interrupt did it inside a poll of this queue, nor where the worker has turned NAPI on. */
+	if (queue->irqs_schedule && !(poll && poll->key == napi) && !rxt_worker_here())
+		rxt_irq(queue);
 }
 
 #if defined(OFF_netdev_link) && defined(OFF_netdev_napi_list) && defined(OFF_napi_dev_list)

@@ -43,6 +43,7 @@ struct rxt_queue {
 	u8 failing_empty;	/* the ring was empty when it began */
 	u8 by_program;		/* not 0: refills take buffers that a program gave, and their flag for that */
 	u8 waits_told;		/* RXT_BLOCKED was sent of the frames that wait */
+	u8 irqs_schedule;	/* its receive interrupts are counted where they schedule NAPI (napi.c) */
 };
 
 BPF_HASH(queues, u64, struct rxt_queue, 4096);

@@ -41,8 +41,10 @@ static __always_inline struct rxt_queue *virtnet_learn(u64 napi)
 	struct rxt_queue *queue =
 		rxt_add_queue(napi, virtnet_netdev(virtnet_vi(vq)), rxt_u32(vq + OFF_vq_index) / 2, DRIVER_virtio_net);
 
-	if (queue)
-		rxt_set_counter(queue, virtnet_rq(napi) + OFF_rq_packets);
+	if (!queue)
+		return 0;
+	rxt_set_counter(queue, virtnet_rq(napi) + OFF_rq_packets);
+	queue->irqs_schedule = 1;
 	return queue;
 }
 
@@ -98,18 +100,6 @@ int virtnet_fill_out(struct pt_regs *ctx)
 
 	if (fill)
 		rxt_fill_out(PT_REGS_RC(ctx) & 0xff, virtnet_posted(fill->key));
-	return 0;
-}
-
-/* void skb_recv_done(struct virtqueue *rvq): vdev->priv->rq[index / 2] */
-int virtnet_recv_irq(struct pt_regs *ctx)
-{
-	u64 vq = PT_REGS_PARM1(ctx);
-	u64 rq = rxt_pointer(virtnet_vi(vq) + OFF_vi_rq) + (u64)(rxt_u32(vq + OFF_vq_index) / 2) * SIZE_receive_queue;
-	struct rxt_queue *queue = virtnet_queue(rq + OFF_rq_napi);
-
-	if (queue)
-		rxt_irq(queue);
 	return 0;
 }
 

@@ -43,7 +43,7 @@ def test_queues_count_their_stalls_by_class(make_trace: Trace) -> None:
 
 
 def test_what_a_missing_hook_would_have_told_is_not_known(make_trace: Trace) -> None:
-    missing = ("virtnet_recv_irq", "rxt_alloc_failed", "rxt_reclaim_in")
+    missing = ("rxt_schedule", "rxt_alloc_failed", "rxt_reclaim_in")
     driver = META["drivers"][0] | {"hooks": [{"program": each, "attached": None} for each in missing]}
     trace = toolkit.read(make_trace([window(1), *worker_stall(2, 4)], meta=META | {"drivers": [driver]}))
     found = trace.analysis
