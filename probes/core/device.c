@@ -13,6 +13,7 @@ struct rxt_name {
 struct rxt_device {
 	struct rxt_name name;
 	u32 ifindex;
+	u32 looked;		/* so many NAPI instances come before those that are looked at next (napi.c) */
 };
 
 /* By the number that events call it; the tracer looks up those that it does not know. */

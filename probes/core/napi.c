@@ -16,7 +16,8 @@ static __always_inline void rxt_napi_scheduled(u64 napi)
 }
 
 #if defined(OFF_netdev_link) && defined(OFF_netdev_napi_list) && defined(OFF_napi_dev_list)
-#define RXT_NAPIS 64		/* as many instances of a device are looked at */
+#define RXT_NAPIS 64		/* as many instances of a device are looked at, each time that the tracer asks */
+#define RXT_NAPIS_MOST 256	/* as many instances of a device are known */
 #define RXT_LINK_START 1	/* bit __LINK_STATE_START of net_device.state */
 
 /* The NAPI instance of a struct net_device that follows another one, 0: the first. A device that is down has none. */
@@ -24,11 +25,44 @@ static __always_inline u64 rxt_next_napi(u64 netdev, u64 napi)
 {
 	u64 head = netdev + OFF_netdev_napi_list, next;
 
-	if (!(rxt_u32(netdev + OFF_netdev_link) & RXT_LINK_START))
+	if (!napi && !(rxt_u32(netdev + OFF_netdev_link) & RXT_LINK_START))
 		return 0;
 	next = rxt_pointer(napi ? napi + OFF_napi_dev_list : head);
 
 	return next && next != head ? next - OFF_napi_dev_list : 0;
+}
+
+/* The instance before the first that a look is for, 0: that is the first of all. The look goes on where the last one
+ * stopped, which was after RXT_NAPIS instances or, as rxt_looked_at_all says, at the end. */
+static __always_inline u64 rxt_look_after(u64 netdev)
+{
+	u32 number = rxt_ifindex(netdev), before;
+	struct rxt_device *device = devices.lookup(&number);
+	u64 napi = 0;
+	int i;
+
+	if (!device)
+		return 0;
+	before = device->looked;
+	device->looked += RXT_NAPIS;
+	for (i = 0; i < RXT_NAPIS_MOST; i++) {
+		if (i == before)
+			return napi;
+		napi = rxt_next_napi(netdev, napi);
+		if (!napi)
+			break;
+	}
+	device->looked = RXT_NAPIS;
+	return 0;
+}
+
+static __always_inline void rxt_looked_at_all(u64 netdev)
+{
+	u32 number = rxt_ifindex(netdev);
+	struct rxt_device *device = devices.lookup(&number);
+
+	if (device)
+		device->looked = 0;
 }
 
 /* Sends what a queue is in now. A queue to which nothing happens any more is seen in no other way. Somebody looked after

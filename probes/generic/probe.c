@@ -11,7 +11,7 @@ static __always_inline u16 generic_number(u64 netdev, u32 id)
 	u16 number = 0;
 	int i;
 
-	for (i = 0; i < RXT_NAPIS; i++) {
+	for (i = 0; i < RXT_NAPIS_MOST; i++) {
 		u32 theirs;
 
 		other = rxt_next_napi(netdev, other);
@@ -93,14 +93,16 @@ int generic_napi_on(struct pt_regs *ctx)
 /* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */
 int generic_look(struct pt_regs *ctx)
 {
-	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
+	u64 netdev = PT_REGS_PARM1(ctx), napi = rxt_look_after(netdev);
 	struct rxt_queue *queue;
 	int i;
 
 	for (i = 0; i < RXT_NAPIS; i++) {
 		napi = rxt_next_napi(netdev, napi);
-		if (!napi)
+		if (!napi) {
+			rxt_looked_at_all(netdev);
 			break;
+		}
 		queue = queues.lookup(&napi);
 		if (queue && queue->by_polls && queue->watched) {
 			rxt_failing_look(queue);

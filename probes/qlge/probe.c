@@ -186,15 +186,17 @@ static __always_inline void qlge_look_at(u64 ring, int large)
 /* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */
 int qlge_look(struct pt_regs *ctx)
 {
-	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
+	u64 netdev = PT_REGS_PARM1(ctx), napi = rxt_look_after(netdev);
 	int i;
 
 	/* First at the small buffers of a ring, then at the large ones. */
 	for (i = 0; i < 2 * RXT_NAPIS; i++) {
 		if (!(i & 1))
 			napi = rxt_next_napi(netdev, napi);
-		if (!napi)
+		if (!napi) {
+			rxt_looked_at_all(netdev);
 			break;
+		}
 		if (rxt_is_of(napi, DRIVER_qlge))
 			qlge_look_at(qlge_ring(napi), i & 1);
 	}

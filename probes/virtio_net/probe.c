@@ -180,15 +180,17 @@ int virtnet_clock(struct bpf_perf_event_data *ctx)
 /* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call */
 int virtnet_look(struct pt_regs *ctx)
 {
-	u64 netdev = PT_REGS_PARM1(ctx), napi = 0;
+	u64 netdev = PT_REGS_PARM1(ctx), napi = rxt_look_after(netdev);
 	struct rxt_queue *queue;
 	u64 asked;
 	int i;
 
 	for (i = 0; i < RXT_NAPIS; i++) {
 		napi = rxt_next_napi(netdev, napi);
-		if (!napi)
+		if (!napi) {
+			rxt_looked_at_all(netdev);
 			break;
+		}
 		if (!rxt_is_of(napi, DRIVER_virtio_net))
 			continue;
 		queue = virtnet_queue(napi);

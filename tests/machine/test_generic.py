@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """NICs whose drivers have no probes of their own, on a real kernel: stalls are found, and what is lost."""
 
+import re
+import shlex
 import time
 from pathlib import Path
 
@@ -103,3 +105,68 @@ def test_packets_of_each_nic_that_qemu_has_are_all_counted(lab: Lab, kind: str, 
     queues = toolkit.read(fetch(machine, there, tmp_path / "each.rxt")).queues
     assert queues.groupby("device")["packets"].sum().to_dict() == arrived
     assert min(arrived.values()) > 100
+
+
+#: Queues of one device, each with a NAPI instance: more than the probes look at in one call.
+VETH_QUEUES = 100
+
+#: Has the kernel pass each frame of va on in an XDP program, until its input ends.
+PASS = """
+import sys
+from vm.inside import xdp
+
+with xdp.attached("va", "pass", xdp.busy(1)):
+    print("on", flush=True)
+    sys.stdin.read()
+"""
+
+#: Sends a frame from each of many ports, again and again: the kernel chooses a queue by the ports.
+MANY_PORTS = """
+import socket, time
+
+senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(500)]
+for turn in range(10):
+    for number, sender in enumerate(senders):
+        sender.sendto(b"frame", ("10.9.0.1", 9000 + number))
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.machine("virtio-net")
+def test_each_of_a_hundred_queues_is_one_of_its_own(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    """A veth has NAPI where it runs an XDP program, and counts for each queue what the program has seen."""
+    lab.end_trace(machine)
+    many = f"numrxqueues {VETH_QUEUES} numtxqueues {VETH_QUEUES}"
+    steps = (
+        "ip netns add green",
+        f"ip link add va {many} type veth peer name vb {many} netns green",
+        # No frames but those that are sent.
+        "sysctl -q net.ipv6.conf.va.disable_ipv6=1",
+        "ip netns exec green sysctl -q net.ipv6.conf.vb.disable_ipv6=1",
+        "ip addr add 10.9.0.1/24 dev va",
+        "ip link set va up",
+        "ip -n green addr add 10.9.0.2/24 dev vb",
+        "ip -n green link set vb up",
+    )
+    machine.ssh(" && ".join(f"sudo {step}" for step in steps), check=True)
+    there = "/var/tmp/veth.rxt"
+    try:
+        with machine.popen(f"{guest.PYTHON} -c {shlex.quote(PASS)}", stderr=None) as program:
+            assert program.stdin and program.stdout
+            assert program.stdout.readline() == "on\n"
+            with trial.tracing(machine, "", there, options=["--force", "-d", "va"]):
+                send = f"sudo ip netns exec green python3 -c {shlex.quote(MANY_PORTS)}"
+                machine.ssh(send, check=True, timeout=120)
+                time.sleep(1)
+            said = machine.ssh("ethtool -S va", check=True).stdout
+            program.stdin.close()
+    finally:
+        machine.ssh("sudo ip link del va; sudo ip netns del green")
+    seen = {int(queue): int(count) for queue, count in re.findall(r"rx_queue_(\d+)_xdp_packets: (\d+)", said)}
+    trace = toolkit.read(fetch(machine, there, tmp_path / "veth.rxt"))
+    counted = trace.queues.set_index("queue")["packets"].to_dict()
+    assert trace.meta["drivers"][0]["module"] == "veth"
+    assert len(seen) == VETH_QUEUES and sum(count > 0 for count in seen.values()) > VETH_QUEUES / 2
+    assert {queue: count for queue, count in counted.items() if count} == {
+        queue: count for queue, count in seen.items() if count
+    }

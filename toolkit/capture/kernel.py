@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import bisect
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -12,7 +13,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ _CPUS = Path("/sys/devices/system/cpu/online")
 ROOT = Path("/")
 """Where a machine's /proc and /sys are."""
 
+LOOKED_AT = 64
+"""As many NAPI instances the probes look at in one call: RXT_NAPIS in probes/core/napi.c."""
 BUILT_IN = "built in"
 """The variant of a driver that is part of the kernel itself, and no module."""
 
@@ -38,7 +41,7 @@ _TEXT = (b"t", b"T", b"w", b"W")
 """Types of functions in /proc/kallsyms."""
 _PAGE = 4096
 _SIOCETHTOOL = 0x8946
-_ETHTOOL_GRINGPARAM = 0x10
+_ETHTOOL_GDRVINFO, _ETHTOOL_GRINGPARAM = 0x03, 0x10
 _NT_GNU_BUILD_ID = 3
 
 
@@ -289,21 +292,20 @@ def _variant(version: str, taint: str, built_in: bool) -> str:
     return "rebuilt" if "O" in taint else "stock"
 
 
-def devices(driver: Driver) -> list[dict[str, Any]]:
+def devices(driver: Driver, named: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return the network devices that a driver has bound, or over which it works.
 
-    Probes for any driver may be put on each device that has a driver at all.
-
+    :param named: as for :func:`paths`.
     :return: {ifindex, name, driver, bus, queues: [{queue, name, size}]} each; size in buffers, or None.
     """
     found = []
-    for path in paths(driver):
+    for path in paths(driver, named):
         found.append(
             {
                 "ifindex": int((path / "ifindex").read_text()),
                 "name": path.name,
                 "driver": driver.name,
-                "bus": (path / "device").resolve().name,
+                "bus": (path / "device").resolve().name if is_nic(path.name) else "",
                 # If a driver only works over a device, only its events name its queues.
                 "queues": [] if driver.netif or driver.by_polls else _queues(driver, path),
             }
@@ -311,14 +313,17 @@ def devices(driver: Driver) -> list[dict[str, Any]]:
     return found
 
 
-def paths(driver: Driver) -> list[Path]:
+def paths(driver: Driver, named: Collection[str] = ()) -> list[Path]:
     """Return the directory in sysfs of each network device that a driver's probes may trace.
 
     These are the devices that the driver's module has bound; or those that the files of `netif` name, for a
-    driver that works over devices of others; or, for the probes for any NIC, each device that has a driver.
+    driver that works over devices of others; or, for the probes for any NIC, each NIC.
+
+    :param named: of what is no NIC, the probes for any NIC trace these, such as one of a pair of veth.
     """
     if driver.of_any:
-        return [path for path in sorted(NET.iterdir()) if driver_of(path.name)]
+        there = (path for path in sorted(NET.iterdir()) if (path / "ifindex").exists())
+        return [path for path in there if is_nic(path.name) or path.name in named]
     return _over(driver.netif) if driver.netif else bound(driver.module)
 
 
@@ -349,18 +354,30 @@ def bound(module: str) -> list[Path]:
 
 
 def ask_statistics(names: Iterable[str]) -> None:
-    """Make the kernel call dev_get_stats() of each device, where probes look at its queues.
+    """Make the kernel call dev_get_stats() of each device, where probes look at some of its queues each time.
 
     :param names: of devices in this network namespace; what is not there any more is left out.
     """
     for name in names:
-        read(NET / name / "statistics/rx_packets")
+        with contextlib.suppress(FileNotFoundError):
+            # Receiving and sending, each may have a NAPI instance.
+            queues = sum(1 for _ in (NET / name / "queues").iterdir())
+            for _ in range(0, queues + 1, LOOKED_AT):
+                read(NET / name / "statistics/rx_packets")
+
+
+def is_nic(device: str) -> bool:
+    """Tell whether a network device is a NIC, which a driver has bound: a bridge or a veth is none."""
+    return (NET / device / "device/driver").exists()
 
 
 def driver_of(device: str) -> str | None:
-    """Return the name of the driver that has bound a network device; None if there is none."""
-    link = NET / device / "device/driver"
-    return link.resolve().name if link.exists() else None
+    """Return the name of the driver of a network device; None if there is none, or it is not known."""
+    if is_nic(device):
+        return (NET / device / "device/driver").resolve().name
+    # struct ethtool_drvinfo: cmd, driver, …
+    said = ethtool(device, struct.pack("=I", _ETHTOOL_GDRVINFO) + bytes(192))
+    return said[4:36].partition(b"\0")[0].decode() or None if said else None
 
 
 def _over(pattern: str) -> list[Path]:

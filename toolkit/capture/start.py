@@ -81,7 +81,7 @@ def drivers_to_trace(names: Sequence[str], devices: Sequence[str]) -> list[Drive
         if not own:
             raise UserError("name the driver of a device in another network namespace (toolkit drivers).")
         return own
-    bound = {driver.name: {path.name for path in kernel.paths(driver)} for driver in loaded}
+    bound = {driver.name: {path.name for path in kernel.paths(driver, devices)} for driver in loaded}
     asked = set(devices) or {name for name in bound[of_any.name] if kernel.is_up(name)}
     own = [driver for driver in own if bound[driver.name] & asked or not (devices or driver.by_polls)]
     left = asked - {name for driver in own for name in bound[driver.name]}
@@ -102,7 +102,7 @@ def devices_of(options: Options) -> list[dict[str, Any]]:
     """
     found: dict[int, dict[str, Any]] = {}
     for driver in options.drivers:
-        for device in kernel.devices(driver):
+        for device in kernel.devices(driver, options.devices):
             name = device["name"]
             if driver.by_polls and not (name in options.devices if options.devices else kernel.is_up(name)):
                 continue

@@ -12,7 +12,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Ring, pool and batches are small, so that all of them go round many times."""
     monkeypatch.setattr(program, "cpus", lambda: CPUS)
     monkeypatch.setattr(maps, "device_name", lambda _, number: NAMES.get(number))
-    monkeypatch.setattr(kernel, "devices", lambda _: DEVICES)
+    monkeypatch.setattr(kernel, "devices", lambda *_: DEVICES)
     monkeypatch.setattr(kernel, "namespaces", lambda: {"blue": BLUE})
     monkeypatch.setattr(drain, "POOL_BYTES", 0)
     monkeypatch.setattr(start, "ring_bytes", lambda _: RING_PAGES * PAGE)

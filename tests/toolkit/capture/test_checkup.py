@@ -131,7 +131,7 @@ def test_hooks_that_are_missing_say_what_a_trace_lacks(
 ) -> None:
     nowhere = [Attached(REQUIRED, None, "no such function"), Attached(OPTIONAL, None, "refused")]
     monkeypatch.setattr(program, "attach", lambda *_, **__: nowhere)
-    monkeypatch.setattr(kernel, "devices", lambda _: [])
+    monkeypatch.setattr(kernel, "devices", lambda *_: [])
     assert checkup.check(VIRTIO_NET)[-3:] == [
         Finding(
             "fail", "hook poll", "none of kprobe:a, kprobe:b (no such function)", "trace on another kernel"

@@ -136,6 +136,36 @@ def test_devices_and_their_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert kernel.devices(drivers.load("virtio_net")) == []
 
 
+def test_a_device_that_is_no_nic_is_found_only_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "NET", tmp_path)
+    monkeypatch.setattr(kernel, "ethtool", lambda _, request: request[:4] + b"veth".ljust(192, b"\0"))
+    (tmp_path / "veth7").mkdir()
+    (tmp_path / "veth7" / "ifindex").write_text("9\n")
+    (tmp_path / "bonding_masters").touch()
+    of_any = drivers.of_any()
+    assert kernel.devices(of_any) == []
+    (found,) = kernel.devices(of_any, ["veth7", "bonding_masters"])
+    assert (found["ifindex"], found["name"], found["bus"]) == (9, "veth7", "")
+    assert kernel.driver_of("veth7") == "veth"
+    monkeypatch.setattr(kernel, "ethtool", lambda *_: None)
+    assert kernel.driver_of("veth7") is None
+
+
+@pytest.mark.parametrize(("queues", "times"), [(2, 1), (63, 1), (64, 2), (200, 4)])
+def test_statistics_are_asked_for_until_all_queues_were_looked_at(
+    queues: int, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "NET", tmp_path)
+    for number in range(queues):
+        (tmp_path / "eth1/queues" / f"rx-{number}").mkdir(parents=True)
+    asked: list[Path] = []
+    monkeypatch.setattr(kernel, "read", asked.append)
+    kernel.ask_statistics(["eth0", "eth1"])
+    assert asked == [tmp_path / "eth1/statistics/rx_packets"] * times
+
+
 def test_devices_that_a_driver_only_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "NET", tmp_path / "net")
     for number, name in enumerate(("eth1", "eth2", "eth3"), 2):

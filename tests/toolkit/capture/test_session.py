@@ -155,7 +155,7 @@ def rehearsal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "require_root": lambda: None,
         "require_open": lambda: None,
         "module_facts": lambda module: {"module": module, "variant": "stock"},
-        "devices": lambda _: DEVICES,
+        "devices": lambda *_: DEVICES,
         "gfp_flags": dict,
     }.items():
         monkeypatch.setattr(kernel, name, value)
