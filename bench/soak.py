@@ -218,6 +218,7 @@ def hour(directory: Path, minutes: float, rate: int, hz: int = sender.HZ) -> Rec
         [generic],
         kernel.Functions(b""),
         threading.Event(),
+        threading.Event(),
         recording.progress,
     )
     drain.start()

@@ -23,18 +23,20 @@ from toolkit.trace.schema import EVENT, Events
 POOL_BYTES = 32 << 20
 #: At most so many in one batch of the file.
 BATCH_EVENTS = 1 << 16
-#: How often the ring is looked at, at most and at least (s). In between, half of it fills at MOST_PER_S.
+#: How often the ring is looked at, at most and at least (s). In between, half of it fills at this rate.
 DRAIN_INTERVAL = 0.02
-LONGEST_INTERVAL = 0.2
-MOST_PER_S = 1_000_000
+LONGEST_INTERVAL = 0.25
+MOST_PER_S_AND_CPU = 200_000
 #: Events are left for so long (s) in a ring that is less full than this: to take few costs as much as many.
-LEAVE_INTERVAL = 0.25
+LEAVE_INTERVAL = LONGEST_INTERVAL
 LITTLE = 1 / 8
 #: How often a batch is written at least (s): where somebody looks, or while refills fail.
 FLUSH_INTERVAL = 0.5
 #: How often it is looked whether memory is short, at most (s): while refills fail, and else.
 MEMORY_INTERVAL = 0.25
 MEMORY_INTERVAL_ELSE = 1.0
+#: How often the watermarks are read while no refill fails (s).
+WATERMARKS_INTERVAL = 60.0
 #: How often the kernel is asked which probes it has skipped, at most (s).
 MISSED_INTERVAL = 10.0
 #: How often the functions of the kernel are read again, at most (s).
@@ -94,6 +96,7 @@ class Drain:
     :param drivers: those that are traced, in the order of their numbers in events.
     :param functions: of the kernel: they name what stacks are made of.
     :param rotate: when it is set, `begin` makes what the batches that follow go to.
+    :param wake: is set when `rotate` is: then the ring is looked at at once.
     :param flush: how often a batch is written at least (s), while no refill fails.
     """
 
@@ -107,6 +110,7 @@ class Drain:
         drivers: Sequence[Driver],
         functions: kernel.Functions,
         rotate: threading.Event,
+        wake: threading.Event,
         progress: Progress,
         flush: float = FLUSH_INTERVAL,
     ) -> None:
@@ -123,17 +127,20 @@ class Drain:
         self._programs: list[bpf_programs.Code] = []
         self._stacks: dict[int, list[str]] = {}
         self._looked = 0.0
+        self._watermarks: dict[str, int] = {}
+        self._watermarks_read = -WATERMARKS_INTERVAL
         self._asked = 0.0
         self._rotate = rotate
+        self._wake = wake
         self._sink = begin()
         self._progress = progress
         self._counted_before = self._count()
         self._ring = Ring(bpf["events"].map_fd, ring)
-        half_full = self._ring.events / 2
-        self._interval = max(DRAIN_INTERVAL, min(LONGEST_INTERVAL, half_full / MOST_PER_S))
         self._pool: Events = np.zeros(max(ring, POOL_BYTES) // EVENT.itemsize, EVENT)
         self._head = self._tail = 0
         self._cpus = program.cpus()
+        half_full = self._ring.events / 2 / (self._cpus * MOST_PER_S_AND_CPU)
+        self._interval = max(DRAIN_INTERVAL, min(LONGEST_INTERVAL, half_full))
         kinds = len(bpf["ledger"]) // self._cpus
         self._ledger = ledger(bpf["ledger"].map_fd, self._cpus, kinds)
         self._leftovers = 0
@@ -160,6 +167,7 @@ class Drain:
         :raises UserError: if the file could not be written.
         """
         self._detached.set()
+        self._wake.set()
         for thread in self._threads:
             thread.join()
         if self.failed:
@@ -184,7 +192,8 @@ class Drain:
             # More may be there where the pool ended, and has come where there was much.
             few = moved < self._ring.events // 4 and self._head % len(self._pool) > 0
             if not last and (few or not moved):
-                self._detached.wait(self._interval)
+                self._wake.wait(self._interval)
+                self._wake.clear()
         self._drained.set()
         self._to_do.set()
 
@@ -369,11 +378,13 @@ class Drain:
 
         :return: `memory`, for the note of the batch with these events.
         """
-        now = time.monotonic()
-        if now - self._looked < (MEMORY_INTERVAL if events["failed"].any() else MEMORY_INTERVAL_ELSE):
+        now, fails = time.monotonic(), events["failed"].any()
+        if now - self._looked < (MEMORY_INTERVAL if fails else MEMORY_INTERVAL_ELSE):
             return {}
         self._looked = now
-        return {"memory": [memory.read()]}
+        if fails or now - self._watermarks_read >= WATERMARKS_INTERVAL:
+            self._watermarks, self._watermarks_read = memory.watermarks(), now
+        return {"memory": [memory.read() | self._watermarks]}
 
     def _device(self, driver: Driver, number: int) -> dict[str, Any]:
         """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""

@@ -10,22 +10,33 @@ from pathlib import Path
 
 from toolkit.capture import kernel
 
-_ZONE = re.compile(r"^\s+(?:pages )?(free|min|low) +(\d+)$", re.MULTILINE)
+_WATERMARK = re.compile(r"^\s+(min|low) +(\d+)$", re.MULTILINE)
 _WAITED = re.compile(r"^(some|full) .*total=(\d+)$", re.MULTILINE)
 
 
 def read(root: Path = kernel.ROOT) -> dict[str, int]:
     """Read how much memory is free, and how long tasks have waited for memory.
 
-    :return: `at_ns`, CLOCK_MONOTONIC; `free`, `min` and `low` [bytes], the free memory and the watermarks of
-        all zones (/proc/zoneinfo): below `low` kswapd is woken, below `min` an allocation that may not wait
-        fails unless it may use reserves; `some_ns` and `full_ns`, for how long some or all tasks have waited
-        since the boot (PSI: /proc/pressure/memory). What the kernel does not say is left out.
+    :return: `at_ns`, CLOCK_MONOTONIC; `free` [bytes], of all zones (sysinfo(2)); `some_ns` and `full_ns`, for
+        how long some or all tasks have waited since the boot (PSI: /proc/pressure/memory), which is left out
+        if the kernel does not say it.
     """
     found = {"at_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC)}
-    size = os.sysconf("SC_PAGE_SIZE")
-    for name, pages in _ZONE.findall(kernel.read(root / "proc/zoneinfo") or ""):
-        found[name] = found.get(name, 0) + int(pages) * size
+    found["free"] = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for name, microseconds in _WAITED.findall(kernel.read(root / "proc/pressure/memory") or ""):
         found[f"{name}_ns"] = int(microseconds) * 1000
+    return found
+
+
+def watermarks(root: Path = kernel.ROOT) -> dict[str, int]:
+    """Read the watermarks of memory; that takes longer than to read how much is free, and they seldom change.
+
+    :return: `min` and `low` [bytes], the sums over all zones (/proc/zoneinfo): below `low` kswapd is woken,
+        below `min` an allocation that may not wait fails unless it may use reserves. Empty, if the kernel
+        does not say it.
+    """
+    found: dict[str, int] = {}
+    size = os.sysconf("SC_PAGE_SIZE")
+    for name, pages in _WATERMARK.findall(kernel.read(root / "proc/zoneinfo") or ""):
+        found[name] = found.get(name, 0) + int(pages) * size
     return found

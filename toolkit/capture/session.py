@@ -68,10 +68,10 @@ def run(
     useless = maps.set_rings(bpf, options.drivers)
 
     progress = Progress(devices=devices)
-    rotate = threading.Event()
+    rotate, wake = threading.Event(), threading.Event()
     oom_score_adj = command.oom_score_adj()
     with contextlib.ExitStack() as stack:
-        stop = stop or stack.enter_context(_signals(rotate))
+        stop = stop or stack.enter_context(_signals(rotate, wake))
         attached = program.attach(bpf, program.hooks(options.drivers), functions, useless=useless)
         progress.missing = [hook for hook in attached if hook.at is None]
 
@@ -95,6 +95,7 @@ def run(
             options.drivers,
             functions,
             rotate,
+            wake,
             progress,
             options.flush or FLUSH_INTERVAL,
         )
@@ -185,16 +186,21 @@ def _survive() -> None:
 
 
 @contextmanager
-def _signals(rotate: threading.Event) -> Iterator[threading.Event]:
-    """Have SIGINT, SIGTERM and SIGHUP end the trace, not the process, and SIGUSR1 set `rotate`.
+def _signals(rotate: threading.Event, wake: threading.Event) -> Iterator[threading.Event]:
+    """Have SIGINT, SIGTERM and SIGHUP end the trace, not the process, and SIGUSR1 set `rotate` and `wake`.
 
     Afterwards they do nothing: the trace has ended, and the process is about to. A signal that came a moment
     after the trace had ended by itself would only make a good end look like a failure.
     """
     stop = threading.Event()
+
+    def go_on_in_next(*_: object) -> None:
+        rotate.set()
+        wake.set()
+
     for number in _ENDING:
         signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGUSR1, lambda *_: rotate.set())
+    signal.signal(signal.SIGUSR1, go_on_in_next)
     try:
         yield stop
     finally:

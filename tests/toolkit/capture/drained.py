@@ -60,7 +60,7 @@ class Machine:
         self.ring = KernelRing(RING_PAGES * PAGE)
         self.ledger = Ledger(CPUS, KINDS)
         self.queues = Queues()
-        self.rotate = threading.Event()
+        self.rotate, self.wake = threading.Event(), threading.Event()
         self.progress = Progress(reason="duration")
         self.observe: Callable[[Events], object] = lambda _: None
         self.skipped: Iterator[dict[str, int] | None] = itertools.repeat(None)
@@ -82,6 +82,7 @@ class Machine:
                 b"ffffffff81002000 B _end\n"
             ),
             self.rotate,
+            self.wake,
             self.progress,
             flush,
         )

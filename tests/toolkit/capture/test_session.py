@@ -127,7 +127,7 @@ def _own_signals() -> Iterator[None]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_the_trace_and_nothing_else(number: signal.Signals) -> None:
     rotate = threading.Event()
-    with session._signals(rotate) as stop:
+    with session._signals(rotate, threading.Event()) as stop:
         assert not stop.is_set()
         os.kill(os.getpid(), number)
         assert stop.wait(5)
@@ -136,10 +136,11 @@ def test_signals_stop_the_trace_and_nothing_else(number: signal.Signals) -> None
 
 
 def test_sigusr1_stops_nothing() -> None:
-    rotate = threading.Event()
-    with session._signals(rotate) as stop:
+    rotate, wake = threading.Event(), threading.Event()
+    with session._signals(rotate, wake) as stop:
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert rotate.wait(5)
+        assert wake.wait(5)
+        assert rotate.is_set()
         assert not stop.is_set()
 
 
