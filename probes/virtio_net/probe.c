@@ -69,13 +69,32 @@ static __always_inline struct rxt_queue *virtnet_queue_again(u64 napi)
 	return virtnet_queue(napi);
 }
 
+/* `queue` is 0 if it is not known yet. */
+static __always_inline void virtnet_polled_from_now(u64 napi, struct rxt_queue *queue)
+{
+	if (!queue)
+		queue = virtnet_learn(napi);
+	if (queue && queue->watched)
+		rxt_poll_in(napi, virtnet_posted(napi));
+}
+
+/* static int __napi_poll(struct napi_struct *n, bool *repoll), which calls the poll function of every driver */
+int virtnet_any_poll_in(struct pt_regs *ctx)
+{
+	u64 napi = PT_REGS_PARM1(ctx);
+	struct rxt_queue *queue = queues.lookup(&napi);
+
+	if (queue ? queue->driver == DRIVER_virtio_net : rxt_is_of(napi, DRIVER_virtio_net))
+		virtnet_polled_from_now(napi, queue);
+	return 0;
+}
+
 /* int virtnet_poll(struct napi_struct *napi, int budget) */
 int virtnet_poll_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM1(ctx);
 
-	if (virtnet_queue(napi))
-		rxt_poll_in(napi, virtnet_posted(napi));
+	virtnet_polled_from_now(napi, queues.lookup(&napi));
 	return 0;
 }
 
@@ -83,6 +102,7 @@ int virtnet_poll_in(struct pt_regs *ctx)
 int virtnet_fill_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM2(ctx) + OFF_rq_napi;
+	u32 gfp = PT_REGS_PARM3(ctx);
 	struct rxt_queue *queue = rxt_poll_here() ? virtnet_queue(napi) : virtnet_queue_again(napi);
 
 	if (!queue)
@@ -90,7 +110,10 @@ int virtnet_fill_in(struct pt_regs *ctx)
 #ifdef OFF_rq_xsk
 	queue->by_program = rxt_pointer(virtnet_rq(napi) + OFF_rq_xsk) ? FLAG_by_program : 0;
 #endif
-	rxt_fill_in(napi, PT_REGS_PARM3(ctx), virtnet_posted(napi));
+	/* A poll whose begin is not seen: a thread that waits for frames polls by itself (napi_busy_loop). */
+	if (!rxt_poll_here() && RXT_GFP_DIRECT_RECLAIM && !(gfp & RXT_GFP_DIRECT_RECLAIM))
+		rxt_poll_in(napi, virtnet_posted(napi));
+	rxt_fill_in(napi, gfp, virtnet_posted(napi));
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from toolkit.stalls.slow import UNPOLLED
 from toolkit.stalls.ticks import IN_USER_SPACE
 from vm import guest, outcomes, trial
 from vm.demo import AGREE_NS, judge
-from vm.wire import steer
+from vm.wire import frames, steer
 
 #: Prints a machine's CLOCK_MONOTONIC [ns], which traces are in.
 NOW = "python3 -c 'import time; print(time.monotonic_ns())'"
@@ -123,6 +124,51 @@ def test_busy_machine_has_no_stall_and_its_packets_are_all_counted(
     packets = int(analysis.queues["packets"].sum())
     assert packets > 5 * 3000
     assert packets == received(machine, "eth1") - before
+
+
+#: Receives datagrams, and polls the NIC itself while it waits for them, until its input ends.
+BUSY_POLLING = """
+import socket, sys, threading
+
+so_busy_poll, microseconds = 46, 20000
+receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+receiver.setsockopt(socket.SOL_SOCKET, so_busy_poll, microseconds)
+receiver.bind(("", 9000))
+
+def receive():
+    while True:
+        receiver.recv(2048)
+
+threading.Thread(target=receive, daemon=True).start()
+print("receiving", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.machine("virtio-net")
+def test_packets_that_a_waiting_thread_polls_are_all_counted(
+    lab: Lab, machine: guest.Guest, tmp_path: Path
+) -> None:
+    def polled_by_threads() -> int:
+        return int(machine.ssh("nstat -asz TcpExtBusyPollRxPackets", check=True).stdout.split()[-2])
+
+    lab.load(machine, "stock")
+    before, polled = received(machine, "eth1"), polled_by_threads()
+    address = f"{frames.DESTINATION}/24 dev eth1"
+    machine.ssh(f"sudo ip address add {address}", check=True)
+    try:
+        with machine.popen(f"{guest.PYTHON} -c {shlex.quote(BUSY_POLLING)}", stderr=None) as receiver:
+            assert receiver.stdin and receiver.stdout
+            assert receiver.stdout.readline() == "receiving\n"
+            traffic = trial.Traffic(rate=1000, ports="9000")
+            files = lab.trial(machine, tmp_path, seconds=3, traffic=traffic, alone=True)
+            receiver.stdin.close()
+    finally:
+        machine.ssh(f"sudo ip address del {address}", check=True)
+    assert polled_by_threads() - polled > 100
+    analysis, _ = result(files)
+    assert analysis.stalls.empty
+    assert int(analysis.queues["packets"].sum()) == received(machine, "eth1") - before
 
 
 @pytest.mark.slow
