@@ -114,7 +114,8 @@ class Cause:
 class Ring:
     """What a driver.toml without C says of an rx ring: where the members are that tell what is posted.
 
-    Members are ``struct.member``, of the struct that each of the `functions` has as its n-th `argument`.
+    Members are ``struct.member``, of the struct that each of the `functions` has as its n-th `argument`, or
+    ``struct.pointer->member``.
 
     :param functions: of the driver's, called in its polls.
     :param fill: the place of the next buffer; or how many buffers are posted, if there is no `clean`.

@@ -4,10 +4,11 @@
  * ended: inside of a poll some drivers keep them in variables.
  */
 
-/* A member of the struct that a ring is; of size 0: the ring has none. */
+/* A member of the struct that a ring is; of size 0: the ring has none. Or of one that a pointer there leads to. */
 struct rxt_member {
 	u32 offset;
 	u32 size;
+	u32 pointer;		/* its offset, plus 1; 0: no pointer */
 };
 
 struct rxt_ring {
@@ -27,7 +28,8 @@ BPF_ARRAY(rings, struct rxt_ring, 256);
 
 static __always_inline u32 rxt_read_member(u64 ring, struct rxt_member *member)
 {
-	u32 value = rxt_u32(ring + member->offset);
+	u64 of = member->pointer ? rxt_pointer(ring + member->pointer - 1) : ring;
+	u32 value = rxt_u32(of + member->offset);
 
 	return member->size == 2 ? value & 0xffff : value;
 }

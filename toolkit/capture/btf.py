@@ -6,14 +6,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from toolkit.errors import UserError
 
 # BTF_KIND_*, include/uapi/linux/btf.h
-_ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION = 3, 4, 5, 6, 8, 12
+_POINTER, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION = 2, 3, 4, 5, 6, 8, 12
 #: btf_dump_printf_fn_t(ctx, fmt, va_list): a 64-bit architecture passes a va_list as a pointer or a word.
 _PRINT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _MODIFIERS = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
@@ -49,6 +49,17 @@ class Function(NamedTuple):
     name: str
     number: int
     parameters: int
+
+
+class Member(NamedTuple):
+    """Where a member of a struct is, and its size, in bytes.
+
+    :param pointer: where in the struct a pointer is, to another struct that has the member; None: to none.
+    """
+
+    offset: int
+    size: int
+    pointer: int | None = None
 
 
 def _libbpf() -> ctypes.CDLL:
@@ -89,12 +100,29 @@ class Btf:
         found = self.member(path)
         if found is None:
             return None
-        return found[0] if "." in path else found[1]
+        return found.offset if "." in path else found.size
 
-    def member(self, path: str) -> tuple[int, int] | None:
-        """Return the offset and the size of a member, in bytes; None if there is no such name."""
-        struct, *members = path.split(".")
-        type_id = self._lib.btf__find_by_name_kind(self._handle, struct.encode(), _STRUCT)
+    def member(self, path: str) -> Member | None:
+        """Look up a member as `resolve` does; ``struct.pointer->member`` is one of the struct pointed to.
+
+        :return: None if there is no such name.
+        """
+        before, _, after = path.partition("->")
+        struct, *members = before.split(".")
+        found = self._walk(self._lib.btf__find_by_name_kind(self._handle, struct.encode(), _STRUCT), members)
+        pointer = None
+        if found is not None and after:
+            type_id, pointer = found
+            kind = self._lib.btf__type_by_id(self._handle, self._strip(type_id)).contents
+            is_pointer = (kind.info >> 24) & 0x1F == _POINTER
+            found = self._walk(self._strip(kind.size_or_type), after.split(".")) if is_pointer else None
+        if found is None:
+            return None
+        type_id, offset = found
+        return Member(offset, int(self._lib.btf__resolve_size(self._handle, type_id)), pointer)
+
+    def _walk(self, type_id: int, members: Sequence[str]) -> tuple[int, int] | None:
+        """Return the type of a member of a member, and its offset in bytes; None if it is not there."""
         if type_id <= 0:
             return None
         total = 0
@@ -107,7 +135,7 @@ class Btf:
                 return None
             type_id, bits = found
             total += bits
-        return total // 8, int(self._lib.btf__resolve_size(self._handle, type_id))
+        return type_id, total // 8
 
     def has_tracepoint(self, name: str) -> bool:
         """Tell whether there is a raw tracepoint of that name (DEFINE_EVENT in include/trace/bpf_probe.h)."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from toolkit.capture import kernel, matching
-from toolkit.capture.btf import kernel_btf, module_btf
+from toolkit.capture.btf import Member, kernel_btf, module_btf
 from toolkit.capture.kernel import Functions
 from toolkit.capture.program import Attached
 from toolkit.driver import Driver
@@ -80,15 +80,16 @@ def without_ring(driver: Driver, missing: Sequence[str]) -> list[Attached]:
     return [Attached(hook, None, why) for hook in driver.ring_hooks]
 
 
-def ring_leaf(leaf: Any, driver: Driver, places: Mapping[str, tuple[int, int]]) -> Any:
+def ring_leaf(leaf: Any, driver: Driver, places: Mapping[str, Member]) -> Any:
     """Return a struct rxt_ring (probes/core/ring.c), filled for a declared ring.
 
     :param places: as matching.ring returns them.
     """
     assert driver.ring
-    for name, (offset, size) in places.items():
+    for name, place in places.items():
         member = getattr(leaf, "count" if name == "mask" else name)
-        member.offset, member.size = offset, size
+        member.offset, member.size = place.offset, place.size
+        member.pointer = 0 if place.pointer is None else place.pointer + 1
     leaf.more = int("mask" in places)
     leaf.step, leaf.behind = driver.ring.step, driver.ring.behind
     return leaf

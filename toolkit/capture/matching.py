@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from toolkit.capture.btf import Btf
+from toolkit.capture.btf import Btf, Member
 from toolkit.driver import Driver, Field, Hook, Ring
 from toolkit.errors import UserError
 
@@ -74,11 +74,10 @@ def members(fields: Iterable[Field], types: Callable[[Field], Btf]) -> Found:
     return Found(macros, missing)
 
 
-def ring(of: Ring, types: Btf) -> tuple[dict[str, tuple[int, int]], list[str]]:
+def ring(of: Ring, types: Btf) -> tuple[dict[str, Member], list[str]]:
     """Look up the members of a declared ring.
 
-    :return: "fill", "clean", "count" or "mask" -> offset and size in bytes; and the members that are not
-        there.
+    :return: "fill", "clean", "count" or "mask" -> where it is; and the members that are not there.
     """
     found = {path: types.member(path) for path in of.members}
     named = {name: found[path] for name in ("fill", "clean", "count", "mask") if (path := getattr(of, name))}

@@ -10,10 +10,21 @@ from typing import Any
 import pytest
 
 from toolkit.capture import btf
-from toolkit.capture.btf import Btf, Function, _Type
+from toolkit.capture.btf import Btf, Function, Member, _Type
 from toolkit.errors import UserError
 
-INT, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST, FUNCTION, PROTOTYPE = 1, 3, 4, 5, 6, 8, 10, 12, 13
+INT, POINTER, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST, FUNCTION, PROTOTYPE = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    12,
+    13,
+)
 Members = list[tuple[str, int, int]]
 
 
@@ -97,9 +108,25 @@ def test_element_of_an_array_is_a_member() -> None:
     )
     lib._types[2][3:] = [2, 1, 2]
     types = Btf(lib, 1)
-    assert [types.member(f"queue.rings[{number}].size") for number in (0, 1, 2)] == [(12, 4), (36, 4), None]
+    found = [types.member(f"queue.rings[{number}].size") for number in (0, 1, 2)]
+    assert found == [Member(12, 4), Member(36, 4), None]
     assert types.member("queue.dev[0]") is None
     assert types.resolve("queue.rings[1].size") == 36
+
+
+def test_member_of_a_struct_that_a_pointer_leads_to() -> None:
+    lib: Any = Types(
+        (INT, "int", 4, []),
+        (STRUCT, "shared", 64, [("consumer", 1, 0), ("producer", 1, 32)]),
+        (POINTER, "", 4, []),
+        (CONST, "", 2, []),
+        (STRUCT, "queue", 64, [("dev", 1, 0), ("ring", 3, 192)]),
+    )
+    types = Btf(lib, 1)
+    assert types.member("queue.ring->producer") == Member(4, 4, pointer=24)
+    assert types.member("queue.ring->missing") is None
+    assert types.member("queue.dev->producer") is None
+    assert types.member("queue.missing->producer") is None
 
 
 def test_offset_in_a_struct_with_bit_fields_leaves_their_width_out() -> None:

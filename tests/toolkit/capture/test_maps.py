@@ -8,6 +8,7 @@ import pytest
 
 from toolkit import drivers
 from toolkit.capture import kernel, maps, program
+from toolkit.capture.btf import Member
 from toolkit.capture.compiled import Compiled
 from toolkit.capture.kernel import Functions
 from toolkit.capture.loader import Loaded
@@ -24,7 +25,9 @@ class _Leaf(SimpleNamespace):
     """A struct rxt_ring."""
 
     def __init__(self) -> None:
-        super().__init__(**{name: SimpleNamespace(offset=0, size=0) for name in ("fill", "clean", "count")})
+        super().__init__(
+            **{name: SimpleNamespace(offset=0, size=0, pointer=0) for name in ("fill", "clean", "count")}
+        )
 
 
 def test_filters_and_the_switch_are_entries_of_maps() -> None:
@@ -62,7 +65,11 @@ def test_a_driver_is_known_by_where_its_poll_function_is() -> None:
 
 
 def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    there, driver = {"e1000_ring.next_to_use": (20, 2), "e1000_ring.next_to_clean": (22, 2)}, "e1000e"
+    there = {
+        "e1000_ring.next_to_use": Member(20, 2),
+        "e1000_ring.next_to_clean": Member(22, 2, pointer=0),
+    }
+    driver = "e1000e"
 
     @contextmanager
     def types(_: str) -> Iterator[Any]:
@@ -80,9 +87,9 @@ def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pyt
     nothing = Loaded(Compiled("", "GPL", [], {}), {})
     hooks = chosen[1].ring_hooks
     assert program.attach(nothing, hooks, Functions(b""), useless=useless) == useless
-    there["e1000_ring.count"] = (16, 4)
+    there["e1000_ring.count"] = Member(16, 4)
     assert maps.set_rings(tables, chosen) == []
     ring = tables["rings"][1]
-    members = [(member.offset, member.size) for member in (ring.fill, ring.clean, ring.count)]
-    assert members == [(20, 2), (22, 2), (16, 4)]
+    members = [(member.offset, member.size, member.pointer) for member in (ring.fill, ring.clean, ring.count)]
+    assert members == [(20, 2, 0), (22, 2, 1), (16, 4, 0)]
     assert (ring.more, ring.step, ring.behind) == (0, 16, 1)

@@ -7,6 +7,7 @@ import pytest
 
 from toolkit import drivers
 from toolkit.capture import matching
+from toolkit.capture.btf import Member
 from toolkit.capture.matching import Place
 from toolkit.driver import Field, Hook, Ring
 from toolkit.errors import UserError
@@ -32,8 +33,9 @@ def test_modules_are_those_of_the_driver_its_members_and_its_hooks() -> None:
 
 def test_ring_is_its_members_and_those_that_are_missing() -> None:
     ring = Ring(("fill",), 1, "rq.tail", "rq.head", mask="rq.mask")
-    types: Any = SimpleNamespace(member={"rq.tail": (8, 2), "rq.mask": (12, 4)}.get)
-    assert matching.ring(ring, types) == ({"fill": (8, 2), "mask": (12, 4)}, ["rq.head"])
+    tail, mask = Member(8, 2), Member(12, 4)
+    types: Any = SimpleNamespace(member={"rq.tail": tail, "rq.mask": mask}.get)
+    assert matching.ring(ring, types) == ({"fill": tail, "mask": mask}, ["rq.head"])
 
 
 def test_member_is_the_first_of_its_candidates() -> None:
