@@ -255,6 +255,6 @@ def _purge(machine: guest.Guest) -> None:
     assert machine.ssh("systemctl is-enabled rx-stall-record").stdout.strip() in ("", "not-found")
     assert machine.ssh("systemctl is-active rx-stall-record").stdout.strip() == "inactive"
     assert machine.ssh("systemctl --failed --plain --no-legend").stdout.strip() == ""
-    assert machine.ssh("sudo bpftool prog show | grep -c kprobe").stdout.strip() == "0"
+    assert machine.ssh("sudo bpftool prog show | grep -cE 'kprobe|tracing'").stdout.strip() == "0"
     left = machine.ssh("ls -d /var/lib/rx-stall /var/cache/rx-stall /run/rx-stall* /dev/shm/*")
     assert left.stdout == ""

@@ -28,9 +28,15 @@ from vm.wire import frames, steer
 NOW = "python3 -c 'import time; print(time.monotonic_ns())'"
 
 
-def kinds(*names: str) -> list[Any]:
-    """Return parameters that are kinds of machines: each test runs in the group of its own."""
-    return [pytest.param(name, marks=pytest.mark.machine(name)) for name in names]
+def kinds(*names: str, slow: str = "") -> list[Any]:
+    """Return parameters that are kinds of machines: each test runs in the group of its own.
+
+    :param slow: one more, in `make test-all` only.
+    """
+    found = [pytest.param(name, marks=pytest.mark.machine(name)) for name in names]
+    if slow:
+        found.append(pytest.param(slow, marks=[pytest.mark.machine(slow), pytest.mark.slow]))
+    return found
 
 
 def received(machine: guest.Guest, device: str) -> int:
@@ -39,11 +45,7 @@ def received(machine: guest.Guest, device: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [
-        *kinds("virtio-net", "virtio-net-small", "virtio-net-trixie"),
-        pytest.param("virtio-net-arm64", marks=[pytest.mark.machine("virtio-net-arm64"), pytest.mark.slow]),
-    ],
+    "kind", kinds("virtio-net", "virtio-net-small", "virtio-net-trixie", slow="virtio-net-arm64")
 )
 def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: Path) -> None:
     machine = lab.boot(kind)
