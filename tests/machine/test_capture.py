@@ -14,6 +14,7 @@ import toolkit
 from tests.machine.harness.lab import Lab, fetch
 from tests.machine.test_virtio_net import received
 from toolkit.capture import compiled
+from toolkit.commands.trace import FLUSH_S
 from toolkit.errors import UserError
 from toolkit.stalls.analysis import analyze, summary
 from toolkit.trace.reader import TraceReader
@@ -128,7 +129,7 @@ def test_killed_trace_opens_up_to_its_last_batch(machine: guest.Guest, tmp_path:
         trial.tracing(machine, "virtio_net", "/var/tmp/k.rxt") as tracing,
     ):
         frames_for(machine, 8000, 2000)
-        time.sleep(2)
+        time.sleep(FLUSH_S)
         machine.ssh(f"sudo kill -KILL {tracing.pid}", check=True)
     path = fetch(machine, "/var/tmp/k.rxt", tmp_path / "k.rxt")
     found = summary(analyze(path))
@@ -164,10 +165,10 @@ def test_full_disk_keeps_what_was_written(machine: guest.Guest, tmp_path: Path) 
             trial.tracing(machine, "virtio_net", "/mnt/tiny/f.rxt", options=["--detail", "full"]),
         ):
             frames_for(machine, 4000, 2000)
-            time.sleep(2)
+            time.sleep(FLUSH_S)
             machine.ssh("sudo dd if=/dev/zero of=/mnt/tiny/fill bs=4k 2>/dev/null")
             frames_for(machine, 1000, 5000)
-            time.sleep(3)
+            time.sleep(FLUSH_S + 1)
         path = fetch(machine, "/mnt/tiny/f.rxt", tmp_path / "f.rxt")
     finally:
         machine.ssh("sudo umount /mnt/tiny")

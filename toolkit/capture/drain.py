@@ -26,7 +26,7 @@ BATCH_EVENTS = 1 << 16
 #: How often the ring is looked at, at most and at least (s). In between, half of it fills at this rate.
 DRAIN_INTERVAL = 0.02
 LONGEST_INTERVAL = 0.25
-MOST_PER_S_AND_CPU = 200_000
+MOST_PER_S_AND_CPU = 100_000
 #: Events are left for so long (s) in a ring that is less full than this: to take few costs as much as many.
 LEAVE_INTERVAL = LONGEST_INTERVAL
 LITTLE = 1 / 8

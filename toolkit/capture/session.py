@@ -28,7 +28,7 @@ from toolkit.errors import UserError
 from toolkit.trace.schema import EVENT, Events
 from toolkit.version import __version__
 
-#: How often `show` is called (s).
+#: How often `show` is called (s), where nobody says otherwise.
 SHOW_INTERVAL = 0.5
 #: How often it is looked whether the command has ended (s).
 CHILD_INTERVAL = 0.1
@@ -46,6 +46,7 @@ def run(
     show: Callable[[Progress], None],
     ready: Callable[[Progress], None],
     stop: threading.Event | None = None,
+    show_interval: float | None = None,
 ) -> Progress:
     """Record a trace until its time is over, its command ends, a signal comes or the module goes.
 
@@ -55,7 +56,7 @@ def run(
     :param start: what was found, and the program that is being compiled.
     :param sink: is given the JSON object of a trace, and makes what the batches go to.
     :param observe: is given the events of each batch after they were written.
-    :param show: is called about twice a second.
+    :param show: is called about every `show_interval` [s], twice a second by default.
     :param ready: is called once, when everything is attached.
     :param stop: ends the trace, in the place of signals, where this is not the main thread.
     :return: the last progress; its `reason` says why the trace ended.
@@ -107,7 +108,7 @@ def run(
             progress.started = time.monotonic()
             ready(progress)
             with command.running(options.command, oom_score_adj) as child:
-                _wait(options, identities, stop, drain, progress, show, child)
+                _wait(options, identities, stop, drain, progress, show, show_interval or SHOW_INTERVAL, child)
             progress.status = command.exit_status(child) if child else 0
         finally:
             maps.arm(bpf, False)
@@ -215,6 +216,7 @@ def _wait(
     drain: Drain,
     progress: Progress,
     show: Callable[[Progress], None],
+    show_interval: float,
     child: subprocess.Popen[bytes] | None = None,
 ) -> None:
     """Wait until the trace is to end; `progress.reason` says why."""
@@ -238,7 +240,7 @@ def _wait(
         if progress.reason:
             return
         if now >= show_at:
-            show_at = now + SHOW_INTERVAL
+            show_at = now + show_interval
             show(progress)
         child_at = now + CHILD_INTERVAL if child else math.inf
         stop.wait(max(0.0, min(show_at, look_at, end, child_at) - now))

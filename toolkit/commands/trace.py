@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from toolkit.capture.drain import Progress
     from toolkit.live.queues import Live
 
-FLUSH_S = 2.0
+FLUSH_S = 5.0
 """How often a batch is written while no refill fails: nobody waits for it, and each batch costs something."""
+SHOW_S = 1.0
+"""How often the terminal and the counters are brought up to date."""
 
 
 class Command(TyperCommand):
@@ -156,6 +158,7 @@ def trace(
         live.take,
         partial(_show, live, metrics, quiet=bool(command)),
         partial(_ready, live, metrics, command),
+        show_interval=SHOW_S,
     )
     if metrics:
         _write(progress, live, metrics)

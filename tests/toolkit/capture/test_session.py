@@ -83,7 +83,9 @@ def _wait(*, duration: float | None = None, stop: threading.Event | None = None,
     shown: list[Progress] = []
     drain: Any = SimpleNamespace(failed=OSError() if failed else None)
     options = Options([VIRTIO_NET], duration=duration)
-    session._wait(options, [7], stop or threading.Event(), drain, progress, shown.append)
+    session._wait(
+        options, [7], stop or threading.Event(), drain, progress, shown.append, session.SHOW_INTERVAL
+    )
     assert not shown or shown == [progress]
     return progress.reason
 

@@ -19,7 +19,14 @@ def progress(monkeypatch: pytest.MonkeyPatch) -> Progress:
     """What a trace had when it ended; recording one is tested on machines."""
     found = Progress(events=6, devices=META["devices"], reason="duration")
 
-    def run(_start: object, _sink: object, observe: Callable[[Events], object], *_: object) -> Progress:
+    def run(
+        _start: object,
+        _sink: object,
+        observe: Callable[[Events], object],
+        *_: object,
+        show_interval: float,
+    ) -> Progress:
+        assert show_interval > 0
         observe(np.concatenate(worker_stall(2, 6)))
         return found
 
