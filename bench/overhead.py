@@ -3,12 +3,13 @@
 
     python -m bench.overhead
 
-The toolkit traces by virtio_net's own probes, and by those for any driver. The sender offers more than the
-machine can take, so what arrives is what the machine's CPUs are good for: it is told by the second, and by
-the second of CPU time that the host gave to the machine. They take turns and each round has all of them, so
-that a slow minute is shared. A ratio is the median of the rounds, with the interval that holds the true
-median in 95 % of such experiments (order statistics: of ten rounds, the second and the ninth). Before that:
-how much of a CPU `toolkit trace` takes when nothing comes.
+The toolkit traces by virtio_net's own probes, and by those for any driver; `probes alone` are virtio_net's,
+and nobody takes or writes what they send. The sender offers more than the machine can take, so what arrives
+is what the machine's CPUs are good for: it is told by the second, and by the second of CPU time that the host
+gave to the machine. They take turns and each round has all of them, so that a slow minute is shared. A ratio
+is the median of the rounds, with the interval that holds the true median in 95 % of such experiments (order
+statistics: of ten rounds, the second and the ninth). Before that: how much of a CPU `toolkit trace` takes
+when nothing comes.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from bench.tracers import netqtop, probes
 from vm import guest, trial
 from vm.paths import CHECKOUT
 
@@ -78,20 +80,6 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return (sorted(values)[k - 1], sorted(values)[n - k]) if k else None
 
 
-@contextmanager
-def netqtop(machine: guest.Guest) -> Iterator[None]:
-    """Run bcc's netqtop on the same device, from its first line of output on."""
-    start = "exec sudo sh -c 'echo $$ > /run/netqtop.pid; exec netqtop-bpfcc -n eth1 -i 1'"
-    with machine.popen(start, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield
-        finally:
-            machine.ssh("sudo kill -INT $(cat /run/netqtop.pid)")
-            process.kill()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -110,6 +98,7 @@ def main() -> None:
             "any driver": lambda: trial.tracing(
                 machine, "generic", "/var/tmp/g.rxt", options=["--force", "-d", "eth1"], log=log.write
             ),
+            "probes alone": lambda: probes(machine),
             "netqtop": lambda: netqtop(machine),
         }
         with kinds["toolkit"]():
@@ -133,7 +122,10 @@ def main() -> None:
         }
         said[f"frames per {per}"] = frames
         said[f"of untraced, per {per}"] = {
-            name: {"median": round(statistics.median(values), 3), "interval": interval(values)}
+            name: {
+                "median": round(statistics.median(values), 3),
+                "interval": [round(each, 3) for each in interval(values) or ()],
+            }
             for name, values in ratios.items()
         }
     print(json.dumps(said, indent=1))

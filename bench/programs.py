@@ -12,43 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.overhead import netqtop
+from bench.tracers import Runs, netqtop, probes
 from vm import guest, trial
 
-#: Attaches all hooks of a driver; for each line of its input it prints each program's runs, and their time.
-_TRACER = """
-import json, sys
-from toolkit.capture import maps, program, start
-from toolkit.drivers import load
-
-drivers = [load(sys.argv[1])]
-bpf, functions = start.load(drivers, 8 << 20)
-program.attach(bpf, program.hooks(drivers), functions)
-maps.arm(bpf, True)
-
-def ran(descriptor):
-    about = dict(line.split(":", 1) for line in open(f"/proc/self/fdinfo/{descriptor}"))
-    return int(about["run_cnt"]), int(about["run_time_ns"])
-
-print("{}", flush=True)
-for _ in sys.stdin:
-    print(json.dumps({name: ran(descriptor) for name, descriptor in bpf.functions.items()}), flush=True)
-"""
 #: Prints the sums over all programs of a process.
 _SUMS = (
     "sudo sh -c 'cat /proc/$(pgrep -n -f \"[n]etqtop-bpfcc -n\")/fdinfo/*' 2>/dev/null | "
     "awk '/^run_cnt/ {count += $2} /^run_time_ns/ {time += $2} END {print count, time}'"
 )
-
-Runs = dict[str, tuple[int, int]]
-"""Program -> how often it ran, and for how long [ns]."""
 
 
 def received(machine: guest.Guest) -> int:
@@ -69,24 +45,6 @@ def while_traffic(
     return frames, {name: runs for name, runs in grown.items() if runs[0]}
 
 
-@contextmanager
-def tracer(machine: guest.Guest) -> Iterator[Callable[[], Runs]]:
-    """Attach all programs of a trace; gives a function that asks for their runs."""
-    command = f"{guest.PYTHON} -u -c {shlex.quote(_TRACER)} {machine.machine.driver}"
-    with machine.popen(command, stderr=None) as process:
-        there, said = process.stdin, process.stdout
-        assert there is not None and said is not None
-        said.readline()
-
-        def ask() -> Runs:
-            there.write("\n")
-            there.flush()
-            return {name: (count, took) for name, (count, took) in json.loads(said.readline()).items()}
-
-        yield ask
-        there.close()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with guest.machine(arguments.kind) as machine:
         machine.ssh("sudo sysctl -q kernel.bpf_stats_enabled=1", check=True)
-        with tracer(machine) as ask:
+        with probes(machine) as ask:
             frames, runs = while_traffic(machine, ask, arguments.rate, arguments.seconds)
         with netqtop(machine):
 

@@ -17,6 +17,7 @@ WITHOUT_TEST = {
     "bench/qlge_nic.py": "measures time; `make bench`",
     "bench/sender.py": "instructions for the kernel: tests/bench/test_soak.py has it carry them out",
     "bench/start.py": "measures time, in a machine; `make bench`",
+    "bench/tracers.py": "attaches probes, in a machine; `make bench`",
     "bench/segments.py": "measures bytes, as root; `make bench`",
     "toolkit/__init__.py": "passes on to toolkit/traces.py and toolkit/runs.py: their tests use it",
     "toolkit/__main__.py": "passes on to toolkit/cli.py",
