@@ -95,7 +95,7 @@ class Drain:
     :param skipped: asks how often the kernel has skipped each program (program.misses).
     :param drivers: those that are traced, in the order of their numbers in events.
     :param functions: of the kernel: they name what stacks are made of.
-    :param rotate: when it is set, `begin` makes what the batches that follow go to.
+    :param rotate: when it is set, `begin` makes what the batches go to of what is sent from then on.
     :param wake: is set when `rotate` is: then the ring is looked at at once.
     :param flush: how often a batch is written at least (s), while no refill fails.
     """
@@ -151,6 +151,7 @@ class Drain:
         self._detached = threading.Event()
         self._drained = threading.Event()
         self._to_do = threading.Event()
+        self._cut = threading.Event()
         self._threads = [
             threading.Thread(target=self._read, name="rxt-drain", daemon=True),
             threading.Thread(target=self._write, name="rxt-write", daemon=True),
@@ -183,9 +184,15 @@ class Drain:
             last = self._detached.is_set()
             moved, now = 0, time.monotonic()
             many = self._ring.waiting >= LITTLE * self._ring.events
-            if last or many or now - emptied >= LEAVE_INTERVAL:
+            rotates = self._rotate.is_set()
+            if last or many or rotates or now - emptied >= LEAVE_INTERVAL:
                 moved, emptied = self._move(), now
-            if self._head - self._tail >= BATCH_EVENTS // 2 or self._rotate.is_set():
+            if rotates:
+                # What was there when it was asked for is in the sink that ends, also beyond the pool's end.
+                moved += self._move()
+                self._rotate.clear()
+                self._cut.set()
+            if self._head - self._tail >= BATCH_EVENTS // 2 or rotates:
                 self._to_do.set()
             if last and not moved:
                 break
@@ -227,8 +234,8 @@ class Drain:
                         break
                 else:
                     self._to_do.wait(rest)
-                if self._rotate.is_set():
-                    self._rotate.clear()
+                if self._cut.is_set():
+                    self._cut.clear()
                     self._go_on_in_next()
             self._write_leftovers()
             self._sink.close(self._note() | {"end": self._end(self._progress.reason)})
