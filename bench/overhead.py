@@ -124,7 +124,7 @@ def main() -> None:
         said[f"of untraced, per {per}"] = {
             name: {
                 "median": round(statistics.median(values), 3),
-                "interval": [round(each, 3) for each in interval(values) or ()],
+                "interval": (between := interval(values)) and [round(each, 3) for each in between],
             }
             for name, values in ratios.items()
         }

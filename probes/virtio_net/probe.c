@@ -103,17 +103,20 @@ int virtnet_fill_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM2(ctx) + OFF_rq_napi;
 	u32 gfp = PT_REGS_PARM3(ctx);
-	struct rxt_queue *queue = rxt_poll_here() ? virtnet_queue(napi) : virtnet_queue_again(napi);
+	int polled = rxt_poll_here() != 0;
+	struct rxt_queue *queue = polled ? virtnet_queue(napi) : virtnet_queue_again(napi);
+	u16 posted;
 
 	if (!queue)
 		return 0;
 #ifdef OFF_rq_xsk
 	queue->by_program = rxt_pointer(virtnet_rq(napi) + OFF_rq_xsk) ? FLAG_by_program : 0;
 #endif
+	posted = virtnet_posted(napi);
 	/* A poll whose begin is not seen: a thread that waits for frames polls by itself (napi_busy_loop). */
-	if (!rxt_poll_here() && RXT_GFP_DIRECT_RECLAIM && !(gfp & RXT_GFP_DIRECT_RECLAIM))
-		rxt_poll_in(napi, virtnet_posted(napi));
-	rxt_fill_in(napi, gfp, virtnet_posted(napi));
+	if (!polled && RXT_GFP_DIRECT_RECLAIM && !(gfp & RXT_GFP_DIRECT_RECLAIM))
+		rxt_poll_in(napi, posted);
+	rxt_fill_in(napi, gfp, posted);
 	return 0;
 }
 

@@ -139,8 +139,8 @@ class Drain:
         self._pool: Events = np.zeros(max(ring, POOL_BYTES) // EVENT.itemsize, EVENT)
         self._head = self._tail = 0
         self._cpus = program.cpus()
-        half_full = self._ring.events / 2 / (self._cpus * MOST_PER_S_AND_CPU)
-        self._interval = max(DRAIN_INTERVAL, min(LONGEST_INTERVAL, half_full))
+        until_half_full = self._ring.events / 2 / (self._cpus * MOST_PER_S_AND_CPU)
+        self._interval = max(DRAIN_INTERVAL, min(LONGEST_INTERVAL, until_half_full))
         kinds = len(bpf["ledger"]) // self._cpus
         self._ledger = ledger(bpf["ledger"].map_fd, self._cpus, kinds)
         self._leftovers = 0

@@ -13,18 +13,8 @@ from toolkit.capture import btf
 from toolkit.capture.btf import Btf, Function, Member, _Type
 from toolkit.errors import UserError
 
-INT, POINTER, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST, FUNCTION, PROTOTYPE = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    8,
-    10,
-    12,
-    13,
-)
+INT, POINTER, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST = 1, 2, 3, 4, 5, 6, 8, 10
+FUNCTION, PROTOTYPE = 12, 13
 Members = list[tuple[str, int, int]]
 
 
