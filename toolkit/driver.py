@@ -114,29 +114,33 @@ class Cause:
 class Ring:
     """What a driver.toml without C says of an rx ring: where the members are that tell what is posted.
 
-    Members are ``struct.member``, of the struct that each of the `functions` has as its n-th `argument`, or
-    ``struct.pointer->member``.
+    Members are ``struct.member``, of the struct that each of the `functions` has as its n-th `argument` or
+    that `napi` is in, or ``struct.pointer->member``.
 
-    :param functions: of the driver's, called in its polls.
+    :param functions: of the driver's, called in its polls. Or none, and
+    :param napi: the queue's NAPI instance, a member of the struct.
     :param fill: the place of the next buffer; or how many buffers are posted, if there is no `clean`.
     :param clean: the place of the next frame.
     :param count: how many places there are, or `mask`, one less; of neither: fill and clean only grow.
+    :param size: of a ring that is full where fill and clean are equal: how many are posted then.
     :param step: the NIC is told of so many buffers at a time, and of `behind` less than that.
     """
 
-    functions: tuple[str, ...]
-    argument: int
     fill: str
+    functions: tuple[str, ...] = ()
+    argument: int = 0
+    napi: str = ""
     clean: str = ""
     count: str = ""
     mask: str = ""
+    size: int = 0
     step: int = 0
     behind: int = 0
 
     @property
     def members(self) -> tuple[str, ...]:
         """The members that there are."""
-        return tuple(filter(None, (self.fill, self.clean, self.count, self.mask)))
+        return tuple(filter(None, (self.napi, self.fill, self.clean, self.count, self.mask)))
 
 
 @dataclass(frozen=True)
@@ -225,9 +229,12 @@ class Driver:
 
     @property
     def ring_hooks(self) -> tuple[Hook, ...]:
-        """The hooks at which the ring is seen."""
+        """The hooks at which the ring is seen; one that is in BTF only, where its NAPI instance tells."""
         if not self.ring:
             return ()
+        if self.ring.napi:
+            place = f"btf:{self.ring.napi}"
+            return (Hook("ring", (place,), required=False, missing="what is posted", tells=("posted_min",)),)
         return tuple(
             Hook(
                 f"{self.like}_ring_{self.ring.argument}",

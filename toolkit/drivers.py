@@ -91,7 +91,7 @@ def _declared(table: Mapping[str, Any], directory: Path) -> Driver:
         states=(*like.ring_states, *like.states),
         unknown=tuple(column for column in like.unknown if column != "posted_min"),
         like=like.name,
-        ring=Ring(tuple(ring["functions"]), **{key: ring[key] for key in ring if key != "functions"}),
+        ring=Ring(**ring | {"functions": tuple(ring.get("functions", []))}),
     )
     return replace(declared, hooks=(*like.hooks, *declared.ring_hooks))
 

@@ -16,6 +16,8 @@ struct rxt_ring {
 	struct rxt_member clean;	/* place of the next frame */
 	struct rxt_member count;	/* of places; without it, both places only grow */
 	u32 more;			/* to be added to `count`: it may be a mask */
+	u32 size;			/* what is posted where `fill` and `clean` are equal */
+	u32 napi;			/* where in the struct its NAPI instance is, plus 1; 0: elsewhere */
 	u32 step;			/* the NIC is told of so many buffers at a time, 0: of each */
 	u32 behind;			/* and of that many less */
 };
@@ -25,6 +27,16 @@ BPF_ARRAY(rings, struct rxt_ring, 256);
 
 /* In the place of a ring's address: the queue's NAPI instance serves several. */
 #define RXT_SEVERAL_RINGS 1
+
+/* A queue's ring is known from its NAPI instance, where that is in the ring's struct. */
+static __always_inline void rxt_ring_around(struct rxt_queue *queue, u64 napi)
+{
+	u32 number = queue->driver;
+	struct rxt_ring *ring = rings.lookup(&number);
+
+	if (ring && ring->napi)
+		queue->ring = napi - (ring->napi - 1);
+}
 
 static __always_inline u32 rxt_read_member(u64 ring, struct rxt_member *member)
 {
@@ -49,7 +61,7 @@ static __always_inline u16 rxt_ring_posted(struct rxt_queue *queue)
 	posted = fill;
 	if (ring->clean.size) {
 		clean = rxt_read_member(queue->ring, &ring->clean);
-		posted = fill - clean;
+		posted = ring->size + fill - clean;
 		if (ring->count.size) {
 			count = rxt_read_member(queue->ring, &ring->count) + ring->more;
 			if (fill >= count || clean >= count)

@@ -49,6 +49,7 @@ static __always_inline struct rxt_queue *generic_learn(u64 napi)
 		return 0;
 	queue->by_polls = FLAG_drops;
 	queue->spinning_flag = FLAG_spins;
+	rxt_ring_around(queue, napi);
 	return queue;
 }
 

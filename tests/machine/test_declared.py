@@ -64,3 +64,32 @@ def test_a_nic_may_be_deaf_with_a_full_ring(lab: Lab, machine: guest.Guest, tmp_
     assert (
         0 < sum(count for name, count in counted.items() if name.endswith("alloc_failed")) <= queue["failed"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.machine("nics")
+def test_a_ring_is_known_from_its_napi_instance(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
+    """tulip (eth7) has no buffer left until its timer finds memory again, some ms after the shortage."""
+    before = received(machine, "eth7")
+    files = lab.trial(
+        machine,
+        tmp_path,
+        *("knob", "--hold", "4"),
+        traffic=trial.Traffic(nic=6, rate=150),
+        options=["-d", "eth7"],
+        driver="",
+        alone=True,
+        reached=lambda analysis: bool((analysis.stalls["duration_ns"] > 1e9).any()),
+    )
+    found = toolkit.read(files.trace, files.witness, files.phases)
+    assert [driver["name"] for driver in found.meta["drivers"]] == ["tulip"]
+    longest = found.stalls.nlargest(1, "duration_ns").iloc[0]
+    assert (longest["state"], longest["posted"], longest["open"]) == ("starved", 0, False)
+    # The ring is full in healthy time, and a frame is taken from it before it is replaced.
+    healthy = found.queues.nlargest(1, "packets").iloc[0]
+    assert healthy["posted_min"] == 0
+    # What came while nothing was posted did not get to the kernel.
+    witness = found.witness
+    assert witness and witness.sent is not None
+    lost = witness.sent - (received(machine, "eth7") - before)
+    assert lost == pytest.approx(150 * longest["duration_ns"] / 1e9, rel=0.2)

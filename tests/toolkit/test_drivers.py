@@ -20,7 +20,7 @@ def test_each_driver_is_whole(name: str) -> None:
     assert driver.regimes[-1].hooks == (), "the last regime takes what no other did"
     for hook in driver.hooks:
         for program in {hook.program, *hook.programs.values()}:
-            assert f"int {program}(" in source
+            assert f"int {program}(" in source or hook.at[0].startswith("btf:")
         assert hook.required or hook.missing, f"{hook.program}: say what is missing without it"
     programs = {hook.program for hook in driver.hooks}
     assert all(set(regime.hooks) <= programs for regime in driver.regimes)
@@ -48,8 +48,9 @@ def test_declared_driver_is_one_without_c_that_knows_what_is_posted() -> None:
         assert [state.name for state in driver.states] == ["starved", *(each.name for each in of_any.states)]
         assert {*of_any.unknown} - {*driver.unknown} == {"posted_min"}
         structs = {member.partition(".")[0] for member in driver.ring.members}
-        assert len(structs) == 1, "one argument has one type"
+        assert len(structs) == 1, "one struct has them"
         assert not (driver.ring.count and driver.ring.mask)
+        assert bool(driver.ring.napi) == (not driver.ring.functions)
 
 
 def test_core_is_all_texts_of_its_directory() -> None:

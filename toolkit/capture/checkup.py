@@ -143,7 +143,7 @@ def check_packed(driver: Driver, packed: PackedKernel) -> list[Finding]:
         functions = {name: elf.functions(packed.modules[name]) for name in by_module if name != _KERNEL}
 
         def has(place: matching.Place) -> bool:
-            if place.kind == "clock":
+            if place.kind in ("clock", "btf"):
                 return True
             if place.kind == "raw_tracepoint":
                 return any(each.has_tracepoint(place.name) for each in by_module.values())

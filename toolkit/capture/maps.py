@@ -87,10 +87,13 @@ def ring_leaf(leaf: Any, driver: Driver, places: Mapping[str, Member]) -> Any:
     """
     assert driver.ring
     for name, place in places.items():
+        if name == "napi":
+            leaf.napi = place.offset + 1
+            continue
         member = getattr(leaf, "count" if name == "mask" else name)
         member.offset, member.size = place.offset, place.size
         member.pointer = 0 if place.pointer is None else place.pointer + 1
-    leaf.more = int("mask" in places)
+    leaf.more, leaf.size = int("mask" in places), driver.ring.size
     leaf.step, leaf.behind = driver.ring.step, driver.ring.behind
     return leaf
 

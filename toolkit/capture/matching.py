@@ -15,7 +15,7 @@ class Place(NamedTuple):
     """A place that a hook may be attached to.
 
     :param place: as driver.toml spells it: ``kind:name``, or ``kind:module:name``.
-    :param kind: fentry, kprobe, kretprobe, raw_tracepoint or clock.
+    :param kind: fentry, kprobe, kretprobe, raw_tracepoint or clock; btf, if nothing is to be attached.
     :param module: the module that the function is of, if it is named.
     """
 
@@ -77,10 +77,11 @@ def members(fields: Iterable[Field], types: Callable[[Field], Btf]) -> Found:
 def ring(of: Ring, types: Btf) -> tuple[dict[str, Member], list[str]]:
     """Look up the members of a declared ring.
 
-    :return: "fill", "clean", "count" or "mask" -> where it is; and the members that are not there.
+    :return: "napi", "fill", "clean", "count" or "mask" -> where it is; and the members that are not there.
     """
     found = {path: types.member(path) for path in of.members}
-    named = {name: found[path] for name in ("fill", "clean", "count", "mask") if (path := getattr(of, name))}
+    names = ("napi", "fill", "clean", "count", "mask")
+    named = {name: found[path] for name in names if (path := getattr(of, name))}
     return {name: place for name, place in named.items() if place}, [
         path for path in found if not found[path]
     ]

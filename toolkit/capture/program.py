@@ -225,7 +225,7 @@ def _attach_one(bpf: Loaded, hook: Hook, functions: Functions, entries: Mapping[
         if place.kind == "fentry":
             return place.name in entries
         # Of a tracepoint only attaching to it tells whether the kernel has it.
-        return place.kind in ("raw_tracepoint", "clock") or place.name in functions
+        return place.kind in ("raw_tracepoint", "clock", "btf") or place.name in functions
 
     for place, kind, module, function in matching.places(hook, has):
         # MODULE:FUNCTION, where several modules have a function of that name.
@@ -233,7 +233,7 @@ def _attach_one(bpf: Loaded, hook: Hook, functions: Functions, entries: Mapping[
         try:
             if kind == "fentry":
                 loader.enter(bpf, entries[name], hook.program_at(place))
-            else:
+            elif kind != "btf":
                 loader.attach(bpf, kind, name, hook.program_at(place))
             return Attached(hook, place)
         except OSError as error:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ from toolkit.capture.btf import Member
 from toolkit.capture.compiled import Compiled
 from toolkit.capture.kernel import Functions
 from toolkit.capture.loader import Loaded
+from toolkit.capture.program import Attached
 
 
 class Table(dict[Any, Any]):
@@ -26,7 +27,8 @@ class _Leaf(SimpleNamespace):
 
     def __init__(self) -> None:
         super().__init__(
-            **{name: SimpleNamespace(offset=0, size=0, pointer=0) for name in ("fill", "clean", "count")}
+            napi=0,
+            **{name: SimpleNamespace(offset=0, size=0, pointer=0) for name in ("fill", "clean", "count")},
         )
 
 
@@ -92,4 +94,28 @@ def test_ring_is_told_to_the_program_or_its_hooks_are_of_no_use(monkeypatch: pyt
     ring = tables["rings"][1]
     members = [(member.offset, member.size, member.pointer) for member in (ring.fill, ring.clean, ring.count)]
     assert members == [(20, 2, 0), (22, 2, 1), (16, 4, 0)]
-    assert (ring.more, ring.step, ring.behind) == (0, 16, 1)
+    assert (ring.more, ring.step, ring.behind, ring.size, ring.napi) == (0, 16, 1, 0, 0)
+
+
+def test_ring_may_be_known_by_its_napi_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offset 0 of an instance is one, too: what is told is the place after it."""
+    there = {
+        "tulip_private.napi": Member(0, 400),
+        "tulip_private.dirty_rx": Member(408, 4),
+        "tulip_private.cur_rx": Member(400, 4),
+    }
+    monkeypatch.setattr(kernel, "has_btf", lambda _: False)
+    monkeypatch.setattr(maps, "kernel_btf", lambda: nullcontext(SimpleNamespace(member=there.get)))
+    monkeypatch.setattr(Table, "Leaf", _Leaf)
+    tables = {"rings": Table()}
+    tulip = drivers.load("tulip")
+    assert maps.set_rings(tables, [tulip]) == []
+    ring = tables["rings"][0]
+    assert (ring.fill.offset, ring.clean.offset, ring.napi, ring.size) == (408, 400, 1, 128)
+    (hook,) = tulip.ring_hooks
+    nothing = Loaded(Compiled("", "GPL", [], {}), {})
+    assert program.attach(nothing, [hook], Functions(b"")) == [Attached(hook, "btf:tulip_private.napi")]
+    del there["tulip_private.napi"]
+    (useless,) = maps.set_rings(tables, [tulip])
+    assert (useless.hook, useless.at) == (hook, None)
+    assert hook.tells == ("posted_min",)

@@ -2,7 +2,9 @@
 """The guests of a testbed machine that is a Xen host: for use in its dom0, as root.
 
 A guest is PV and consists of the machine's own kernel, busybox and xen-netfront. Its interface in dom0
-(`vif-NAME`) is a port of one bridge, on which dom0 has an address; nothing else is there.
+(`vif-NAME`) is a port of one bridge, on which dom0 has an address; nothing else is there. A guest that is
+`whole` has the machine's own files, too, and so the toolkit: in WHOLE, to be used with chroot(1). What it
+writes there it keeps in memory.
 """
 
 import ctypes
@@ -21,10 +23,13 @@ from vm.cmd import output
 
 BRIDGE, NETWORK = "xenbr0", "192.0.2"
 INIT = Path(__file__).parent / "init"
+#: What INIT and `tell` call.
+APPLETS = ("sh", "mount", "mkdir", "insmod", "ip", "nc", "dd", "cat", "sleep", "timeout", "killall", "chroot")
 #: What is made for guests: the ramdisk, and a configuration each.
 MADE = Path("/var/lib/rx-stall-xen")
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 DEBUG = Path("/sys/kernel/debug/xen-netback")
+WHOLE = "/whole"
 START_SECONDS = 90
 #: Where a guest takes TCP: to throw it away, and to leave it unread (vm/inside/xen/init).
 SINK, UNREAD = 9000, 9001
@@ -56,20 +61,25 @@ class Guest:
         return f"00:16:3e:00:00:{self.number:02x}"
 
 
-def start(guest: Guest, memory_mb: int) -> None:
+def start(guest: Guest, memory_mb: int, *, whole: bool = False) -> None:
     """Start a guest, and wait until it answers.
 
+    :param whole: it has the machine's files as they are now, and dom0 must not write to those that it uses.
     :raises UserError: if it does not, with the last lines of its console.
     """
     # The backend of its interface.
     output("modprobe", "--all", "xen-gntalloc", "xen-netback")
     _bridge()
+    environment, disk = f"ADDRESS={guest.address}/24", ""
+    if whole:
+        environment, disk = f"{environment} WHOLE={WHOLE}", f'"phy:{_files()},xvda,r"'
     config = MADE / f"{guest.name}.cfg"
     config.write_text(
         f"""name = "{guest.name}"
 kernel = "/boot/vmlinuz-{os.uname().release}"
-ramdisk = "{_ramdisk()}"
-extra = "console=hvc0 quiet panic=-1 ADDRESS={guest.address}/24"
+ramdisk = "{_ramdisk(whole)}"
+extra = "console=hvc0 quiet panic=-1 {environment}"
+disk = [{disk}]
 memory = {memory_mb}
 vcpus = 1
 vif = ["mac={guest.mac},bridge={BRIDGE},vifname={guest.device},script=vif-bridge"]
@@ -201,25 +211,38 @@ def _bridge() -> None:
     output("ip", "link", "set", BRIDGE, "up")
 
 
-def _ramdisk() -> Path:
-    """Return a cpio archive of busybox, INIT, and xen-netfront with what it needs."""
-    path = MADE / "ramdisk"
+def _files() -> str:
+    """Return a block device of the machine's files, all of them written, which its mounts do not take."""
+    root = output("findmnt", "--noheadings", "--output", "SOURCE", "/").strip()
+    # That writes the journal, too: whoever cannot write to the disk cannot play it.
+    output("sh", "-c", "fsfreeze --freeze / && fsfreeze --unfreeze /")
+    return output("losetup", "--find", "--show", "--read-only", root).strip()
+
+
+def _ramdisk(whole: bool) -> Path:
+    """Return a cpio archive of busybox, INIT, and the modules that a guest needs."""
+    path = MADE / f"ramdisk{'-whole' if whole else ''}"
     if path.exists():
         return path
-    tree = MADE / "tree"
+    tree = MADE / f"{path.name}-tree"
     for folder in ("bin", "dev", "proc", "sys", "tmp", "modules"):
         (tree / folder).mkdir(parents=True, exist_ok=True)
     (tree / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
     (tree / "bin/busybox").chmod(0o755)
-    for applet in ("sh", "mount", "insmod", "ip", "nc", "dd", "cat", "sleep", "timeout", "killall"):
+    for applet in APPLETS:
         (tree / "bin" / applet).unlink(missing_ok=True)
         (tree / "bin" / applet).symlink_to("busybox")
     (tree / "init").write_text(INIT.read_text())
     (tree / "init").chmod(0o755)
-    modules = output("modprobe", "--show-depends", "--ignore-install", "xen-netfront").splitlines()
-    for order, line in enumerate(modules):
-        source = Path(line.split()[1])
-        (tree / "modules" / f"{order}-{source.name}").write_bytes(source.read_bytes())
+    needs = ("xen-netfront", *(("xen-blkfront", "crc32c_generic", "ext4", "overlay") if whole else ()))
+    lines = [
+        line
+        for name in needs
+        for line in output("modprobe", "--show-depends", "--ignore-install", name).splitlines()
+    ]
+    files = [line.split()[1] for line in lines if line.startswith("insmod ")]
+    for order, source in enumerate(map(Path, dict.fromkeys(files))):
+        (tree / "modules" / f"{order:02}-{source.name}").write_bytes(source.read_bytes())
     names = "\n".join(["dev", *(str(each.relative_to(tree)) for each in sorted(tree.rglob("*")))])
     archive = subprocess.run(
         ["cpio", "--quiet", "--create", "--format=newc"],

@@ -21,12 +21,13 @@ def main() -> int:
     parser.add_argument("guest", type=int, help="its number, from 1")
     parser.add_argument("command", nargs="*", help="tell: for its shell")
     parser.add_argument("--memory", type=int, default=192, metavar="MB", help="start: its memory")
+    parser.add_argument("--whole", action="store_true", help="start: with the machine's files")
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
     only_here("guests")
     match arguments.what:
         case "start":
-            xen.start(guest, arguments.memory)
+            xen.start(guest, arguments.memory, whole=arguments.whole)
         case "stop":
             xen.stop(guest)
         case "tell":
