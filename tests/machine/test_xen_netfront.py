@@ -24,7 +24,7 @@ def test_the_frontend_is_silent_as_long_as_its_backend_is(
     lab: Lab, machine: guest.Guest, tmp_path: Path
 ) -> None:
     with _tracing_guest(lab, machine, tmp_path):
-        backend, found = result(lab.trial(machine, tmp_path, "unfilled", "--hold", "8", "--after", "5"))
+        backend, found = result(lab.trial(machine, tmp_path, "unfilled", "--hold", "6", "--after", "5"))
         file = _received(
             machine,
             "chroot {0} pkill -INT -f '[t]oolkit trace'; "
@@ -52,10 +52,11 @@ def _tracing_guest(lab: Lab, machine: guest.Guest, tmp_path: Path) -> Iterator[N
     try:
         machine.module("vm.xen stop 1")
         machine.module("vm.xen start 1 --memory 700 --whole", timeout=300)
-        # It ends with the file `runs`.
+        # The trace has ended when the file `runs` is gone. While memory is kept back, `pad` is swapped out:
+        # nobody is killed.
         _tell(
             machine,
-            f"{{ :>{xen.WHOLE}/tmp/runs; "
+            f"{{ dd if=/dev/zero of=/tmp/pad bs=1M count=300; :>{xen.WHOLE}/tmp/runs; "
             f"chroot {xen.WHOLE} /usr/local/bin/toolkit trace -d eth0 -o {TRACE} >{xen.WHOLE}{LOG} 2>&1; "
             f"chroot {xen.WHOLE} rm /tmp/runs; }} &",
         )

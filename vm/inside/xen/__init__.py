@@ -24,7 +24,8 @@ from vm.cmd import output
 BRIDGE, NETWORK = "xenbr0", "192.0.2"
 INIT = Path(__file__).parent / "init"
 #: What INIT and `tell` call.
-APPLETS = ("sh", "mount", "mkdir", "insmod", "ip", "nc", "dd", "cat", "sleep", "timeout", "killall", "chroot")
+APPLETS = ["sh", "mount", "mkdir", "insmod", "swapon", "chroot", "ip", "nc"]
+APPLETS += ["dd", "cat", "sleep", "timeout", "killall"]
 #: What is made for guests: the ramdisk, and a configuration each.
 MADE = Path("/var/lib/rx-stall-xen")
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
@@ -67,12 +68,12 @@ def start(guest: Guest, memory_mb: int, *, whole: bool = False) -> None:
     :param whole: it has the machine's files as they are now, and dom0 must not write to those that it uses.
     :raises UserError: if it does not, with the last lines of its console.
     """
-    # The backend of its interface.
-    output("modprobe", "--all", "xen-gntalloc", "xen-netback")
+    # The backends of its interface and of its disks.
+    output("modprobe", "--all", "xen-gntalloc", "xen-netback", "xen-blkback")
     _bridge()
     environment, disk = f"ADDRESS={guest.address}/24", ""
     if whole:
-        environment, disk = f"{environment} WHOLE={WHOLE}", f'"phy:{_files()},xvda,r"'
+        environment, disk = f"{environment} WHOLE={WHOLE}", _disks()
     config = MADE / f"{guest.name}.cfg"
     config.write_text(
         f"""name = "{guest.name}"
@@ -211,12 +212,19 @@ def _bridge() -> None:
     output("ip", "link", "set", BRIDGE, "up")
 
 
-def _files() -> str:
-    """Return a block device of the machine's files, all of them written, which its mounts do not take."""
-    root = output("findmnt", "--noheadings", "--output", "SOURCE", "/").strip()
-    # That writes the journal, too: whoever cannot write to the disk cannot play it.
+def _disks() -> str:
+    """Return the disks of a guest that is whole, for its configuration: the machine's, and one to swap to."""
+    swap = MADE / "swap"
+    swap.touch(mode=0o600)
+    output("fallocate", "--length", "512M", str(swap))
+    output("mkswap", str(swap))
+    # That writes the journal, too: whoever cannot write to a disk cannot play it.
     output("sh", "-c", "fsfreeze --freeze / && fsfreeze --unfreeze /")
-    return output("losetup", "--find", "--show", "--read-only", root).strip()
+    root = output("findmnt", "--noheadings", "--output", "SOURCE", "/").strip()
+    # Xen does not take a disk of which something is mounted.
+    files = output("losetup", "--find", "--show", "--read-only", root).strip()
+    own = output("losetup", "--find", "--show", str(swap)).strip()
+    return f'"phy:{files},xvda,r", "phy:{own},xvdb,w"'
 
 
 def _ramdisk(whole: bool) -> Path:
