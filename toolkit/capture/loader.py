@@ -17,7 +17,7 @@ import resource
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 from toolkit.capture import kernel, layout
 from toolkit.capture.btf import Function
-from toolkit.capture.compiled import Compiled, Map, renumbered, with_parameters
+from toolkit.capture.compiled import Compiled, Map, in_turn, renumbered, with_parameters
 from toolkit.errors import UserError
 
 _BPF, _PERF_EVENT_OPEN = (321, 298) if platform.machine() == "x86_64" else (280, 241)
@@ -37,10 +37,10 @@ _ENTRY, _PERF_EVENT = 24, 41
 """BPF_TRACE_FENTRY and BPF_PERF_EVENT of enum bpf_attach_type."""
 _LINK_INFO = struct.Struct("=48xQ")
 """struct bpf_link_info of a kprobe, as far as `missed`, which is there since Linux 6.7."""
-_TYPES = {"kprobe": 2, "kretprobe": 2, "raw_tracepoint": 17, "clock": 7}
+_TYPES = {"kprobe": 2, "kretprobe": 2, "raw_tracepoint": 17}
 """Kind of hook -> BPF_PROG_TYPE_*."""
-_TRACING = 26
-"""BPF_PROG_TYPE_TRACING."""
+_TRACING, _AT_EVENT = 26, 7
+"""BPF_PROG_TYPE_TRACING and BPF_PROG_TYPE_PERF_EVENT."""
 _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
 _IOC_ENABLE, _IOC_SET_BPF, _FD_CLOEXEC = 0x2400, 0x40042408, 8
 _SOFTWARE, _CPU_CLOCK, _AS_FREQUENCY = 1, 0, 1 << 10
@@ -140,9 +140,8 @@ def load(compiled: Compiled, entries: Mapping[str, int]) -> Loaded:
 def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
     """Load a function if it is not yet, and attach it. Several threads may do so.
 
-    :param kind: kprobe, kretprobe, raw_tracepoint or clock.
-    :param at: the kernel's function, as ``name`` or ``module:name``, the tracepoint, or how often a timer of
-        each CPU calls it in a second.
+    :param kind: kprobe, kretprobe or raw_tracepoint.
+    :param at: the kernel's function, as ``name`` or ``module:name``, or the tracepoint.
     :param function: of the program.
     :raises OSError: if the kernel refuses; its text is what the verifier said, if that was it.
     """
@@ -156,13 +155,6 @@ def attach(loaded: Loaded, kind: str, at: str, function: str) -> None:
         loaded.probes.append(
             bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI4x", ctypes.addressof(name), descriptor))
         )
-        return
-    if kind == "clock":
-        for cpu in kernel.online_cpus():
-            clock = struct.pack("=IIQQ16xQ", _SOFTWARE, _ATTR_SIZE, _CPU_CLOCK, int(at), _AS_FREQUENCY)
-            timer = _perf_event(loaded, clock, cpu)
-            fcntl.ioctl(timer, _IOC_SET_BPF, descriptor)
-            fcntl.ioctl(timer, _IOC_ENABLE, 0)
         return
     place = struct.pack(
         "=IIQQ24xI4xQ", _kprobes(), _ATTR_SIZE, kind == "kretprobe", 1, 1, ctypes.addressof(name)
@@ -199,6 +191,24 @@ def enter(loaded: Loaded, at: Function, function: str) -> None:
             os.close(descriptor)
             raise
         loaded.functions[function] = descriptor
+
+
+def tick(loaded: Loaded, hertz: int, functions: Sequence[str]) -> None:
+    """Have functions called in turn by a clock of each CPU: each clock is an interrupt, also of an idle CPU.
+
+    :param hertz: how often in a second.
+    :param functions: of the program.
+    :raises OSError: as `attach`.
+    """
+    with loaded.one_at_a_time:
+        code = in_turn([_code(loaded, function) for function in functions])
+        descriptor = verified(_AT_EVENT, functions[0], code, loaded.compiled.license)
+        loaded.functions[functions[0]] = descriptor
+    clock = struct.pack("=IIQQ16xQ", _SOFTWARE, _ATTR_SIZE, _CPU_CLOCK, hertz, _AS_FREQUENCY)
+    for cpu in kernel.online_cpus():
+        timer = _perf_event(loaded, clock, cpu)
+        fcntl.ioctl(timer, _IOC_SET_BPF, descriptor)
+        fcntl.ioctl(timer, _IOC_ENABLE, 0)
 
 
 def _code(loaded: Loaded, function: str) -> bytes:

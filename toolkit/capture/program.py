@@ -189,11 +189,12 @@ def attach(
     :return: one entry a hook, in order.
     :raises UserError: if `strict` and a required one cannot be attached.
     """
-    settled = [attached.hook for attached in useless]
     entries = _entries(wanted)
+    settled = [*useless, *_attach_clocks(bpf, wanted)]
+    known = [attached.hook for attached in settled]
 
     def settle(hook: Hook) -> Attached:
-        return useless[settled.index(hook)] if hook in settled else _attach_one(bpf, hook, functions, entries)
+        return settled[known.index(hook)] if hook in known else _attach_one(bpf, hook, functions, entries)
 
     with ThreadPoolExecutor(loader.AT_ONCE) as pool:
         result = list(pool.map(settle, wanted))
@@ -218,6 +219,20 @@ def _entries(wanted: Sequence[Hook]) -> dict[str, Function]:
         return {name: found for name in names if (found := types.function(name))}
 
 
+def _attach_clocks(bpf: Loaded, wanted: Sequence[Hook]) -> list[Attached]:
+    """Attach the hooks at clocks: those at the same one share it, and what the kernel says of them."""
+    result = []
+    for place in {hook.at[0]: hook for hook in wanted if hook.at[0].startswith("clock:")}:
+        hooks = [hook for hook in wanted if hook.at[0] == place]
+        why = ""
+        try:
+            loader.tick(bpf, int(place.partition(":")[2]), [hook.program for hook in hooks])
+        except OSError as error:
+            why = error.strerror or str(error)
+        result += [Attached(hook, None if why else place, why) for hook in hooks]
+    return result
+
+
 def _attach_one(bpf: Loaded, hook: Hook, functions: Functions, entries: Mapping[str, Function]) -> Attached:
     why = NO_FUNCTION
 
@@ -225,7 +240,7 @@ def _attach_one(bpf: Loaded, hook: Hook, functions: Functions, entries: Mapping[
         if place.kind == "fentry":
             return place.name in entries
         # Of a tracepoint only attaching to it tells whether the kernel has it.
-        return place.kind in ("raw_tracepoint", "clock", "btf") or place.name in functions
+        return place.kind in ("raw_tracepoint", "btf") or place.name in functions
 
     for place, kind, module, function in matching.places(hook, has):
         # MODULE:FUNCTION, where several modules have a function of that name.

@@ -119,6 +119,43 @@ def test_a_function_for_a_kprobe_finds_the_parameters_that_it_is_given() -> None
         loader.unload(found)
 
 
+def test_functions_at_a_clock_are_called_in_turn() -> None:
+    """Each finds what the first was given: the second has a count of its own."""
+
+    def counts(key: int) -> bytes:
+        # Leave if there is no argument. Add 1 to the number in map 0 that has this key; other CPUs may, too.
+        code = [
+            (0x15, 0x01, 9, 0),
+            (0x62, 0x0A, -4, key),
+            (0xBF, 0xA2, 0, 0),
+            (0x07, 0x02, 0, -4),
+            (0x18, 0x11, 0, 0),
+            (0, 0, 0, 0),
+            (0x85, 0, 0, 1),
+            (0x15, 0x00, 2, 0),
+            (0xB7, 0x01, 0, 1),
+            (0xDB, 0x10, 0, 0),
+        ]
+        return b"".join(struct.pack("=BBhi", *each) for each in code) + LEAVE
+
+    numbers = Map("numbers", ARRAY, 4, 8, 2, 0, "I", "L")
+    functions = {"first": counts(0), "second": counts(1)}
+    try:
+        found = loader.load(Compiled("", "GPL", [numbers], functions), {})
+        loader.tick(found, 99, ["first", "second"])
+    except (UserError, OSError) as error:
+        pytest.skip(f"no BPF or no clocks here: {error}")
+    try:
+        deadline = time.monotonic() + 30
+        while not next(iter(found["numbers"].values())).value and time.monotonic() < deadline:
+            time.sleep(0.01)
+        loader.detach(found)
+        first, second = (each.value for each in found["numbers"].values())
+        assert first == second > 0
+    finally:
+        loader.unload(found)
+
+
 def test_links_may_be_taken_off_while_somebody_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that is being asked is not closed, and what it said is counted once."""
     read, write = os.pipe()

@@ -155,6 +155,25 @@ def test_hook_that_is_refused_says_why_and_the_next_is_tried(monkeypatch: pytest
     assert (two.at, two.why) == (None, "R1 invalid mem access 'inv'")
 
 
+def test_hooks_at_one_clock_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: list[tuple[int, list[str]]] = []
+
+    def tick(_: Loaded, hertz: int, functions: list[str]) -> None:
+        if hertz == 7:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        ticks.append((hertz, functions))
+
+    monkeypatch.setattr(loader, "tick", tick)
+    hooks = [
+        Hook(name, (f"clock:{hertz}",), False, "")
+        for name, hertz in zip("abcd", (49, 99, 49, 7), strict=True)
+    ]
+    found = program.attach(Loaded(NOTHING, {}), hooks, Functions(b""))
+    assert [each.at for each in found] == ["clock:49", "clock:99", "clock:49", None]
+    assert found[-1].why == "Operation not permitted"
+    assert ticks == [(49, ["a", "c"]), (99, ["b"])]
+
+
 def test_required_hook_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch)
     hooks = [Hook("a", ("kprobe:x", "kprobe:y"), True, ""), Hook("b", ("kprobe:z",), False, "interrupts")]
