@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,31 @@ def frames_for(machine: guest.Guest, count: int, rate: float) -> None:
         sender.send(wire, frames.to_ports(200, [9000], dst_mac=mac(0)), rate=rate, count=count)
 
 
+def arrived_since(machine: guest.Guest, before: int) -> int:
+    """Return how many packets eth1 has received since, once no more come."""
+    last, now = -1, received(machine, "eth1")
+    while now != last:
+        time.sleep(0.5)
+        last, now = now, received(machine, "eth1")
+    return now - before
+
+
+def packets_of(path: Path) -> int:
+    return int(analyze(path).queues["packets"].sum())
+
+
+def written_of(machine: guest.Guest, path: str, target: Path) -> int:
+    """Return how many packets are in a trace on a machine's disk, once there are some, while it goes on."""
+    packets = 0
+    while not packets:
+        time.sleep(0.5)
+        machine.ssh(f"sudo cp {path} /var/tmp/copy.rxt", check=True)
+        # Not even its beginning may be on the disk yet.
+        with suppress(UserError):
+            packets = packets_of(fetch(machine, "/var/tmp/copy.rxt", target))
+    return packets
+
+
 def test_killed_trace_opens_up_to_its_last_batch(machine: guest.Guest, tmp_path: Path) -> None:
     machine.ssh("sudo rm -f /var/tmp/k.rxt")
     with (
@@ -129,13 +155,12 @@ def test_killed_trace_opens_up_to_its_last_batch(machine: guest.Guest, tmp_path:
         trial.tracing(machine, "virtio_net", "/var/tmp/k.rxt") as tracing,
     ):
         frames_for(machine, 8000, 2000)
-        time.sleep(FLUSH_S)
+        written = written_of(machine, "/var/tmp/k.rxt", tmp_path / "written.rxt")
         machine.ssh(f"sudo kill -KILL {tracing.pid}", check=True)
     path = fetch(machine, "/var/tmp/k.rxt", tmp_path / "k.rxt")
     found = summary(analyze(path))
     assert not found["complete"]
-    assert found["duration_ns"] > 2e9
-    assert sum(queue["packets"] for queue in found["queues"]) > 2000
+    assert packets_of(path) >= written
     done = subprocess.run(
         [sys.executable, "-m", "toolkit", "analyze", str(path), "-o", str(tmp_path / "out")],
         capture_output=True,
@@ -148,9 +173,10 @@ def test_killed_trace_opens_up_to_its_last_batch(machine: guest.Guest, tmp_path:
 def test_module_unload_ends_a_trace(machine: guest.Guest, tmp_path: Path) -> None:
     machine.ssh("sudo rm -f /var/tmp/m.rxt")
     try:
-        with trial.tracing(machine, "virtio_net", "/var/tmp/m.rxt"):
+        with trial.tracing(machine, "virtio_net", "/var/tmp/m.rxt") as tracing:
             machine.ssh("sudo rmmod virtio_net", check=True)
-            time.sleep(2)
+            ended_by_itself = f"while sudo kill -0 {tracing.pid} 2>/dev/null; do sleep 0.2; done"
+            machine.ssh(f"timeout 60 sh -c '{ended_by_itself}'", check=True)
         assert ended(fetch(machine, "/var/tmp/m.rxt", tmp_path / "m.rxt")) == "module unloaded"
         fails(machine, "sudo toolkit trace virtio_net -o /var/tmp/n.rxt", "virtio_net is not loaded")
     finally:
@@ -158,6 +184,7 @@ def test_module_unload_ends_a_trace(machine: guest.Guest, tmp_path: Path) -> Non
 
 
 def test_full_disk_keeps_what_was_written(machine: guest.Guest, tmp_path: Path) -> None:
+    before = received(machine, "eth1")
     machine.ssh("sudo mkdir -p /mnt/tiny && sudo mount -t tmpfs -o size=2m tmpfs /mnt/tiny", check=True)
     try:
         with (
@@ -165,16 +192,17 @@ def test_full_disk_keeps_what_was_written(machine: guest.Guest, tmp_path: Path) 
             trial.tracing(machine, "virtio_net", "/mnt/tiny/f.rxt", options=["--detail", "full"]),
         ):
             frames_for(machine, 4000, 2000)
-            time.sleep(FLUSH_S)
+            written = written_of(machine, "/mnt/tiny/f.rxt", tmp_path / "written.rxt")
             machine.ssh("sudo dd if=/dev/zero of=/mnt/tiny/fill bs=4k 2>/dev/null")
             frames_for(machine, 1000, 5000)
             time.sleep(FLUSH_S + 1)
+        arrived = arrived_since(machine, before)
         path = fetch(machine, "/mnt/tiny/f.rxt", tmp_path / "f.rxt")
     finally:
         machine.ssh("sudo umount /mnt/tiny")
     found = summary(analyze(path))
     assert not found["complete"]
-    assert 3000 < sum(queue["packets"] for queue in found["queues"]) < 5000
+    assert 0 < written <= packets_of(path) < arrived
 
 
 @pytest.mark.parametrize(
@@ -214,13 +242,12 @@ def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> N
         before = received(machine, "eth1")
         with trial.tracing(machine, "virtio_net", "/var/tmp/h.rxt", options=["--force"]):
             frames_for(machine, 2000, 2000)
-            time.sleep(0.5)
-        arrived = received(machine, "eth1") - before
+            arrived = arrived_since(machine, before)
     finally:
         machine.ssh("sudo umount /usr/src", check=True)
     found = summary(analyze(fetch(machine, "/var/tmp/h.rxt", tmp_path / "h.rxt")))
     assert found["complete"]
-    assert sum(queue["packets"] for queue in found["queues"]) == arrived > 1000
+    assert sum(queue["packets"] for queue in found["queues"]) == arrived > 0
 
 
 def test_trace_in_a_privileged_container(machine: guest.Guest, tmp_path: Path) -> None:
@@ -233,16 +260,18 @@ def test_trace_in_a_privileged_container(machine: guest.Guest, tmp_path: Path) -
     done = machine.ssh(f"{container} toolkit doctor virtio_net", timeout=300)
     assert "virtio_net: fully observable" in done.stdout, done.stdout
     there, before = "/var/tmp/container.rxt", received(machine, "eth1")
-    command = f"{container} toolkit trace -d eth1 --force -o {there} -- sleep 5"
+    wait = "rm -f /var/tmp/sent; until test -e /var/tmp/sent; do sleep 0.2; done"
+    command = f'{container} toolkit trace -d eth1 --force -o {there} -- sh -c "{wait}"'
     with machine.popen(command, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         assert any(line.startswith("tracing ") for line in process.stderr)
         frames_for(machine, 2000, 1000)
+        arrived = arrived_since(machine, before)
+        machine.ssh("sudo touch /var/tmp/sent", check=True)
         assert process.wait(60) == 0
-    arrived = received(machine, "eth1") - before
     found = summary(analyze(fetch(machine, there, tmp_path / "container.rxt")))
     assert found["complete"]
-    assert sum(queue["packets"] for queue in found["queues"]) == arrived > 500
+    assert sum(queue["packets"] for queue in found["queues"]) == arrived > 0
 
 
 #: Another tracer's kprobe, whose program runs long, on a system call that each CPU makes again and again. It

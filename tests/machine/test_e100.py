@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """e100 while memory is short: the kernel panics, and with our patch it does not."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import toolkit
-from tests.machine.harness.lab import Lab, assert_log_is_clean
+from tests.machine.harness.lab import Lab, assert_log_is_clean, failed
 from toolkit.errors import UserError
+from toolkit.stalls.analysis import Analysis
 from vm import drivers, guest, outcomes, trial
 
 TRACED, *OPTIONS = drivers.needs("e100").trace
@@ -16,21 +18,29 @@ SHORTAGE = ("knob", "--hold", "2", "--after", "3")
 pytestmark = pytest.mark.machine("e100")
 
 
-def starve(machine: guest.Guest, out: Path) -> trial.Files:
+def starve(
+    lab: Lab, machine: guest.Guest, out: Path, reached: Callable[[Analysis], bool] = failed
+) -> trial.Files:
     """Keep memory back while the NIC receives, with a tracer of its own."""
-    return trial.run(
-        machine, TRACED, out, scenario=SHORTAGE, traffic=trial.Traffic(rate=4000), options=OPTIONS
+    return lab.trial(
+        machine,
+        out,
+        *SHORTAGE,
+        traffic=trial.Traffic(rate=4000),
+        options=OPTIONS,
+        driver=TRACED,
+        alone=True,
+        reached=reached,
     )
 
 
 def test_patched_goes_on_when_memory_is_back(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     lab.load(machine, "patched")
-    files = starve(machine, tmp_path)
+    files = starve(lab, machine, tmp_path)
     found = toolkit.read(files.trace, None, files.phases)
     (driver,) = found.meta["drivers"]
     assert (driver["module"], driver["variant"]) == ("e100", "patched")
-    # The shortage reached the driver, and it was over when memory was back.
-    assert found.queues["failed"].sum() > 0
+    # It was over when memory was back.
     assert not found.stalls["open"].any()
     before = received(machine)
     with trial.wire(machine, trial.Traffic(rate=1000), tmp_path / "after.json"):
@@ -43,7 +53,8 @@ def test_patched_goes_on_when_memory_is_back(lab: Lab, machine: guest.Guest, tmp
 def test_stock_panics(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     lab.load(machine, "stock")
     with pytest.raises(UserError):
-        starve(machine, tmp_path)
+        # Until it dies.
+        starve(lab, machine, tmp_path, reached=lambda _: False)
     with pytest.raises(outcomes.PanicError, match=r"the kernel panicked in e100_poll\+0x\w+/0x\w+ \[e100\]"):
         outcomes.raise_panic(machine, "e100")
 

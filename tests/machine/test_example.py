@@ -10,7 +10,7 @@ import toolkit
 from tests.machine.harness.lab import Lab, fetch
 from tests.machine.test_virtio_net import received
 from tests.test_example import EXAMPLE, known
-from vm import guest
+from vm import guest, trial
 
 pytestmark = pytest.mark.machine("virtio-net")
 
@@ -36,14 +36,10 @@ def test_a_driver_that_is_only_a_directory_is_traced(machine: guest.Guest, tmp_p
         doctor = machine.ssh("sudo toolkit doctor e1000e --json")
         findings = json.loads(doctor.stdout)["e1000e"]
         assert {finding["level"] for finding in findings} == {"ok"}, findings
-        trace = f"sudo toolkit trace e1000e -d {DEVICE} -o /var/tmp/e1000e.rxt --force"
-        process = machine.popen(f"{trace} --duration 20")
-        lines = iter(process.stderr or ())
-        assert any("tracing eth0" in line for line in lines)
-        at_begin = received(machine, DEVICE)
-        machine.copy_to(_load(tmp_path), "/var/tmp/load")
-        at_end = received(machine, DEVICE)
-        process.communicate(timeout=120)
+        with trial.tracing(machine, "e1000e", "/var/tmp/e1000e.rxt", options=["-d", DEVICE, "--force"]):
+            at_begin = received(machine, DEVICE)
+            machine.copy_to(_load(tmp_path), "/var/tmp/load")
+            at_end = received(machine, DEVICE)
     finally:
         machine.ssh(f"sudo rm -rf {PROBES} && sudo mv /var/tmp/declared {PROBES}", check=True)
     path = fetch(machine, "/var/tmp/e1000e.rxt", tmp_path / "e1000e.rxt")

@@ -142,9 +142,8 @@ def test_packets_are_all_counted_on_the_queue_that_held_them(
         assert found["regime"] == "workqueue fallback"
         assert analysis.stalls.empty
         packets = analysis.queues.set_index("name")["packets"]
-        assert packets[name] > 4 * 1500
         assert packets.sum() == received(machine, "eth1") - before
-        assert packets[name] > 0.99 * packets.sum()
+        assert packets[name] > 0.99 * packets.sum() > 0
 
 
 @pytest.mark.parametrize(("mtu", "size", "order"), [(1500, 1000, 0), (9000, 8000, 1)])
@@ -194,7 +193,7 @@ def test_unfixed_stays_deaf(lab: Lab, machine: guest.Guest, tmp_path: Path) -> N
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     rings = json.loads(files.witness.read_text())["nic"]["rings"]
     (gap,) = [gap for gap in rings[1]["gaps_lbq"] if gap.get("open")]
-    assert gap["refused"] > DEAF_SECONDS * 2000
+    assert gap["duration_ns"] > (DEAF_SECONDS - 1) * 1e9 and gap["refused"] > 0
     # Who begins to trace now finds a ring to which nothing happens any more.
     later = analyze(lab.trial(machine, tmp_path / "later", seconds=4, alone=True).trace)
     (stall,) = later.stalls.to_dict("records")

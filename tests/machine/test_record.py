@@ -74,7 +74,7 @@ def test_a_stall_is_put_aside_with_the_time_around_it(
         assert f"another recorder puts its traces into {KEPT}" in " ".join(refused.stderr.split())
         with trial.wire(machine, trial.Traffic(), tmp_path / "witness.json"):
             time.sleep(5)
-            machine.module("vm.scenarios.knob --hold 2 -o /dev/null")
+            lab.scenario(machine, "knob", "--hold", "2")
             assert process.stderr is not None
             told = process.stderr.readline().rstrip()
         name = re.fullmatch(rf"{KEPT}/(\d+-\d+-stall)\.rxt: stall > 500ms", told)
@@ -98,12 +98,14 @@ def test_a_stall_is_put_aside_with_the_time_around_it(
     assert stalls and float(stalls[1]) >= 1
     found = toolkit.read(fetch(machine, f"{KEPT}/{name[1]}.rxt", tmp_path / "kept.rxt"))
     assert found.damage is None
-    longest = found.stalls.nlargest(1, "duration_ns").iloc[0]
-    assert longest["duration_ns"] > 500e6 and not longest["open"]
-    assert longest["start_ns"] - found.summary["began_ns"] > 5e9
     about = json.loads(fetch(machine, f"{KEPT}/{name[1]}.json", tmp_path / "kept.json").read_text())
     assert (about["device"], about["queue"]) == ("eth1", 0)
-    assert longest["start_ns"] < about["at_ns"]
+    # It was longer than the limit when it was noticed, and what came before it and after that is there, too.
+    noticed = found.stalls[found.stalls["start_ns"] + 500e6 <= about["at_ns"]]
+    noticed = noticed[noticed["duration_ns"] > 500e6]
+    began = found.summary["began_ns"]
+    assert noticed["start_ns"].min() - began > 5e9
+    assert about["at_ns"] <= began + found.summary["duration_ns"]
     # Memory was short then, and no more afterwards.
     assert about["before"]["pressure"]["memory"].startswith("some ")
     assert "Node 0" in about["before"]["zoneinfo"] and about["after"]["kernel_log"]

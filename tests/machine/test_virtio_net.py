@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import toolkit
-from tests.machine.harness.lab import Lab, failed, result
+from tests.machine.harness.lab import Lab, failed, recovered, result
 from tests.machine.harness.namespaces import in_namespace_of_its_own
 from toolkit.event import NOT_KNOWN, POSTED_KINDS
 from toolkit.report import text
@@ -50,7 +50,7 @@ def received(machine: guest.Guest, device: str) -> int:
 def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: Path) -> None:
     machine = lab.boot(kind)
     lab.load(machine, "stock")
-    files = lab.trial(machine, tmp_path, "knob", traffic=trial.Traffic(), reached=failed)
+    files = lab.trial(machine, tmp_path, "knob", traffic=trial.Traffic(), reached=recovered)
     analysis, found = result(files)
     assert judge(found) == []
     assert found["variant"] == "stock"
@@ -61,11 +61,10 @@ def test_knob_makes_a_stall_that_the_sender_sees(lab: Lab, kind: str, tmp_path: 
     assert not longest["open"]
     assert longest["order"] == 0
     assert longest["gfp_names"] == "GFP_ATOMIC"
-    # It lasts as long as memory is kept back.
+    # It lasts for most of the time in which memory is kept back; reclaim may go on after it.
     hold = next(p for p in json.loads(files.phases.read_text())["phases"] if p["name"] == "hold")
-    assert longest["duration_ns"] == pytest.approx(hold["end_ns"] - hold["start_ns"], rel=0.6)
-    assert longest["start_ns"] < hold["end_ns"]
-    assert longest["start_ns"] + longest["duration_ns"] > hold["start_ns"]
+    began, ended = max(longest["start_ns"], hold["start_ns"]), min(longest["end_ns"], hold["end_ns"])
+    assert ended - began > 0.4 * (hold["end_ns"] - hold["start_ns"])
     # The worker's time is accounted for, and reclaim is most of it.
     parts = longest[["reclaim_ns", "refill_ns", "waiting_ns"]].sum()
     assert parts == pytest.approx(longest["duration_ns"], rel=0.01)
@@ -124,7 +123,7 @@ def test_busy_machine_has_no_stall_and_its_packets_are_all_counted(
     analysis, _ = result(files)
     assert analysis.stalls.empty
     packets = int(analysis.queues["packets"].sum())
-    assert packets > 5 * 3000
+    assert packets == json.loads(files.witness.read_text())["sent"] > 0
     assert packets == received(machine, "eth1") - before
 
 
@@ -197,9 +196,10 @@ def test_full_detail_sends_every_poll(lab: Lab, machine: guest.Guest, tmp_path: 
     before = received(machine, "eth1")
     traffic = trial.Traffic(rate=2000)
     files = lab.trial(machine, tmp_path, seconds=3, traffic=traffic, options=["--detail", "full"])
-    analysis, found = result(files)
+    analysis, _ = result(files)
     polls = analysis.queues["polls"].sum()
-    assert found["events"] > polls > 1000
+    # Each is an event of its own.
+    assert polls == (toolkit.read(files.trace).events["kind"] == "poll").sum() > 0
     assert analysis.queues["packets"].sum() == received(machine, "eth1") - before
 
 
@@ -231,7 +231,7 @@ def test_stall_is_on_the_right_one_of_two_nics(lab: Lab, machine: guest.Guest, t
     assert judge(found) == []
     assert set(analysis.stalls["device"]) == {"eth2"}
     packets = analysis.queues.set_index("device")["packets"]
-    assert packets["eth2"] > 10_000
+    assert packets["eth2"] > 0.9 * found["witness"]["sent"] > 0
     assert packets.get("eth1", 0) == 0
 
 
@@ -290,12 +290,13 @@ def test_stall_is_on_the_right_one_of_two_queues(lab: Lab, machine: guest.Guest,
     by_length = analysis.stalls.sort_values("duration_ns")
     busy = by_length[by_length["queue"] == 1].iloc[-1]
     assert busy["duration_ns"] > 500_000_000
-    assert abs(busy["witness_difference_ns"]) < AGREE_NS
+    assert found["witness"]["agrees"], found["witness"]["sentence"]
+    assert found["witness"]["largest_difference_ns"] <= AGREE_NS
     queues = analysis.queues.set_index("queue")
     assert queues["failed"].get(0, 0) == 0
     assert queues["failed"][1] >= 1
     assert queues["packets"].get(0, 0) == 0
-    assert queues["packets"][1] > 10_000
+    assert queues["packets"][1] > 0.9 * found["witness"]["sent"] > 0
     # The one worker turns NAPI off on the idle queue too, and may wait for memory there first.
     idle = by_length[by_length["queue"] == 0]
     assert (idle["cause_queue"] == 1).all()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import toolkit
 from tests.machine.harness.lab import Lab, result
 from toolkit.report import text
 from toolkit.stalls.analysis import Analysis, analyze
@@ -36,8 +37,11 @@ def lost_interrupt(
     (stall,) = analysis.stalls[analysis.stalls[f"{UNSCHEDULED}_ns"] > 0].to_dict("records")
     assert (stall["device"], stall["queue"], stall["state"]) == ("eth1", 0, UNSCHEDULED)
     assert (stall["class"], stall["cause"], stall["open"]) == ("stall", "no_interrupt", False)
-    # It is found at the next tick; on a busy host the worker comes late.
-    assert 3_000_000_000 - 2 * TICK_NS < stall["duration_ns"] < 4_000_000_000
+    # It is found at the next tick, which may be late; on a busy host the worker is late, too.
+    events = toolkit.read(files.trace).events
+    taken = events[(events["packets"] > 0) & (events["ts"] <= stall["start_ns"])]["ts"].max()
+    assert stall["end_ns"] - taken > 3_000_000_000 - TICK_NS
+    assert stall["duration_ns"] < 4_000_000_000
     assert stall["packets"] == 0
     assert "no interrupt came that would have scheduled NAPI" in text.verdict(analysis)
     return analysis, found, stall
@@ -72,10 +76,11 @@ def test_a_paused_wire_is_no_silence(lab: Lab, machine: guest.Guest, tmp_path: P
         with trial.wire(machine, traffic, tmp_path / "after.json"):
             time.sleep(1)
 
-    analysis = analyze(lab.trial(machine, tmp_path, seconds=1, traffic=traffic, then=pause).trace)
+    files = lab.trial(machine, tmp_path, seconds=1, traffic=traffic, then=pause)
+    analysis = analyze(files.trace)
     begin, end = moments
     (queue,) = analysis.queues.to_dict("records")
-    assert queue["packets"] > 1000
+    assert queue["packets"] > json.loads(files.witness.read_text())["sent"] > 0
     assert queue["gap_max_ns"] > 3_500_000_000
     assert analysis.stalls.empty, analysis.stalls.to_string()
     silent = analysis.silences[(analysis.silences["end_ns"] > begin) & (analysis.silences["start_ns"] < end)]
@@ -86,20 +91,27 @@ def test_a_suspended_machine_is_no_silence(lab: Lab, machine: guest.Guest, tmp_p
     """QEMU stops the machine's clock with its CPUs: three seconds of the host's are none of the machine's."""
     lab.load(machine, "stock")
     traffic = trial.Traffic(rate=1000)
-    offsets: list[int] = []
+    clocks: list[guest.Clock] = []
+    moments: list[int] = []
 
     def suspend() -> None:
-        offsets.append(machine.clock_offset().offset_ns)
-        monitor.tell(machine.files.qmp, "stop", {})
-        time.sleep(3)
-        monitor.tell(machine.files.qmp, "cont", {})
-        offsets.append(machine.clock_offset().offset_ns)
+        clocks.append(machine.clock_offset())
+        for command in ("stop", "cont"):
+            moments.append(time.monotonic_ns())
+            monitor.tell(machine.files.qmp, command, {})
+            moments.append(time.monotonic_ns())
+            time.sleep(3)
+        clocks.append(machine.clock_offset())
         with trial.wire(machine, traffic, tmp_path / "after.json"):
             time.sleep(1)
 
-    analysis = analyze(lab.trial(machine, tmp_path, seconds=1, traffic=traffic, then=suspend).trace)
-    assert offsets[0] - offsets[1] == pytest.approx(3e9, abs=2e8)
-    assert analysis.queues["packets"].sum() > 1000
+    files = lab.trial(machine, tmp_path, seconds=1, traffic=traffic, then=suspend)
+    analysis = analyze(files.trace)
+    before, after = clocks
+    error = before.error_ns + after.error_ns
+    asked, stopped, asked_again, goes_on = moments
+    assert asked_again - stopped - error <= before.offset_ns - after.offset_ns <= goes_on - asked + error
+    assert analysis.queues["packets"].sum() > json.loads(files.witness.read_text())["sent"] > 0
     assert analysis.stalls.empty, analysis.stalls.to_string()
     for table in (analysis.silences, analysis.no_ticks):
         assert (table["duration_ns"] < 1_000_000_000).all(), table.to_string()

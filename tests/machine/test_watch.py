@@ -3,13 +3,14 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import toolkit
-from tests.machine.harness.lab import Lab
-from tests.machine.harness.terminal import is_clean, terminal
+from tests.machine.harness.lab import SCENARIO_RUNS, Lab, failed
+from tests.machine.harness.terminal import Terminal, is_clean, terminal
 from vm import guest, trial
 
 
@@ -26,10 +27,8 @@ def test_watch_shows_a_stall_saves_it_and_leaves_the_terminal_clean(
         shown.wait(lambda text: "eth1 rx-1 lbq" in text)
         with trial.wire(machine, trial.Traffic(rate=3000, size=1000), tmp_path / "large.json"):
             shown.wait(lambda text: re.search(r"rx-1 lbq +\d+ +[1-9].* receives", text) is not None)
-            with machine.popen(f"{guest.PYTHON} -m vm.scenarios.knob -o /dev/null") as scenario:
-                while scenario.poll() is None:
-                    shown.read()
-            shown.wait(lambda text: re.search(r"rx-1 lbq +0 .* ([3-9]|\d\d)\.\d s starved", text) is not None)
+            starved = r"rx-1 lbq +0 .* ([3-9]|\d\d)\.\d s starved"
+            _starve(machine, shown, "knob", lambda text: re.search(starved, text) is not None)
             shown.resize(120, 40)
             # It is drawn anew piece by piece.
             deaf = ("░" * 20 + " 0 ", "refill failed (GFP_ATOMIC)", "eth1 rx-1 lbq  is deaf: starved")
@@ -70,14 +69,25 @@ def test_what_happened_while_the_terminal_stood_still_is_told(
         shown.wait(lambda text: "eth1 rx-0" in text)
         with trial.wire(machine, trial.Traffic(), tmp_path / "w.json"):
             shown.wait(lambda text: "of 256" in text and "receives" in text)
-            with machine.popen(f"{guest.PYTHON} -m vm.scenarios.knob --hold 3 -o /dev/null"):
-                told = shown.wait(lambda text: longest(text) > 2)
+            told = _starve(machine, shown, "knob --hold 3", lambda text: longest(text) > 2)
         gaps = json.loads((tmp_path / "w.json").read_text())["gaps"]
-        assert longest(told) == pytest.approx(max(gap["duration_ns"] for gap in gaps) / 1e9, abs=0.2)
+        # A gap may be longer: the ring was full already, since its CPU was late.
+        assert longest(told) <= max(gap["duration_ns"] for gap in gaps) / 1e9 + 0.2
         assert "refill failed (GFP_ATOMIC)" in told
         assert "eth1 rx-0  is deaf: napi-off" in told
         shown.press("q")
         shown.wait(lambda text: "0 dropped." in text)
+
+
+def _starve(machine: guest.Guest, shown: Terminal, scenario: str, seen: Callable[[str], bool]) -> str:
+    """Make memory short, again if the ring did not feel it; return the screen that shows it."""
+    for _ in range(SCENARIO_RUNS):
+        with machine.popen(f"{guest.PYTHON} -m vm.scenarios.{scenario} -o /dev/null") as running:
+            while running.poll() is None:
+                shown.read()
+        if shown.shows(seen, 60):
+            return shown.text()
+    raise AssertionError(f"not seen after {SCENARIO_RUNS} shortages; the screen is:\n{shown.text()}")
 
 
 @pytest.mark.machine("virtio-net")
@@ -97,13 +107,14 @@ def test_metrics_while_a_queue_is_deaf(lab: Lab, machine: guest.Guest, tmp_path:
     lab.load(machine, "stock")
     lab.end_trace(machine)
     file = "/var/tmp/rx.prom"
-    files = trial.run(
+    files = lab.trial(
         machine,
-        "virtio_net",
         tmp_path,
-        scenario=["knob", "--hold", "2"],
+        *("knob", "--hold", "2"),
         traffic=trial.Traffic(),
         options=["--metrics", file],
+        alone=True,
+        reached=failed,
     )
     found = dict(
         line.rsplit(" ", 1)

@@ -15,6 +15,7 @@ from toolkit.stalls.accounts import read_witness
 from toolkit.stalls.analysis import Analysis, analyze, summary
 from toolkit.stalls.witness import compare
 from vm import guest, trial, variants
+from vm.inside import testbed
 
 #: How often a scenario is run whose shortage does not reach the ring.
 SCENARIO_RUNS = 4
@@ -152,10 +153,33 @@ class Lab:
             f"{machine.kind}: in {SCENARIO_RUNS} runs of {scenario[0]} its shortage reached no ring."
         )
 
+    def scenario(self, machine: guest.Guest, *words: str, reached: Callable[[], bool] = lambda: True) -> None:
+        """Run a scenario beside whatever goes on in a machine, again where its shortage did not come about.
+
+        :param words: module under vm.inside.scenarios and its options.
+        :param reached: whether the shortage is seen to have reached the ring.
+        """
+        command = f"{guest.PYTHON} -m vm.scenarios.{' '.join(words)} -o /dev/null"
+        for run in range(1, SCENARIO_RUNS + 1):
+            done = machine.ssh(command)
+            if done.returncode not in (0, testbed.MISSED):
+                raise UserError(f"{machine.kind}: {command} failed: {done.stderr.strip()}")
+            if done.returncode == 0 and reached():
+                return
+            self._repeats.append(f"{machine.kind} {' '.join(words)} run {run}: {done.stderr.strip()}")
+        raise UserError(
+            f"{machine.kind}: in {SCENARIO_RUNS} runs of {words[0]} its shortage reached no ring."
+        )
+
 
 def failed(analysis: Analysis) -> bool:
     """Whether a refill failed in a trace."""
     return bool(analysis.queues["failed"].sum())
+
+
+def recovered(analysis: Analysis) -> bool:
+    """Whether a refill failed in a trace, and no stall went on to its end, as in reclaim it may."""
+    return failed(analysis) and not analysis.stalls["open"].any()
 
 
 def emptied(name: str) -> Callable[[Analysis], bool]:

@@ -20,9 +20,11 @@ def in_namespace_of_its_own(machine: guest.Guest, device: str, like: str) -> Ite
     add = " && ".join(f"sudo ip -n blue link add index {each} name d{each} type dummy" for each in taken)
     machine.ssh(f"sudo ip netns add blue && {add} && sudo ip link set {device} netns blue", check=True)
     try:
-        there = json.loads(machine.ssh(f"sudo ip -n blue -j link show {device}", check=True).stdout)[0]
-        assert there["ifindex"] == own
+        inside = json.loads(machine.ssh(f"sudo ip -n blue -j link show {device}", check=True).stdout)[0]
+        assert inside["ifindex"] == own
         machine.ssh(f"sudo ip -n blue link set {device} arp off multicast off up", check=True)
         yield
     finally:
-        machine.ssh(f"sudo ip netns del blue; sleep 1; sudo rx-stall-nic {device}", check=True)
+        # The kernel takes a namespace down when it has the time.
+        there = f"timeout 60 sh -c 'until test -e /sys/class/net/{device}; do sleep 0.1; done'"
+        machine.ssh(f"sudo ip netns del blue; {there} && sudo rx-stall-nic {device}", check=True)

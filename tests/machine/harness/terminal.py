@@ -43,14 +43,20 @@ class Terminal:
 
     def wait(self, seen: Callable[[str], bool]) -> str:
         """Return the screen, once `seen` is true of it."""
-        end = time.monotonic() + PATIENCE
+        if not self.shows(seen, PATIENCE):
+            raise AssertionError(f"not seen; the screen is:\n{self.text()}")
+        return self.text()
+
+    def shows(self, seen: Callable[[str], bool], seconds: float) -> bool:
+        """Tell whether `seen` becomes true of the screen within so long."""
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             if seen(self.text()):
-                return self.text()
+                return True
             if not self.read():
                 status = self.process.wait()
                 raise AssertionError(f"it ended with status {status}; the screen is:\n{self.text()}")
-        raise AssertionError(f"not seen; the screen is:\n{self.text()}")
+        return False
 
     def read(self) -> bool:
         """Take in what the command writes, and tell whether it still has the terminal."""

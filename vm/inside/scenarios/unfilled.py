@@ -60,6 +60,8 @@ def main() -> None:
             xen.tell(guest, "killall sleep")
     finally:
         log.write(arguments.output)
+    if account["used_up_ns"] is None:
+        testbed.missed("unfilled: the guest's ring was not used up.")
 
 
 if __name__ == "__main__":
