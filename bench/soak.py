@@ -222,7 +222,7 @@ def hour(directory: Path, minutes: float, rate: int, hz: int = sender.HZ) -> Rec
         recording.progress,
     )
     drain.start()
-    loader.attach(program, "clock", str(hz), "send")
+    loader.tick(program, hz, ["send"])
     began = time.monotonic()
     step = max(minutes / 12, 0.1) * 60
     row = asked = 1
@@ -277,6 +277,8 @@ def week(directory: Path, days: float, keep: int = 64 << 20) -> Recording:
             recording.live.take(batch)
             recording.progress.events += len(batch)
             recording.look()
+            # In no time minutes pass here.
+            recording.recorder.settle()
             # The thread that writes segments is not to be hurried more than in a busy hour.
             while recording.segments.reached < now - 600 * S and step > 60:
                 time.sleep(0.001)

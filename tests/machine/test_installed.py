@@ -207,7 +207,7 @@ def _assert_alarm(servers: Servers) -> None:
     assert (labels["device"], labels["driver"], labels["severity"]) == ("eth1", "qlge", "critical")
     wait(lambda: "RxQueueDeaf" in servers.notified(), 60, "alertmanager to know")
     # node_exporter tells the same, of a file that is written again and again: less often while memory is
-    # short, and not while a trace is put aside, so it may be behind what the recorder answers.
+    # short, so it may be behind what the recorder answers.
     stalled = 'max by (job) (rx_stall_stalled_seconds_total{device="eth1"}) > 50'
     wait(lambda: servers.query(stalled).keys() == {"rx-stall", "node"}, 60, "both to tell of the stall")
     written = "changes(node_textfile_mtime_seconds[1m])"

@@ -213,7 +213,7 @@ def _record(
     :param every: whether NICs that come up later are to be traced, too.
     """
     from toolkit.errors import UserError
-    from toolkit.live.recorder import Recorder, answer, is_asked
+    from toolkit.live.recorder import Recorder
     from toolkit.live.service import is_ready, is_starting_again, notify
 
     again = threading.Event()
@@ -266,11 +266,9 @@ def _record(
         is_ready()
 
     def look(progress: Progress) -> None:
-        was_asked, by_file = asked.is_set(), is_asked(directory)
+        was_asked = asked.is_set()
         asked.clear()
-        recorder.look(progress, live, kept[0], asked=was_asked or by_file)
-        if by_file:
-            answer(directory)
+        recorder.look(progress, live, kept[0], asked=was_asked)
         if metrics:
             _write(progress, live, metrics, health())
         notify("WATCHDOG=1")

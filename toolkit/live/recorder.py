@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -52,17 +52,21 @@ class Rules:
 
 @dataclass
 class _Pending:
-    """Something that is to be put aside, once its time has come."""
+    """Something that is to be put aside at `due` [ns]; whoever `asks` by a file is told when it is done."""
 
     condition: Condition
     held: Held
     at: int
     around: dict[str, Any]
+    due: int
+    asks: bool = False
 
 
 @dataclass
 class Recorder:
     """Looks at a running trace, and puts aside what its rules ask for.
+
+    A thread of its own does so, one trace at a time: where memory is short, a disk may take minutes.
 
     :param directory: of the files; have it alone (only_one).
     :param say: is told of each file, and of each that could not be written.
@@ -76,6 +80,8 @@ class Recorder:
     written: int = 0
     unwritten: int = 0
     _pending: _Pending | None = None
+    _writing: _Pending | None = None
+    _thread: threading.Thread | None = None
     _quiet_until: dict[Condition, int] = field(default_factory=dict)
     _failed: dict[tuple[int, int], int] = field(default_factory=dict)
     _dropped: int = 0
@@ -84,14 +90,19 @@ class Recorder:
     def look(self, progress: Progress, live: Live, recent: Recent, *, asked: bool = False) -> None:
         """Look at what has happened since the last look; call it about twice a second.
 
-        :param asked: put aside what is kept now, whatever the rules say.
+        :param asked: put aside what is kept now, whatever the rules say; a file may ask for it, too (ask).
         """
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         ended = [change for change in _taken(live.changes) if change.lasted is not None]
         since = now - self._looked if self._looked else 0
         seen = Seen(live, ended, now, since, self._failed, progress.dropped - self._dropped)
-        if asked:
+        answers = any(each and each.asks for each in (self._pending, self._writing))
+        by_file = not answers and is_asked(self.directory)
+        if asked or by_file:
             self._begin(ASKED, Held(None, 0), now, progress)
+            assert self._pending
+            self._pending.due = now
+            self._pending.asks |= by_file
         for condition in self.rules.when:
             if now < self._quiet_until.get(condition, 0):
                 continue
@@ -99,18 +110,46 @@ class Recorder:
                 self._begin(condition, found, now, progress)
         self._failed = {key: queue.failed for key, queue in list(live.queues.items())}
         self._dropped, self._looked = progress.dropped, now
-        pending = self._pending
-        if pending and (asked or now >= pending.at + self.rules.after):
-            self.put_aside(progress, recent)
+        if self._pending and now >= self._pending.due and not self._writing:
+            self._put_aside(progress, recent)
 
     def put_aside(self, progress: Progress, recent: Recent) -> None:
-        """Write what is pending, also before its time; do nothing if nothing is."""
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
+        """Write what is pending, also before its time, and wait until nothing is being written."""
+        self.settle()
+        if self._pending:
+            self._put_aside(progress, recent)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until nothing is being written."""
+        if self._thread:
+            self._thread.join()
+
+    def _begin(self, condition: Condition, held: Held, now: int, progress: Progress) -> None:
+        self._quiet_until[condition] = now + self.rules.after + self.rules.again
+        if self._pending is None:
+            around = surroundings.read(progress.names.values())
+            self._pending = _Pending(condition, held, now, around, now + self.rules.after)
+
+    def _put_aside(self, progress: Progress, recent: Recent) -> None:
+        """Have a thread write what is pending."""
+        assert self._pending
+        pending, self._pending, self._writing = self._pending, None, self._pending
+
+        def write() -> None:
+            try:
+                self._write(pending, progress.names, recent)
+            finally:
+                if pending.asks:
+                    answer(self.directory)
+                self._writing = None
+
+        self._thread = threading.Thread(target=write, name="rxt-aside", daemon=True)
+        self._thread.start()
+
+    def _write(self, pending: _Pending, names: Mapping[int, str], recent: Recent) -> None:
         name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         path = _free(self.directory, f"{name}-{pending.condition.what}")
-        names = progress.names
         try:
             recent.save(path)
             about = {
@@ -130,15 +169,10 @@ class Recorder:
             _remove(path)
             self.unwritten += 1
             self.say(f"could not put aside {path.name}: {error}")
-            return
-        self.written += 1
-        self.say(f"{path}: {pending.condition.text}")
-        _prune(self.directory, self.rules, keep=path)
-
-    def _begin(self, condition: Condition, held: Held, now: int, progress: Progress) -> None:
-        self._quiet_until[condition] = now + self.rules.after + self.rules.again
-        if self._pending is None:
-            self._pending = _Pending(condition, held, now, surroundings.read(progress.names.values()))
+        else:
+            self.written += 1
+            self.say(f"{path}: {pending.condition.text}")
+            _prune(self.directory, self.rules, keep=path)
 
 
 @contextmanager

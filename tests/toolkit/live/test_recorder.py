@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 import errno
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,14 +34,19 @@ class Running:
         self.now = 0.0
         self._written: list[Events] = []
 
-    def second(self, *events: Events, asked: bool = False) -> None:
-        """Let a second pass, in which these events come; then look."""
+    def second(self, *events: Events, asked: bool = False, waits: bool = True) -> None:
+        """Let a second pass, in which these events come; then look.
+
+        :param waits: until nothing is being written.
+        """
         self.now += 1
         batch = np.concatenate([window(self.now - 0.5), *events])
         self._written.append(batch)
         self.recent.write(batch, note(self.now, 0, *self._written))
         self.live.take(batch)
         self.recorder.look(self.progress, self.live, self.recent, asked=asked)
+        if waits:
+            self.recorder.settle()
 
 
 @pytest.fixture
@@ -172,8 +178,7 @@ def test_whoever_asks_gets_the_trace(begin: Callable[..., Running], tmp_path: Pa
     def look() -> None:
         while not recorder.is_asked(tmp_path):
             time.sleep(0.001)
-        running.second(asked=True)
-        recorder.answer(tmp_path)
+        running.second()
 
     with recorder.only_one(tmp_path), ThreadPoolExecutor() as pool:
         looked = pool.submit(look)
@@ -181,6 +186,42 @@ def test_whoever_asks_gets_the_trace(begin: Callable[..., Running], tmp_path: Pa
         looked.result()
     assert [path.name] == _traces(tmp_path) and not recorder.is_asked(tmp_path)
     assert toolkit.read(path).damage is None
+
+
+def test_a_look_does_not_wait_for_the_disk(
+    begin: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is short, so the disk is slow; and somebody asks meanwhile: another trace is written then."""
+    running = begin("stall > 1s")
+    save, on_disk = running.recent.save, threading.Event()
+
+    def slow(path: Path) -> None:
+        assert on_disk.wait(30)
+        save(path)
+
+    monkeypatch.setattr(running.recent, "save", slow)
+    running.second(asked=True, waits=False)
+    (tmp_path / recorder._QUESTION).touch()
+    for _ in range(3):
+        running.second(waits=False)
+    assert _traces(tmp_path) == [] and recorder.is_asked(tmp_path)
+    on_disk.set()
+    running.recorder.settle()
+    assert len(_traces(tmp_path)) == 1 and recorder.is_asked(tmp_path)
+    running.second()
+    assert len(_traces(tmp_path)) == 2 and not recorder.is_asked(tmp_path)
+    running.second()
+    assert len(_traces(tmp_path)) == running.recorder.written == 2
+
+
+def test_what_is_pending_at_the_end_is_put_aside(begin: Callable[..., Running], tmp_path: Path) -> None:
+    running = begin("stall > 1s")
+    for _ in range(4):
+        running.second()
+    running.second(*worker_stall(2.1, 4.6))
+    assert _traces(tmp_path) == []
+    running.recorder.put_aside(running.progress, running.recent)
+    assert [name.partition("-stall")[2] for name in _traces(tmp_path)] == [".rxt"]
 
 
 def test_whoever_asks_is_told_why_there_is_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
