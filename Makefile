@@ -96,6 +96,7 @@ bench: setup ## the performance claims, each with its ratio
 	$(PYTHON) -m bench.fleet
 	$(PYTHON) -m bench.overhead
 	$(PYTHON) -m bench.start
+	$(PYTHON) -m bench.hooks
 	$(PYTHON) -m bench.programs
 	$(PYTHON) -m bench.qlge_nic
 	$(SUDO) $(PYTHON) -m bench.segments

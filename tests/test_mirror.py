@@ -13,6 +13,7 @@ WITHOUT_TEST = {
     "bench/analyze.py": "measures time; `make bench`",
     "bench/drain.py": "measures time; `make bench`",
     "bench/fleet.py": "measures time; `make bench`",
+    "bench/hooks.py": "measures time, in a machine; `make bench`",
     "bench/programs.py": "measures time, in a machine; `make bench`",
     "bench/qlge_nic.py": "measures time; `make bench`",
     "bench/sender.py": "instructions for the kernel: tests/bench/test_soak.py has it carry them out",
