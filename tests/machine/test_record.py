@@ -89,6 +89,9 @@ def test_a_stall_is_put_aside_with_the_time_around_it(
             _assert_followed_over_ssh(machine, tmp_path, monkeypatch)
             saved = machine.ssh(f"sudo toolkit record --save -o {KEPT}", check=True).stdout.strip()
             assert process.stderr.readline().rstrip() == f"{saved}: asked for"
+            # What was saved is of memory: the disk may be behind it.
+            later = f'find {KEPT}/ring -name "*.segment" -newer {saved} | grep -q .'
+            machine.ssh(f"sudo timeout 60 sh -c 'until {later}; do sleep 0.2; done'", check=True)
             assert _end(machine, process, "KILL") != 0
             shown.wait(lambda text: "it has ended" in text)
             shown.press("q")
