@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 DIRECTORY = Path("/var/lib/rx-stall")
 """Where a recorder puts traces aside, unless it is told."""
+
+METRICS_S = 5.0
+"""How often the file of counters is written [s]: who reads it does so less often."""
 
 _KEPT = Amount(ns=600 * 10**9, bytes=None)
 
@@ -232,6 +236,7 @@ def _record(
 
     live = Live(options.drivers, started.devices)
     recorder = Recorder(rules, directory, _say)
+    written = -METRICS_S
     kept: list[Recent] = []
     on_disk: list[Segments] = []
     newcomers = Newcomers(options)
@@ -266,10 +271,12 @@ def _record(
         is_ready()
 
     def look(progress: Progress) -> None:
+        nonlocal written
         was_asked = asked.is_set()
         asked.clear()
         recorder.look(progress, live, kept[0], asked=was_asked)
-        if metrics:
+        if metrics and time.monotonic() - written >= METRICS_S:
+            written = time.monotonic()
             _write(progress, live, metrics, health())
         notify("WATCHDOG=1")
         if every and (new := newcomers.look(progress.names.values())):
@@ -287,6 +294,8 @@ def _record(
     else:
         notify("STOPPING=1")
     recorder.put_aside(progress, kept[0])
+    if metrics:
+        _write(progress, live, metrics, health())
     _say(f"{progress.events:,} events, {live.stalls} stalls begun, {progress.dropped} dropped.")
     if progress.reason == "module unloaded":
         raise UserError("the module that was traced is unloaded; start the recorder again when it is back.")
