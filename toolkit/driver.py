@@ -114,7 +114,7 @@ class Cause:
 class Ring:
     """What a driver.toml without C says of an rx ring: where the members are that tell what is posted.
 
-    Members are ``struct.member``, of the struct that each of the `functions` has as its n-th `argument` or
+    Members are ``struct.member``, of the struct that each of the `functions` has as its first argument or
     that `napi` is in, or ``struct.pointer->member``.
 
     :param functions: of the driver's, called in its polls. Or none, and
@@ -128,7 +128,6 @@ class Ring:
 
     fill: str
     functions: tuple[str, ...] = ()
-    argument: int = 0
     napi: str = ""
     clean: str = ""
     count: str = ""
@@ -237,7 +236,7 @@ class Driver:
             return (Hook("ring", (place,), required=False, missing="what is posted", tells=("posted_min",)),)
         return tuple(
             Hook(
-                f"{self.like}_ring_{self.ring.argument}",
+                f"{self.like}_ring",
                 # In a kernel that has the driver built in, the function is of no module.
                 (f"kprobe:{self.module}:{function}", f"kprobe:{function}"),
                 required=False,

@@ -113,12 +113,12 @@ int generic_look(struct pt_regs *ctx)
 	return 0;
 }
 
-/* A function that a declared driver calls in its polls has the ring as an argument. A ring is known from then on. */
-static __always_inline int generic_ring(u64 ring)
+/* A function that a declared driver calls in its polls has the ring as its first argument. It is known from then on. */
+int generic_ring(struct pt_regs *ctx)
 {
+	u64 ring = PT_REGS_PARM1(ctx), key;
 	struct rxt_poll *poll = rxt_poll_here();
 	struct rxt_queue *queue;
-	u64 key;
 
 	if (!poll)
 		return 0;
@@ -127,14 +127,4 @@ static __always_inline int generic_ring(u64 ring)
 	if (queue && queue->by_polls && queue->ring != ring)
 		queue->ring = queue->ring ? RXT_SEVERAL_RINGS : ring;
 	return 0;
-}
-
-int generic_ring_1(struct pt_regs *ctx)
-{
-	return generic_ring(PT_REGS_PARM1(ctx));
-}
-
-int generic_ring_2(struct pt_regs *ctx)
-{
-	return generic_ring(PT_REGS_PARM2(ctx));
 }

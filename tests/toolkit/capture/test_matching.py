@@ -32,7 +32,7 @@ def test_modules_are_those_of_the_driver_its_members_and_its_hooks() -> None:
 
 
 def test_ring_is_its_members_and_those_that_are_missing() -> None:
-    ring = Ring("rq.tail", ("fill",), 1, clean="rq.head", mask="rq.mask")
+    ring = Ring("rq.tail", ("fill",), clean="rq.head", mask="rq.mask")
     tail, mask = Member(8, 2), Member(12, 4)
     types: Any = SimpleNamespace(member={"rq.tail": tail, "rq.mask": mask}.get)
     assert matching.ring(ring, types) == ({"fill": tail, "mask": mask}, ["rq.head"])
