@@ -2,6 +2,7 @@
 """xen-netfront in a guest of a Xen host, which has a tracer of its own, as netback in dom0 has."""
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ def test_the_frontend_is_silent_as_long_as_its_backend_is(
 ) -> None:
     with _tracing_guest(lab, machine, tmp_path):
         backend, found = result(lab.trial(machine, tmp_path, "unfilled", "--hold", "6", "--after", "5"))
+        for command in ("pause", "unpause"):
+            machine.module(f"vm.xen {command} 1")
+            time.sleep(2)
         file = _received(
             machine,
             "chroot {0} pkill -INT -f '[t]oolkit trace'; "
@@ -43,6 +47,10 @@ def test_the_frontend_is_silent_as_long_as_its_backend_is(
     assert longest["duration_ns"] == pytest.approx(blocked["duration_ns"], abs=1e9)
     posted = front.queues.nlargest(1, "packets").iloc[0]["posted_min"]
     assert posted < xen.MOST_SLOTS
+    # Its CPU did not run while it was paused, and Xen tells it for how long.
+    paused = front.no_ticks.nlargest(1, "duration_ns").iloc[0]
+    assert paused["duration_ns"] > 2e9
+    assert paused["steal_ns"] == pytest.approx(paused["duration_ns"], rel=0.1)
 
 
 @contextmanager

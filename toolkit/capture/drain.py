@@ -13,10 +13,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.capture import bpf_programs, counters, kernel, maps, memory, program
+from toolkit.capture import bpf_programs, counters, kernel, maps, memory, program, steal
 from toolkit.capture.ring import Ring, ledger
 from toolkit.driver import Driver
-from toolkit.event import IN_USER, KIND, NO_STACK, NOBODY
+from toolkit.event import IN_USER, KIND, NO_STACK, NO_TICK_NS, NOBODY
 from toolkit.trace.schema import EVENT, Events
 
 #: Room for events that wait for the disk: as much as the kernel's ring, and so much at least.
@@ -37,6 +37,8 @@ MEMORY_INTERVAL = 0.25
 MEMORY_INTERVAL_ELSE = 1.0
 #: How often the watermarks are read while no refill fails (s).
 WATERMARKS_INTERVAL = 60.0
+#: How often it is read how much time the hypervisor took (s), unless a clock has just not ticked.
+STEAL_INTERVAL = 5.0
 #: How often the kernel is asked which probes it has skipped, at most (s).
 MISSED_INTERVAL = 10.0
 #: How often the functions of the kernel are read again, at most (s).
@@ -129,6 +131,7 @@ class Drain:
         self._looked = 0.0
         self._watermarks: dict[str, int] = {}
         self._watermarks_read = -WATERMARKS_INTERVAL
+        self._steal_read = -STEAL_INTERVAL
         self._asked = 0.0
         self._rotate = rotate
         self._wake = wake
@@ -279,6 +282,8 @@ class Drain:
         self._sink.close(note | {"end": self._end("rotated")})
         self._delivered_before, self._dropped_before = self._delivered.copy(), dropped
         self._sink = self._begin()
+        # Each file has a look to compare with.
+        self._steal_read = -STEAL_INTERVAL
 
     def _write_leftovers(self) -> None:
         """Write the windows that are still open; the probes are off, so nothing else will send them."""
@@ -299,6 +304,7 @@ class Drain:
         self._delivered += counts.reshape(self._delivered.shape)
         self._progress.events += len(events)
         note = self._note() | self._new_devices(events) | self._of_cpus(events) | self._of_memory(events)
+        note |= self._of_steal(events)
         self._sink.write(events, note)
         self._count_missed()
         if not self._progress.blind:
@@ -392,6 +398,21 @@ class Drain:
         if fails or now - self._watermarks_read >= WATERMARKS_INTERVAL:
             self._watermarks, self._watermarks_read = memory.watermarks(), now
         return {"memory": [memory.read() | self._watermarks]}
+
+    def _of_steal(self, events: Events) -> dict[str, Any]:
+        """Read how much time the hypervisor took, not every time.
+
+        :return: `steal`, for the note of the batch with these events. While that is nothing, only once in a
+            file: then it may also be that the hypervisor does not tell.
+        """
+        now = time.monotonic()
+        stopped = (events["dur"] >= NO_TICK_NS) & (events["kind"] == KIND["tick"])
+        if now - self._steal_read < STEAL_INTERVAL and not stopped.any():
+            return {}
+        first, self._steal_read = self._steal_read < 0, now
+        at = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        taken = steal.read()
+        return {"steal": [{"at_ns": at, "ns": taken}]} if any(taken) or (taken and first) else {}
 
     def _device(self, driver: Driver, number: int) -> dict[str, Any]:
         """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""

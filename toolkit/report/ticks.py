@@ -35,12 +35,19 @@ def sentence(ticks: pd.DataFrame) -> str:
 def no_tick(device: str, times: pd.DataFrame) -> str:
     """Say how long the clock of the CPUs of a device's queues did not tick."""
     # The queues of a CPU share its clock.
-    length = times.drop_duplicates("start_ns")["duration_ns"]
-    return (
+    each = times.drop_duplicates("start_ns")
+    length, stolen = each["duration_ns"], each["steal_ns"]
+    said = (
         f"{count(len(length), 'time')} the clock of a CPU of {device} did not tick for "
         f"{NO_TICK_NS / 1e9:g} s or longer ({length.sum() / 1e9:.3f} s in all, at most "
         f"{length.max() / 1e9:.3f} s): interrupts were off, or a virtual CPU did not run."
     )
+    if not stolen.notna().any():
+        return said
+    most = int(stolen.sum())
+    told = f"took {'up to ' if most else ''}{most / 1e9:.3f} s" if most else "took nothing"
+    rest = "" if stolen.notna().all() else ", as far as is known"
+    return f"{said} By its own account the hypervisor {told} of that time{rest}."
 
 
 def table(analysis: Analysis) -> pd.DataFrame:

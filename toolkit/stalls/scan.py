@@ -85,8 +85,8 @@ class Scan:
     queue and bin (see `gap_edges`); `longest_gap` [ns] by queue; `losses`, begin and end [ns] of each
     interval in which events were dropped; `ledger`, what was counted in all; `threads`, the
     name of each thread that the notes name; `stacks`, the functions of each stack, the outermost first;
-    `memory`, what the notes say of it; `reason`, `missed`, `counters` and `devices` as in the notes;
-    `began`, `ended` [ns].
+    `memory` and `steal`, what the notes say of it; `reason`, `missed`, `counters` and `devices` as in the
+    notes; `began`, `ended` [ns].
     """
 
     queues: list[Queue]
@@ -106,6 +106,7 @@ class Scan:
     threads: dict[int, str]
     stacks: dict[int, tuple[str, ...]]
     memory: list[Mapping[str, int]]
+    steal: list[Mapping[str, Any]]
     devices: list[dict[str, Any]]
     began: int
     ended: int
@@ -131,6 +132,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
     threads: dict[int, str] = {}
     stacks: dict[int, tuple[str, ...]] = {}
     memory: list[Mapping[str, int]] = []
+    steal: list[Mapping[str, Any]] = []
     chunks: list[tuple[int, int, int]] = []
     states = [(number, state) for number, driver in enumerate(drivers) for state in driver.states]
     begins: list[list[Marks]] = [[] for _ in states]
@@ -147,6 +149,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         for each in (each for note in notes for each in note.get("stacks", [])):
             stacks[each["stack"]] = tuple(each["functions"])
         memory += [each for note in notes for each in note.get("memory", [])]
+        steal += [each for note in notes for each in note.get("steal", [])]
         end = notes[-1].get("end", {})
         reason, missed = end.get("reason", reason), end.get("missed", missed)
         counters = end.get("counters", counters)
@@ -197,6 +200,7 @@ def scan(reader: TraceReader, drivers: Sequence[Driver]) -> Scan:
         threads=threads,
         stacks=stacks,
         memory=memory,
+        steal=steal,
         devices=devices,
         began=began,
         ended=ended,
@@ -281,7 +285,18 @@ def _rare(columns: Columns, queue: _Index) -> Columns:
     # After one that leaves the ring empty there may be no other.
     good &= columns["posted_after"][at] > 0
     at = at[~good | slow[at]]
-    names = ("reclaim", "tid", "gfp", "order", "kind", "posted_before", "posted_after", "refills", "polls")
+    names = (
+        "reclaim",
+        "tid",
+        "gfp",
+        "order",
+        "kind",
+        "cpu",
+        "posted_before",
+        "posted_after",
+        "refills",
+        "polls",
+    )
     ts = columns["ts"][at].astype(np.int64)
     rare: Columns = {"queue": queue[at], "start": ts - columns["dur"][at].view(np.int64), "ts": ts}
     rare |= {name: columns[name][at] for name in names}

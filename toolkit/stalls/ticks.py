@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.event import IN_USER, KIND, NO_TICK_NS
-from toolkit.stalls.columns import Draft, words
+from toolkit.stalls.columns import Draft, integers, words
 from toolkit.stalls.scan import Scan
 
 IN_USER_SPACE = "user space"
@@ -52,8 +52,9 @@ def without(scan: Scan) -> Draft:
 
     Interrupts were off then, or the (virtual) CPU did not run.
 
-    :return: columns queue, start_ns, end_ns, duration_ns [ns], and stack, where the next tick found the CPU,
-        as in `ticks`; sorted by start_ns.
+    :return: columns queue, start_ns, end_ns, duration_ns [ns]; stack, where the next tick found the CPU, as
+        in `ticks`; steal_ns [ns], for how much of it at most the hypervisor let others run, null where that
+        is not known; sorted by start_ns.
     """
     rare = scan.rare
     late = rare["ts"] - rare["start"] >= NO_TICK_NS
@@ -67,7 +68,29 @@ def without(scan: Scan) -> Draft:
         "end_ns": end,
         "duration_ns": end - start,
         "stack": stacks,
+        "steal_ns": _stolen(scan, rare["cpu"][at], start, end),
     }
+
+
+def _stolen(
+    scan: Scan, cpu: NDArray[Any], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> pd.arrays.IntegerArray:
+    """Return how much of each time [ns] was stolen from its CPU at most: between the looks around it.
+
+    Null, where one of the two is not there; and where nothing was ever stolen: nobody may have told.
+    """
+    looks = sorted(scan.steal, key=lambda look: look["at_ns"])
+    at = np.array([look["at_ns"] for look in looks], np.int64)
+    before, after = np.searchsorted(at, start, "right") - 1, np.searchsorted(at, end, "left")
+    tells = any(any(look["ns"]) for look in looks)
+    known = (before >= 0) & (after < len(looks)) & tells
+    stolen = np.zeros(len(start), np.int64)
+    for row in np.flatnonzero(known):
+        then, now = (looks[place]["ns"] for place in (before[row], after[row]))
+        known[row] = cpu[row] < min(len(then), len(now))
+        if known[row]:
+            stolen[row] = min(max(now[cpu[row]] - then[cpu[row]], 0), end[row] - start[row])
+    return integers(stolen, known)
 
 
 def _stack(scan: Scan, number: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ _LEVEL = 9
 """Level of zstd: a tenth smaller than at level 1, at a fifth of the speed; higher levels gain little."""
 
 
-_NAMED = {"threads": "tid", "stacks": "stack", "memory": "at_ns"}
+_NAMED = {"threads": "tid", "stacks": "stack", "memory": "at_ns", "steal": "at_ns"}
 """Of which a batch has several, and the member that tells one from another."""
 
 

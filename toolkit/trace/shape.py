@@ -204,6 +204,7 @@ _NOTE: Mapping[str, Shape] = {
     "memory": Many(
         Members({"at_ns": _TIME}, dict.fromkeys(("free", "min", "low", "some_ns", "full_ns"), _BYTES_OR_NS))
     ),
+    "steal": Many(Members({"at_ns": _TIME, "ns": Many(_TIME, most=MOST_CPUS)})),
     "stacks": Many(Members({"stack": _U32, "functions": Many(_NAME)})),
     "end": Members(
         {},

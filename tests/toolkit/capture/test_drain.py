@@ -12,10 +12,10 @@ import pytest
 from tests.toolkit.capture.drained import CPUS, FAR, FARTHER, RED, Kept, Machine
 from tests.toolkit.capture.ring_memory import RECORD, KernelRing, numbered
 from tests.toolkit.capture.test_start import DEVICES
-from toolkit.capture import bpf_programs, kernel, maps
+from toolkit.capture import bpf_programs, kernel, maps, steal
 from toolkit.capture.bpf_programs import Code
 from toolkit.errors import UserError
-from toolkit.event import FLAG, KIND
+from toolkit.event import FLAG, KIND, NO_STACK, NO_TICK_NS, NOBODY
 from toolkit.trace.schema import EVENT, Events
 
 
@@ -285,6 +285,27 @@ def test_memory_is_looked_at_more_often_while_refills_fail(
             time.sleep(0.001)
     drain.finish()
     assert ["memory" in note for note in sink.notes] == [True, False, True, True]
+
+
+def test_stolen_time_is_read_again_when_a_clock_has_not_ticked(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing is stolen, a file has one look: the hypervisor may not tell."""
+    stolen = [0, 0]
+    monkeypatch.setattr(steal, "read", lambda: list(stolen))
+    sink = Kept()
+    drain = machine.drain(sink)
+    drain.start()
+    for batches, (took, silent) in enumerate([(0, 0), (0, NO_TICK_NS), (5, 0), (5, NO_TICK_NS)], start=1):
+        stolen[1] = took
+        tick = {"kind": KIND["tick"], "tid": NOBODY, "gfp": NO_STACK}
+        _send_all(machine.ring, numbered(1, **tick, dur=silent))
+        deadline = time.monotonic() + 30
+        while len(sink.notes) < batches and time.monotonic() < deadline:
+            time.sleep(0.001)
+    drain.finish()
+    found = [[each["ns"] for each in note.get("steal", [])] for note in sink.notes]
+    assert found == [[[0, 0]], [], [], [[0, 5]]]
 
 
 def test_few_events_are_left_for_a_while_and_many_are_not(
