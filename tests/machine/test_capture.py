@@ -250,6 +250,18 @@ def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> N
     assert sum(queue["packets"] for queue in found["queues"]) == arrived > 0
 
 
+@pytest.mark.machine("virtio-net-trixie")
+def test_what_a_driver_counts_for_each_queue_is_what_came(machine: guest.Guest) -> None:
+    """virtio_net of Linux 6.12 tells it by netlink; of frames that were lost it knows nothing."""
+    ask = "import json; from toolkit.capture import qstats; print(json.dumps(qstats.read('eth1')))"
+    command = f"{guest.PYTHON} -c {shlex.quote(ask)}"
+    before, counted = received(machine, "eth1"), json.loads(machine.ssh(command, check=True).stdout)
+    frames_for(machine, 500, 2000)
+    arrived = arrived_since(machine, before)
+    (queue,) = json.loads(machine.ssh(command, check=True).stdout).items()
+    assert queue[0] == "0" and queue[1]["rx-packets"] - counted["0"]["rx-packets"] == arrived > 0
+
+
 def test_trace_in_a_privileged_container(machine: guest.Guest, tmp_path: Path) -> None:
     """It has the host's /sys and network, namespaces of its own else, and nothing of a kernel's package."""
     hide = "for each in /usr/lib/modules /usr/src /boot; do mount -t tmpfs none $each; done"

@@ -8,7 +8,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 
-from toolkit.capture import kernel
+from toolkit.capture import kernel, qstats
 
 #: What counts something that went wrong; every driver has names of its own.
 _LOSS = re.compile(r"drop|miss|fail|err|no_?buf|fifo|overr|discard|exhaust|oob|out_?of", re.IGNORECASE)
@@ -22,7 +22,8 @@ def read(devices: Iterable[str]) -> dict[str, dict[str, int]]:
     """Read the counters of losses of some devices in this network namespace.
 
     :return: device -> name -> count [frames, buffers or events: the driver's manual says which]. The kernel's
-        (``ip -s link``) begin with rx_; the driver's (``ethtool -S``) have its own names.
+        (``ip -s link``) begin with rx_; the driver's (``ethtool -S``) have its own names; those of a queue
+        (qstats.read) begin with it, as ``rx-0 alloc-fail``.
     """
     return {
         device: {name: count for name, count in _of(device, "rx_*").items() if _LOSS.search(name)}
@@ -51,8 +52,12 @@ def growth(
 
 
 def _of(device: str, names: str) -> dict[str, int]:
-    """Return the driver's counters, and those of the kernel whose names match a pattern."""
-    found = _ethtool(device)
+    """Return the driver's counters, also of each queue, and the kernel's whose names match a pattern."""
+    found = _ethtool(device) | {
+        f"rx-{queue} {name.removeprefix('rx-')}": count
+        for queue, counts in qstats.read(device).items()
+        for name, count in counts.items()
+    }
     for path in sorted((kernel.NET / device / "statistics").glob(names)):
         with contextlib.suppress(OSError, ValueError):
             found[path.name] = int(path.read_text())
