@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -142,14 +143,23 @@ def check_packed(driver: Driver, packed: PackedKernel) -> list[Finding]:
         look("struct members", members, _members)
         functions = {name: elf.functions(packed.modules[name]) for name in by_module if name != _KERNEL}
 
+        def of_module(name: str, module: str) -> bool:
+            """Whether a module has a function, or a copy of it that has its arguments."""
+            copied = re.compile(re.escape(name) + kernel.COPIED)
+            if name in functions[module]:
+                return True
+            return any(map(copied.fullmatch, functions[module])) and bool(by_module[module].function(name))
+
         def has(place: matching.Place) -> bool:
             if place.kind in ("clock", "btf"):
                 return True
             if place.kind == "raw_tracepoint":
                 return any(each.has_tracepoint(place.name) for each in by_module.values())
             if place.module:
-                return place.name in functions.get(place.module, ())
-            return any(place.name in names for names in (packed.functions or (), *functions.values()))
+                return place.module in functions and of_module(place.name, place.module)
+            return place.name in (packed.functions or ()) or any(
+                of_module(place.name, module) for module in functions
+            )
 
         useless: list[program.Attached] = []
         if driver.ring:

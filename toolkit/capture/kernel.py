@@ -122,6 +122,10 @@ def require_tracefs(root: Path = ROOT) -> str:
     return "/sys/kernel/tracing"
 
 
+COPIED = r"(?:\.(?:isra|constprop)\.\d+)+"
+"""A pattern for what gcc adds to the name of a function that it has changed, maybe its arguments, too."""
+
+
 class Functions:
     """The functions of the running kernel and its modules, as they are now.
 
@@ -193,6 +197,19 @@ class Functions:
                 line = self._text.rfind(b"\n", 0, at) + 1
                 return int(self._text[line:at].split()[0], 16)
         return None
+
+    def copy(self, name: str) -> tuple[str, str] | None:
+        """Return the name and the module of the one copy of a function that the compiler made and changed.
+
+        It may have other arguments. The module is empty for one of the kernel's own; None if there is no
+        copy, or several.
+        """
+        pattern = rb" (%s%s)(?:\t\[(\w+)\])?\n" % (re.escape(name.encode()), COPIED.encode())
+        found = set(re.findall(pattern, self._text))
+        if len(found) != 1:
+            return None
+        symbol, module = found.pop()
+        return symbol.decode(), module.decode()
 
 
 def functions(root: Path = ROOT) -> Functions:

@@ -235,25 +235,48 @@ def _attach_clocks(bpf: Loaded, wanted: Sequence[Hook]) -> list[Attached]:
 
 def _attach_one(bpf: Loaded, hook: Hook, functions: Functions, entries: Mapping[str, Function]) -> Attached:
     why = NO_FUNCTION
+    copies: dict[str, str] = {}
 
     def has(place: matching.Place) -> bool:
+        nonlocal why
         if place.kind == "fentry":
             return place.name in entries
         # Of a tracepoint only attaching to it tells whether the kernel has it.
-        return place.kind in ("raw_tracepoint", "btf") or place.name in functions
+        if place.kind in ("raw_tracepoint", "btf") or place.name in functions:
+            return True
+        if copy := functions.copy(place.name):
+            if _has_type(place.name, copy[1]):
+                copies[place.name] = copy[0]
+                return True
+            why = f"there is {copy[0]} only, whose arguments may be others"
+        return False
 
     for place, kind, module, function in matching.places(hook, has):
         # MODULE:FUNCTION, where several modules have a function of that name.
-        name = f"{module}:{function}" if module else function
+        symbol = copies.get(function, function)
+        name = f"{module}:{symbol}" if module else symbol
         try:
             if kind == "fentry":
                 loader.enter(bpf, entries[name], hook.program_at(place))
             elif kind != "btf":
                 loader.attach(bpf, kind, name, hook.program_at(place))
-            return Attached(hook, place)
+            return Attached(hook, f"{kind}:{name}" if function in copies else place)
         except OSError as error:
             why = error.strerror or str(error)
     return Attached(hook, None, why)
+
+
+def _has_type(function: str, module: str) -> bool:
+    """Tell whether BTF has a function of which there is a changed copy only: then the arguments are the same.
+
+    What has others, pahole leaves out (--btf_gen_optimized in scripts/pahole-flags.sh), and before version
+    1.25 all copies.
+    """
+    try:
+        with module_btf(module) if module else kernel_btf() as types:
+            return types.function(function) is not None
+    except UserError:
+        return False
 
 
 def regime(driver: Driver, programs: Collection[str], functions: Functions) -> str:

@@ -316,3 +316,17 @@ def test_tracefs_that_is_not_mounted_is_one_sentence(tmp_path: Path) -> None:
         kernel.require_tracefs(tmp_path)
     (tmp_path / "sys/kernel/tracing/events").mkdir()
     assert kernel.require_tracefs(tmp_path) == "/sys/kernel/tracing"
+
+
+def test_a_copy_of_a_function_is_the_only_one() -> None:
+    functions = kernel.Functions(
+        b"ffffffff81000000 t refill.isra.0\n"
+        b"ffffffff81000010 t twice.isra.0\n"
+        b"ffffffff81000020 t twice.constprop.0\n"
+        b"ffffffff81000030 t refill_slow.isra.0\n"
+        b"ffffffffc0001000 t mine.constprop.0.isra.1\t[mydrv]\n"
+        b"ffffffffc0001010 t mine.part.0\t[mydrv]\n"
+    )
+    assert functions.copy("refill") == ("refill.isra.0", "")
+    assert functions.copy("mine") == ("mine.constprop.0.isra.1", "mydrv")
+    assert functions.copy("twice") is None and functions.copy("re") is None

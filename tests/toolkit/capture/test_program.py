@@ -174,6 +174,16 @@ def test_hooks_at_one_clock_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ticks == [(49, ["a", "c"]), (99, ["b"])]
 
 
+def test_a_copy_of_a_function_is_taken_if_it_has_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, "a.isra.0", "b.constprop.0.isra.3", "c.part.0", typed=["a", "c"])
+    hooks = [Hook(name, (f"kprobe:{name}",), False, "") for name in "abc"]
+    a, b, c = kernel.attach(hooks)
+    assert a.at == "kprobe:a.isra.0" and kernel.attached == [("kprobe", "a.isra.0", "a")]
+    assert (b.at, b.why) == (None, "there is b.constprop.0.isra.3 only, whose arguments may be others")
+    # A part of a function is none.
+    assert (c.at, c.why) == (None, program.NO_FUNCTION)
+
+
 def test_required_hook_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch)
     hooks = [Hook("a", ("kprobe:x", "kprobe:y"), True, ""), Hook("b", ("kprobe:z",), False, "interrupts")]
