@@ -250,6 +250,39 @@ def test_trace_needs_no_header_package(lab: Lab, kind: str, tmp_path: Path) -> N
     assert sum(queue["packets"] for queue in found["queues"]) == arrived > 0
 
 
+#: Puts a probe on a function of which there is only a changed copy that has its arguments, and on one whose
+#: copy may have others. Prints of each the copy, where the probe is, and why it is not.
+COPIES = """
+import itertools, json, re
+from pathlib import Path
+from toolkit.capture import kernel, loader, program
+from toolkit.capture.compiled import Compiled
+from toolkit.driver import Hook
+
+functions = kernel.functions()
+traceable = Path("/sys/kernel/tracing/available_filter_functions").read_text()
+names = (name for name in re.findall(r"^(\\w+)\\.(?:isra|constprop)\\.\\d+$", traceable, re.MULTILINE))
+copied = ((name, functions.copy(name)) for name in names if name not in functions)
+copies = [(name, *copy) for name, copy in itertools.islice(copied, 50) if copy]
+chosen = [
+    next(each for each in copies if program._has_type(each[0], each[2]) == typed) for typed in (True, False)
+]
+leave = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0]) + bytes([0x95]) + bytes(7)
+bpf = loader.load(Compiled("", "GPL", [], {"nothing": leave}), {})
+hooks = [Hook("nothing", (f"kprobe:{name}",), False, "") for name, _, _ in chosen]
+found = program.attach(bpf, hooks, functions)
+print(json.dumps([(copy, each.at, each.why) for (_, copy, _), each in zip(chosen, found)]))
+"""
+
+
+@pytest.mark.machine("virtio-net-backports")
+def test_a_probe_goes_to_a_copy_that_has_the_arguments(machine: guest.Guest) -> None:
+    said = machine.ssh(f"{guest.PYTHON} -", check=True, stdin=COPIES, timeout=300).stdout
+    (copy, at, _), (other, nowhere, why) = json.loads(said)
+    assert at == f"kprobe:{copy}"
+    assert (nowhere, why) == (None, f"there is {other} only, whose arguments may be others")
+
+
 @pytest.mark.machine("virtio-net-trixie")
 def test_what_a_driver_counts_for_each_queue_is_what_came(machine: guest.Guest) -> None:
     """virtio_net of Linux 6.12 tells it by netlink; of frames that were lost it knows nothing."""
