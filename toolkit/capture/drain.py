@@ -37,7 +37,7 @@ MEMORY_INTERVAL = 0.25
 MEMORY_INTERVAL_ELSE = 1.0
 #: How often the watermarks are read while no refill fails (s).
 WATERMARKS_INTERVAL = 60.0
-#: How often it is read how much time the hypervisor took (s), unless a clock has just not ticked.
+#: How often it is read what the hypervisor took (s), if it took anything; also where a clock did not tick.
 STEAL_INTERVAL = 5.0
 #: How often the kernel is asked which probes it has skipped, at most (s).
 MISSED_INTERVAL = 10.0
@@ -132,6 +132,7 @@ class Drain:
         self._watermarks: dict[str, int] = {}
         self._watermarks_read = -WATERMARKS_INTERVAL
         self._steal_read = -STEAL_INTERVAL
+        self._steals = False
         self._asked = 0.0
         self._rotate = rotate
         self._wake = wake
@@ -405,14 +406,16 @@ class Drain:
         :return: `steal`, for the note of the batch with these events. While that is nothing, only once in a
             file: then it may also be that the hypervisor does not tell.
         """
-        now = time.monotonic()
+        first, now = self._steal_read < 0, time.monotonic()
         stopped = (events["dur"] >= NO_TICK_NS) & (events["kind"] == KIND["tick"])
-        if now - self._steal_read < STEAL_INTERVAL and not stopped.any():
+        often = self._steals and now - self._steal_read >= STEAL_INTERVAL
+        if not (first or often or stopped.any()):
             return {}
-        first, self._steal_read = self._steal_read < 0, now
+        self._steal_read = now
         at = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         taken = steal.read()
-        return {"steal": [{"at_ns": at, "ns": taken}]} if any(taken) or (taken and first) else {}
+        self._steals = any(taken)
+        return {"steal": [{"at_ns": at, "ns": taken}]} if self._steals or (taken and first) else {}
 
     def _device(self, driver: Driver, number: int) -> dict[str, Any]:
         """Return the JSON object of a device that events call by a number (docs/trace-file.md)."""
