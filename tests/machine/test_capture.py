@@ -276,7 +276,8 @@ print(json.dumps([(copy, each.at, each.why) for (_, copy, _), each in zip(chosen
 
 
 @pytest.mark.machine("virtio-net-backports")
-def test_a_probe_goes_to_a_copy_that_has_the_arguments(machine: guest.Guest) -> None:
+def test_a_probe_goes_to_a_copy_that_has_the_arguments(lab: Lab) -> None:
+    machine = lab.boot("virtio-net-backports")
     said = machine.ssh(f"{guest.PYTHON} -", check=True, stdin=COPIES, timeout=300).stdout
     (copy, at, _), (other, nowhere, why) = json.loads(said)
     assert at == f"kprobe:{copy}"
@@ -284,8 +285,9 @@ def test_a_probe_goes_to_a_copy_that_has_the_arguments(machine: guest.Guest) -> 
 
 
 @pytest.mark.machine("virtio-net-trixie")
-def test_what_a_driver_counts_for_each_queue_is_what_came(machine: guest.Guest) -> None:
+def test_what_a_driver_counts_for_each_queue_is_what_came(lab: Lab) -> None:
     """virtio_net of Linux 6.12 tells it by netlink; of frames that were lost it knows nothing."""
+    machine = lab.boot("virtio-net-trixie")
     ask = "import json; from toolkit.capture import qstats; print(json.dumps(qstats.read('eth1')))"
     command = f"{guest.PYTHON} -c {shlex.quote(ask)}"
     before, counted = received(machine, "eth1"), json.loads(machine.ssh(command, check=True).stdout)
