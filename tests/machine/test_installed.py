@@ -26,6 +26,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 RULES, UNIT = DOCS / "monitoring/rules.yaml", DOCS / "systemd/rx-stall-record.service"
 RECORDER, NODE = 9435, 9100
 EXPORTED = "/var/lib/prometheus/node-exporter"
+#: So much is kept before what is put aside (--before).
+KEPT_NS = 60_000_000_000
 
 #: Files that come and go with apt, dpkg and systemd themselves, and bytecode of the scenarios.
 OTHERS = (
@@ -246,7 +248,9 @@ def _assert_put_aside(machine: guest.Guest, tmp_path: Path) -> None:
     longest = trace.stalls.nlargest(1, "duration_ns").iloc[0]
     assert longest["state"] == "starved"
     assert longest["duration_ns"] > 1e9 and longest["start_ns"] < about["at_ns"]
-    assert longest["start_ns"] - trace.summary["began_ns"] >= 10e9
+    # It may be noticed late, where memory is short for everybody: then less of what was before it is kept.
+    before = longest["start_ns"] - trace.summary["began_ns"]
+    assert before >= 10e9 or (before > 0 and trace.summary["duration_ns"] >= KEPT_NS)
     assert (about["condition"], about["device"], about["queue"]) == ("stall > 1s", "eth1", longest["queue"])
 
 
