@@ -69,7 +69,7 @@ def start(guest: Guest, memory_mb: int, *, whole: bool = False) -> None:
     :raises UserError: if it does not, with the last lines of its console.
     """
     # The backends of its interface and of its disks.
-    output("modprobe", "--all", "xen-gntalloc", "xen-netback", "xen-blkback")
+    output("modprobe", "--all", "xen-gntalloc", "xen-netback", "xen-blkback", "loop")
     _bridge()
     environment, disk = f"ADDRESS={guest.address}/24", ""
     if whole:
