@@ -31,6 +31,7 @@ FILL = (
 def main() -> None:
     parser = echo.options(__doc__ or "", rate=500)
     parser.add_argument("--hold", type=int, default=5, help="seconds for which memory is short")
+    parser.add_argument("--min-free", type=int, default=ALL, help="vm.min_free_kbytes during the hold")
     parser.add_argument("--full", action="store_true", help="fill the memory, instead of keeping it back")
     arguments = parser.parse_args()
     guest = xen.Guest(arguments.guest)
@@ -40,7 +41,7 @@ def main() -> None:
             echo.witness(arguments) as account,
             socket.create_connection((guest.address, xen.UNREAD), timeout=10) as unread,
         ):
-            begin, end = f"usual=$(cat {KNOB}); echo {ALL} >{KNOB}", f"echo $usual >{KNOB}"
+            begin, end = f"usual=$(cat {KNOB}); echo {arguments.min_free} >{KNOB}", f"echo $usual >{KNOB}"
             if arguments.full:
                 begin, end = ":", f": >{FILE}"
                 xen.tell(guest, FILL)
