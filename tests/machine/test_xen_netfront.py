@@ -75,8 +75,8 @@ def _tracing_guest(lab: Lab, machine: guest.Guest, tmp_path: Path) -> Iterator[N
         )
         begun = "until chroot {0} grep -q ^tracing {1}; do sleep 0.5; done; cat {0}{1}"
         print(_received(machine, begun, LOG, tmp_path / "front.log").read_text())
-        # An atomic request may go down to 3/8 of what is kept back. Others wait until `pad` is swapped out: if
-        # more were kept back than could ever be free, processes would be killed.
+        # An atomic request may go down to 3/8 of what is kept back. Others wait until `pad` is swapped out:
+        # if more were kept back than could ever be free, processes would be killed.
         fill = "{ read -r _; read -r _ free _; } </proc/meminfo; "
         _tell(machine, f"{fill}dd if=/dev/zero of=/tmp/pad bs=1M count=$((free / 1024 - 120))")
         yield
