@@ -3,7 +3,7 @@
 
     python -m bench.hooks
 
-A program that does nothing is attached to a system call's function in each way, and a loop makes that call.
+A program that does nothing is attached in each way to a function that getppid(2) calls, which a loop calls.
 The ways take turns, and `bare` is without a program. Numbers are the medians of the rounds [ns a call], less
 those of `bare`; a ratio is to a kprobe, the usual way. A kretprobe is there beside a kprobe, as where the
 begin and the end of a function are traced.
@@ -23,7 +23,7 @@ import json, os, sys, time
 from toolkit.capture import btf, loader
 from toolkit.capture.compiled import Compiled
 
-AT, CALLS = "__x64_sys_getppid", int(sys.argv[1])
+AT, CALLS = "__task_pid_nr_ns", int(sys.argv[1])
 #: r0 = 0; exit
 NOTHING = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0]) + bytes([0x95]) + bytes(7)
 BOTH = ["kprobe", "kretprobe"]
