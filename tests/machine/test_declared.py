@@ -3,12 +3,14 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import toolkit
 from tests.machine.harness.lab import Lab
 from tests.machine.harness.nics import starve
 from tests.machine.test_virtio_net import received
+from toolkit.traces import Trace
 from vm import guest, trial
 
 
@@ -38,27 +40,14 @@ def test_declared_ring_is_empty_as_long_as_the_sender_is_refused(
 @pytest.mark.machine("nics")
 def test_a_nic_may_be_deaf_with_a_full_ring(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     """What fails of igb (eth3) is the skb of a frame: the frame stays in the ring, and all behind it."""
-    before = received(machine, "eth3")
-    files = lab.trial(
-        machine,
-        tmp_path,
-        *("knob", "--hold", "4", "--buffer", "64", "--keep", "--device", "eth3"),
-        traffic=trial.Traffic(nic=2, rate=3000),
-        options=["-d", "eth3"],
-        driver="",
-        alone=True,
-        reached=lambda analysis: bool((analysis.stalls["duration_ns"] > 1e9).any()),
-    )
-    found = toolkit.read(files.trace, files.witness, files.phases)
+    short = ("--buffer", "64", "--keep", "--device", "eth3")
+    found, longest, lost = _starved_alone(lab, machine, tmp_path, "eth3", 3000, *short)
     assert [driver["name"] for driver in found.meta["drivers"]] == ["igb"]
-    longest = found.stalls.nlargest(1, "duration_ns").iloc[0]
     assert (longest["state"], longest["order"], longest["open"]) == ("no-work", 0, False)
     queue = found.queues.nlargest(1, "packets").iloc[0]
     assert queue["posted_min"] > 0
     # The model drops frames that it has no place for: the sender knows only how many were sent.
-    witness = found.witness
-    assert witness and witness.sent is not None
-    assert witness.sent - (received(machine, "eth3") - before) > 1000
+    assert lost > 1000
     # The driver counts each skb for which there was no memory; the kernel may have tried two orders for it.
     counted = found.analysis.scan.counters["eth3"]
     assert (
@@ -70,26 +59,37 @@ def test_a_nic_may_be_deaf_with_a_full_ring(lab: Lab, machine: guest.Guest, tmp_
 @pytest.mark.machine("nics")
 def test_a_ring_is_known_from_its_napi_instance(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     """tulip (eth7) has no buffer left until its timer finds memory again, some ms after the shortage."""
-    before = received(machine, "eth7")
+    rate = 150
+    found, longest, lost = _starved_alone(lab, machine, tmp_path, "eth7", rate)
+    assert [driver["name"] for driver in found.meta["drivers"]] == ["tulip"]
+    assert (longest["state"], longest["posted"], longest["open"]) == ("starved", 0, False)
+    assert found.queues.nlargest(1, "packets").iloc[0]["posted_min"] == 0
+    # What came while nothing was posted did not get to the kernel.
+    assert lost == pytest.approx(rate * longest["duration_ns"] / 1e9, rel=0.2)
+
+
+def _starved_alone(
+    lab: Lab, machine: guest.Guest, out: Path, device: str, rate: int, *short: str
+) -> tuple[Trace, pd.Series, int]:
+    """Keep memory back for 4 s while one NIC receives, which is traced alone.
+
+    :param rate: frames a second.
+    :param short: more options of the scenario.
+    :return: the trace with its witness, its longest stall, and how many frames were sent that did not arrive.
+    """
+    before = received(machine, device)
     files = lab.trial(
         machine,
-        tmp_path,
-        *("knob", "--hold", "4"),
-        traffic=trial.Traffic(nic=6, rate=150),
-        options=["-d", "eth7"],
+        out,
+        *("knob", "--hold", "4", *short),
+        traffic=trial.Traffic(nic=int(device.removeprefix("eth")) - 1, rate=rate),
+        options=["-d", device],
         driver="",
         alone=True,
         reached=lambda analysis: bool((analysis.stalls["duration_ns"] > 1e9).any()),
     )
     found = toolkit.read(files.trace, files.witness, files.phases)
-    assert [driver["name"] for driver in found.meta["drivers"]] == ["tulip"]
-    longest = found.stalls.nlargest(1, "duration_ns").iloc[0]
-    assert (longest["state"], longest["posted"], longest["open"]) == ("starved", 0, False)
-    # The ring is full in healthy time, and a frame is taken from it before it is replaced.
-    healthy = found.queues.nlargest(1, "packets").iloc[0]
-    assert healthy["posted_min"] == 0
-    # What came while nothing was posted did not get to the kernel.
     witness = found.witness
     assert witness and witness.sent is not None
-    lost = witness.sent - (received(machine, "eth7") - before)
-    assert lost == pytest.approx(150 * longest["duration_ns"] / 1e9, rel=0.2)
+    lost = witness.sent - (received(machine, device) - before)
+    return found, found.stalls.nlargest(1, "duration_ns").iloc[0], lost

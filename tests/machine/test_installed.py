@@ -15,7 +15,7 @@ import pytest
 import toolkit
 from tests import deb
 from tests.machine.harness import prometheus, systemd
-from tests.machine.harness.lab import Lab, fetch
+from tests.machine.harness.lab import Lab, counters_of_recorder, fetch
 from tests.machine.harness.prometheus import Servers, wait
 from tests.promtool import program
 from vm import guest, trial
@@ -185,11 +185,7 @@ def _starved(machine: guest.Guest, tmp_path: Path) -> Iterator[None]:
 
     Traffic goes on to the end of the block.
     """
-    # What the recorder answers is ahead of its file.
-    asked = (
-        f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{RECORDER}/metrics').read().decode())"
-    )
-    seconds = f"""python3 -c "{asked}" | awk '/^rx_stall_stalled_seconds_total.*eth1/ && $2 > 5'"""
+    seconds = re.compile(r"^rx_stall_stalled_seconds_total\{.*eth1.*\} (\S+)$", re.MULTILINE)
     traffic = trial.Traffic(rate=3000, size=1000)
     with trial.wire(machine, traffic, tmp_path / "witness.json"):
         # As much as is to be in the trace before the stall.
@@ -197,7 +193,8 @@ def _starved(machine: guest.Guest, tmp_path: Path) -> Iterator[None]:
         for _ in range(4):
             machine.ssh(f"{guest.PYTHON} -m vm.scenarios.knob -o /dev/null")
             time.sleep(10)
-            if machine.ssh(seconds).stdout:
+            # What the recorder answers is ahead of its file.
+            if any(float(each) > 5 for each in seconds.findall(counters_of_recorder(machine, RECORDER))):
                 break
         yield
 

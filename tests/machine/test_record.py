@@ -16,7 +16,7 @@ import pytest
 
 import toolkit
 from tests import power
-from tests.machine.harness.lab import Lab, fetch
+from tests.machine.harness.lab import Lab, counters_of_recorder, fetch
 from tests.machine.harness.terminal import terminal
 from toolkit.live.remote import Address, receive
 from vm import guest, trial
@@ -79,11 +79,7 @@ def test_a_stall_is_put_aside_with_the_time_around_it(
             told = process.stderr.readline().rstrip()
         name = re.fullmatch(rf"{KEPT}/(\d+-\d+-stall)\.rxt: stall > 500ms", told)
         assert name, told
-        scraped = machine.ssh(
-            'python3 -c "import urllib.request as r; '
-            "print(r.urlopen('http://127.0.0.1:9435/metrics').read().decode())\"",
-            check=True,
-        ).stdout
+        scraped = counters_of_recorder(machine, 9435)
         with terminal(machine, f"sudo toolkit watch --recorder -o {KEPT}; echo status $?") as shown:
             shown.wait(lambda text: "recorder of" in text and "eth1 rx-0" in text)
             _assert_followed_over_ssh(machine, tmp_path, monkeypatch)

@@ -3,14 +3,13 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import toolkit
-from tests.machine.harness.lab import SCENARIO_RUNS, Lab, failed
-from tests.machine.harness.terminal import Terminal, is_clean, terminal
+from tests.machine.harness.lab import Lab, failed
+from tests.machine.harness.terminal import is_clean, terminal
 from vm import guest, trial
 
 
@@ -27,8 +26,13 @@ def test_watch_shows_a_stall_saves_it_and_leaves_the_terminal_clean(
         shown.wait(lambda text: "eth1 rx-1 lbq" in text)
         with trial.wire(machine, trial.Traffic(rate=3000, size=1000), tmp_path / "large.json"):
             shown.wait(lambda text: re.search(r"rx-1 lbq +\d+ +[1-9].* receives", text) is not None)
-            starved = r"rx-1 lbq +0 .* ([3-9]|\d\d)\.\d s starved"
-            _starve(machine, shown, "knob", lambda text: re.search(starved, text) is not None)
+            starved = re.compile(r"rx-1 lbq +0 .* ([3-9]|\d\d)\.\d s starved")
+            lab.scenario(
+                machine,
+                "knob",
+                meanwhile=shown.read,
+                reached=lambda: shown.shows(lambda text: starved.search(text) is not None, 60),
+            )
             shown.resize(120, 40)
             # It is drawn anew piece by piece.
             deaf = ("░" * 20 + " 0 ", "refill failed (GFP_ATOMIC)", "eth1 rx-1 lbq  is deaf: starved")
@@ -69,7 +73,13 @@ def test_what_happened_while_the_terminal_stood_still_is_told(
         shown.wait(lambda text: "eth1 rx-0" in text)
         with trial.wire(machine, trial.Traffic(), tmp_path / "w.json"):
             shown.wait(lambda text: "of 256" in text and "receives" in text)
-            told = _starve(machine, shown, "knob --hold 3", lambda text: longest(text) > 2)
+            lab.scenario(
+                machine,
+                *("knob", "--hold", "3"),
+                meanwhile=shown.read,
+                reached=lambda: shown.shows(lambda text: longest(text) > 2, 60),
+            )
+            told = shown.text()
         gaps = json.loads((tmp_path / "w.json").read_text())["gaps"]
         # A gap may be longer: the ring was full already, since its CPU was late.
         assert longest(told) <= max(gap["duration_ns"] for gap in gaps) / 1e9 + 0.2
@@ -77,17 +87,6 @@ def test_what_happened_while_the_terminal_stood_still_is_told(
         assert "eth1 rx-0  is deaf: napi-off" in told
         shown.press("q")
         shown.wait(lambda text: "0 dropped." in text)
-
-
-def _starve(machine: guest.Guest, shown: Terminal, scenario: str, seen: Callable[[str], bool]) -> str:
-    """Make memory short, again if the ring did not feel it; return the screen that shows it."""
-    for _ in range(SCENARIO_RUNS):
-        with machine.popen(f"{guest.PYTHON} -m vm.scenarios.{scenario} -o /dev/null") as running:
-            while running.poll() is None:
-                shown.read()
-        if shown.shows(seen, 60):
-            return shown.text()
-    raise AssertionError(f"not seen after {SCENARIO_RUNS} shortages; the screen is:\n{shown.text()}")
 
 
 @pytest.mark.machine("virtio-net")

@@ -13,7 +13,10 @@ def summary(
     unseen: int | None = 0,
     unexplained: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
-    """:param unexplained: begin and length [ns] of a part of a gap; the stall begins at one second."""
+    """Return what a demo's summary.json says of one stall, which begins at one second.
+
+    :param unexplained: begin and length [ns] of a part of a gap that has no reason.
+    """
     begin, length = unexplained
     return {
         "stalls": [{"start_ns": 1_000_000_000, "duration_ns": duration, "witness_difference_ns": difference}],

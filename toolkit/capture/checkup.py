@@ -145,10 +145,11 @@ def check_packed(driver: Driver, packed: PackedKernel) -> list[Finding]:
 
         def of_module(name: str, module: str) -> bool:
             """Whether a module has a function, or a copy of it that has its arguments."""
-            copied = re.compile(re.escape(name) + kernel.COPIED)
             if name in functions[module]:
                 return True
-            return any(map(copied.fullmatch, functions[module])) and bool(by_module[module].function(name))
+            copied = re.compile(re.escape(name) + kernel.COPIED)
+            only_one = len([*filter(copied.fullmatch, functions[module])]) == 1
+            return only_one and by_module[module].function(name) is not None
 
         def has(place: matching.Place) -> bool:
             if place.kind in ("clock", "btf"):

@@ -109,7 +109,7 @@ def with_parameters(code: bytes, parameters: int, machine: str) -> bytes:
     begin += [(_COPY, 0xA1, 0, 0), (_ADD, 0x01, 0, -size)]
     end = [(_SET, 0x00, 0, 0), (_EXIT, 0x00, 0, 0)]
     call = [(_CALL, _OWN_FUNCTION << 4, 0, len(end))]
-    return b"".join(struct.pack("=BBhi", *each) for each in begin + call + end) + code
+    return _assembled(begin + call + end) + code
 
 
 def in_turn(codes: Sequence[bytes]) -> bytes:
@@ -120,7 +120,12 @@ def in_turn(codes: Sequence[bytes]) -> bytes:
         calls += [(_COPY, 0x61, 0, 0), (_CALL, _OWN_FUNCTION << 4, 0, at - len(calls) - 2)]
         at += len(code) // _INSTRUCTION
     calls += [(_SET, 0x00, 0, 0), (_EXIT, 0x00, 0, 0)]
-    return b"".join(struct.pack("=BBhi", *each) for each in calls) + b"".join(codes)
+    return _assembled(calls) + b"".join(codes)
+
+
+def _assembled(instructions: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """Return instructions as the kernel takes them: code, registers, offset and constant of each."""
+    return b"".join(struct.pack("=BBhi", *each) for each in instructions)
 
 
 def _map_places(code: bytes) -> Iterator[int]:

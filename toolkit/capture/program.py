@@ -222,11 +222,11 @@ def _entries(wanted: Sequence[Hook]) -> dict[str, Function]:
 def _attach_clocks(bpf: Loaded, wanted: Sequence[Hook]) -> list[Attached]:
     """Attach the hooks at clocks: those at the same one share it, and what the kernel says of them."""
     result = []
-    for place in {hook.at[0]: hook for hook in wanted if hook.at[0].startswith("clock:")}:
+    for place in dict.fromkeys(hook.at[0] for hook in wanted if hook.at[0].startswith("clock:")):
         hooks = [hook for hook in wanted if hook.at[0] == place]
         why = ""
         try:
-            loader.tick(bpf, int(place.partition(":")[2]), [hook.program for hook in hooks])
+            loader.tick(bpf, int(place.removeprefix("clock:")), [hook.program for hook in hooks])
         except OSError as error:
             why = error.strerror or str(error)
         result += [Attached(hook, None if why else place, why) for hook in hooks]

@@ -45,7 +45,7 @@ def no_tick(device: str, times: pd.DataFrame) -> str:
     if not stolen.notna().any():
         return said
     most = int(stolen.sum())
-    told = f"took {'up to ' if most else ''}{most / 1e9:.3f} s" if most else "took nothing"
+    told = f"took up to {most / 1e9:.3f} s" if most else "took nothing"
     rest = "" if stolen.notna().all() else ", as far as is known"
     return f"{said} By its own account the hypervisor {told} of that time{rest}."
 

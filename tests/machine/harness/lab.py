@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -153,20 +154,30 @@ class Lab:
             f"{machine.kind}: in {SCENARIO_RUNS} runs of {scenario[0]} its shortage reached no ring."
         )
 
-    def scenario(self, machine: guest.Guest, *words: str, reached: Callable[[], bool] = lambda: True) -> None:
+    def scenario(
+        self,
+        machine: guest.Guest,
+        *words: str,
+        meanwhile: Callable[[], object] = lambda: time.sleep(0.2),
+        reached: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Run a scenario beside whatever goes on in a machine, again where its shortage did not come about.
 
         :param words: module under vm.inside.scenarios and its options.
+        :param meanwhile: is called again and again while it runs.
         :param reached: whether the shortage is seen to have reached the ring.
         """
         command = f"{guest.PYTHON} -m vm.scenarios.{' '.join(words)} -o /dev/null"
         for run in range(1, SCENARIO_RUNS + 1):
-            done = machine.ssh(command)
-            if done.returncode not in (0, testbed.MISSED):
-                raise UserError(f"{machine.kind}: {command} failed: {done.stderr.strip()}")
-            if done.returncode == 0 and reached():
+            with machine.popen(command) as running:
+                while running.poll() is None:
+                    meanwhile()
+                said = running.communicate()[1].strip()
+            if running.returncode not in (0, testbed.MISSED):
+                raise UserError(f"{machine.kind}: {command} failed: {said}")
+            if running.returncode == 0 and reached():
                 return
-            self._repeats.append(f"{machine.kind} {' '.join(words)} run {run}: {done.stderr.strip()}")
+            self._repeats.append(f"{machine.kind} {' '.join(words)} run {run}: {said}")
         raise UserError(
             f"{machine.kind}: in {SCENARIO_RUNS} runs of {words[0]} its shortage reached no ring."
         )
@@ -197,6 +208,12 @@ def result(files: trial.Files) -> tuple[Analysis, dict[str, Any]]:
     assert found["complete"], found["damage"]
     assert found["ledger"]["attempted"] == found["ledger"]["delivered"], found["ledger"]
     return analysis, found
+
+
+def counters_of_recorder(machine: guest.Guest, port: int) -> str:
+    """Return what a recorder in a machine answers on a port of its loopback; nothing, if it does not."""
+    ask = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+    return machine.ssh(f'python3 -c "{ask}"').stdout
 
 
 def fetch(machine: guest.Guest, path: str, target: Path) -> Path:

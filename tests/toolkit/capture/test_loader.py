@@ -98,7 +98,7 @@ def test_a_function_for_a_kprobe_finds_the_parameters_that_it_is_given() -> None
         (0, 0, 0, 0),
         (0x85, 0, 0, 2),
     ]
-    function = b"".join(struct.pack("=BBhi", *each) for each in code) + LEAVE
+    function = compiled._assembled(code) + LEAVE
     traced_by_type = 23
     try:
         with kernel_btf() as types:
@@ -136,7 +136,7 @@ def test_functions_at_a_clock_are_called_in_turn() -> None:
             (0xB7, 0x01, 0, 1),
             (0xDB, 0x10, 0, 0),
         ]
-        return b"".join(struct.pack("=BBhi", *each) for each in code) + LEAVE
+        return compiled._assembled(code) + LEAVE
 
     numbers = Map("numbers", ARRAY, 4, 8, 2, 0, "I", "L")
     functions = {"first": counts(0), "second": counts(1)}

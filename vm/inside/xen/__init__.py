@@ -68,8 +68,8 @@ def start(guest: Guest, memory_mb: int, *, whole: bool = False) -> None:
     :param whole: it has the machine's files as they are now, and dom0 must not write to those that it uses.
     :raises UserError: if it does not, with the last lines of its console.
     """
-    # The backends of its interface and of its disks.
-    output("modprobe", "--all", "xen-gntalloc", "xen-netback", "xen-blkback", "loop")
+    # The backend of its interface.
+    output("modprobe", "--all", "xen-gntalloc", "xen-netback")
     _bridge()
     environment, disk = f"ADDRESS={guest.address}/24", ""
     if whole:
@@ -214,6 +214,7 @@ def _bridge() -> None:
 
 def _disks() -> str:
     """Return the disks of a guest that is whole, for its configuration: the machine's, and one to swap to."""
+    output("modprobe", "--all", "xen-blkback", "loop")
     swap = MADE / "swap"
     swap.touch(mode=0o600)
     output("fallocate", "--length", "512M", str(swap))
