@@ -13,6 +13,9 @@ from toolkit.paths import PROBES
 POSTED = "posted receive buffers"
 """What most drivers' queues hold."""
 
+POLLS = "NAPI polls"
+"""What is counted as polls of most drivers."""
+
 REFUSED = "refused frames"
 """What a witness counts of most drivers."""
 
@@ -208,13 +211,18 @@ class Driver:
     netif: str = ""
     rx: str = "rx"
     posted: str = POSTED
-    polls: str = "NAPI polls"
+    polls: str = POLLS
     refused: str = REFUSED
     does: str = "receives"
     deaf: str = "deaf"
     ring: Ring | None = None
     like: str = ""
     ring_states: tuple[State, ...] = ()
+
+    @property
+    def by_napi(self) -> bool:
+        """Whether NAPI polls its rx queues. Its poll function may be for the other direction alone."""
+        return bool(self.poll) and self.polls == POLLS
 
     @property
     def of_any(self) -> bool:

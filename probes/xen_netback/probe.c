@@ -197,6 +197,43 @@ int netback_deliver(struct pt_regs *ctx)
 	return 0;
 }
 
+#ifdef RXT_NAPIS
+/* Says of a queue that is blocked that it still is: it may have been before the trace began, or before its file did. */
+static __always_inline void netback_look_again(u64 key)
+{
+	struct rxt_queue *queue = netback_queue(key);
+	struct netback_wait *wait = queue ? netback_wait(key) : 0;
+	int stopped = netback_stopped(key);
+	u16 posted = netback_posted(key);
+	u64 asked = bpf_ktime_get_ns();
+
+	if (!wait)
+		return;
+	netback_look(key, queue, wait, stopped);
+	if (wait->since && wait->told)
+		rxt_queue_mark(queue, RXT_LOOK, asked, 0, posted, posted, RXT_PROCESS | (stopped ? FLAG_stopped : 0));
+}
+
+/* struct rtnl_link_stats64 *dev_get_stats(struct net_device *dev, ...), which the tracer makes the kernel call. The NAPI
+ * instance of a queue is for the other direction. */
+int netback_look_at_all(struct pt_regs *ctx)
+{
+	u64 netdev = PT_REGS_PARM1(ctx), napi = rxt_look_after(netdev);
+	int i;
+
+	for (i = 0; i < RXT_NAPIS; i++) {
+		napi = rxt_next_napi(netdev, napi);
+		if (!napi) {
+			rxt_looked_at_all(netdev);
+			break;
+		}
+		if (rxt_is_of(napi, DRIVER_xen_netback))
+			netback_look_again(napi - OFF_queue_napi);
+	}
+	return 0;
+}
+#endif
+
 static __always_inline void netback_interrupt(u64 key)
 {
 	struct rxt_queue *queue = netback_queue(key);

@@ -208,12 +208,19 @@ def test_unfixed_stays_stopped_with_a_ring_full_of_slots(
     assert account["log"] == moves(analysis) == []
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     assert any(gap.get("open") for gap in account["gaps"])
+    # Who begins to trace now finds a queue to which nothing happens any more.
+    later = toolkit.read(lab.trial(machine, tmp_path / "later", seconds=4, alone=True).trace)
+    (stall,) = later.stalls.to_dict("records")
+    assert (stall["device"], stall["state"], stall["open"]) == (DEVICE, "blocked", True)
+    assert stall["cause"] == "before_trace"
+    assert stall["duration_ns"] > 3_000_000_000
 
 
 @pytest.mark.slow
 def test_a_copy_from_guest_to_guest(lab: Lab, machine: guest.Guest, tmp_path: Path) -> None:
     """The commit's own words."""
-    load(lab, machine, "unfixed")
+    # Not the one whose queue another test has left stopped.
+    lab.reload(machine, "unfixed")
     machine.module("vm.xen start 2")
     analysis, found, account = run(lab, machine, tmp_path, "bulk", "--sender", "2", "--after", "3")
     stalls = analysis.stalls[analysis.stalls["device"] == DEVICE]

@@ -169,7 +169,7 @@ def _sums(found: Analysis, driver: str) -> dict[str, Any]:
     known: dict[str, int | None] = {
         name: None if pd.isna(value) else int(value) for name, value in sums.items()
     }
-    if not drivers.load(driver).poll:
+    if not drivers.load(driver).by_napi:
         known["silent_ns"] = None
     return known | {
         "queues": len(queues),

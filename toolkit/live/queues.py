@@ -141,7 +141,7 @@ class Live:
 
     def has_napi(self, driver: str) -> bool:
         """Tell whether a driver has polls of NAPI, and so silences outside of stalls."""
-        return any(known.name == driver and known.poll for known in self._drivers)
+        return any(known.name == driver and known.by_napi for known in self._drivers)
 
     def take(self, events: Events) -> None:
         """Count some more events."""
@@ -154,7 +154,7 @@ class Live:
             keys = list(self.queues)
             for at, begins, state, queue in self._moves(number, driver, columns):
                 self._move(keys[queue], at, begins, state)
-            if driver.poll:
+            if driver.by_napi:
                 self._listen(columns)
 
     def lose_sight(self, at: int) -> None:

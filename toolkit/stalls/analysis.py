@@ -342,7 +342,7 @@ def summarize_queues(
 
     :param totals: of each queue (queue_totals).
     """
-    polled = np.array([bool(drivers.load(name).poll) for name in names["driver"]], np.bool_)
+    polled = np.array([drivers.load(name).by_napi for name in names["driver"]], np.bool_)
     found: Draft = {str(name): names[name].array for name in names}
     found |= totals | {"silent_ns": integers(totals["silent_ns"], polled)}
     found |= zip(SUMS, scan.sums.T, strict=True)

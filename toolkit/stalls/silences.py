@@ -42,7 +42,7 @@ def _hooked(meta: Mapping[str, Any], program: str) -> bool:
 
 
 def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns, thresholds: Thresholds) -> Columns:
-    """Find refills in softirq, polls and waits for a poll that take long, of drivers that have NAPI.
+    """Find refills in softirq, polls and waits for a poll that take long, of queues that NAPI polls.
 
     The probes add nothing to a window that is longer than RXT_WINDOW_NS (rxt_extend): a window of this length
     and longer is one refill, or one poll and the short refills in it. What is in a stall is left
@@ -54,7 +54,7 @@ def silences(scan: Scan, drivers: Sequence[Driver], stalls: Columns, thresholds:
         which is NOBODY for none and for the other states; sorted by start_ns.
     """
     rare, shortest = scan.rare, thresholds.silence_over_ns
-    napi = np.array([bool(drivers[queue.driver].poll) for queue in scan.queues], np.bool_)
+    napi = np.array([drivers[queue.driver].by_napi for queue in scan.queues], np.bool_)
     slow = (rare["ts"] - rare["start"] >= shortest) & ~rare["process"] & napi[rare["queue"]]
     at = np.flatnonzero(slow & np.isin(rare["kind"], _KINDS))
     late, polled = rare["kind"][at] == KIND["late"], rare["polls"][at] > 0
