@@ -6,10 +6,15 @@
 #define RXT_RUNS 4		/* a power of two */
 #define RXT_LONG_RUN_NS (RXT_WINDOW_NS / 2)
 
+struct rxt_thread {
+	char name[16];		/* TASK_COMM_LEN */
+};
+
 struct rxt_run {
 	u64 began;
 	u64 ended;
 	u64 tid;
+	struct rxt_thread thread;
 };
 
 struct rxt_runs {
@@ -18,12 +23,8 @@ struct rxt_runs {
 	struct rxt_run last[RXT_RUNS];
 };
 
-struct rxt_thread {
-	char name[16];		/* TASK_COMM_LEN */
-};
-
 BPF_PERCPU_ARRAY(runs, struct rxt_runs, 1);
-/* What a thread was called when it had a CPU for long. */
+/* What a thread was called that had a CPU for long while a queue waited. */
 BPF_TABLE("lru_hash", u32, struct rxt_thread, threads, 1024);
 
 static __always_inline void rxt_note_thread(u32 tid)
@@ -49,8 +50,8 @@ int rxt_switch(struct bpf_raw_tracepoint_args *ctx)
 		run->began = here->since;
 		run->ended = now;
 		run->tid = tid;
+		bpf_get_current_comm(&run->thread, sizeof(run->thread));
 		here->count++;
-		rxt_note_thread(tid);
 	}
 	here->since = now;
 	return 0;
@@ -61,6 +62,7 @@ static __always_inline u32 rxt_had_cpu(u64 since, u64 until)
 {
 	u32 zero = 0, tid = rxt_tid(), best = RXT_NOBODY;
 	struct rxt_runs *here = runs.lookup(&zero);
+	struct rxt_thread *thread = 0;
 	u64 least = (until - since) / 2, began, ended;
 	int i;
 
@@ -71,9 +73,13 @@ static __always_inline u32 rxt_had_cpu(u64 since, u64 until)
 
 		began = run->began > since ? run->began : since;
 		ended = run->ended < until ? run->ended : until;
-		if (ended > began && ended - began >= least)
+		if (ended > began && ended - began >= least) {
 			best = run->tid;
+			thread = &run->thread;
+		}
 	}
+	if (thread)
+		threads.update(&best, thread);
 	began = here->since > since ? here->since : since;
 	if (until > began && until - began >= least) {
 		rxt_note_thread(tid);
