@@ -10,9 +10,10 @@ static __always_inline void rxt_napi_scheduled(u64 napi)
 	if (!queue || !queue->watched)
 		return;
 	rxt_waiting_end(queue, bpf_ktime_get_ns());
-	/* No interrupt did it inside a poll of this queue, nor where the worker has turned NAPI on. */
-	if (queue->irqs_schedule && !(poll && poll->key == napi) && !rxt_worker_here())
+	/* No interrupt did it inside a poll of this queue, nor where NAPI was turned on: the driver does it at once then. */
+	if (queue->irqs_schedule && !queue->turned_on && !(poll && poll->key == napi))
 		rxt_irq(queue);
+	queue->turned_on = 0;
 }
 
 #if defined(OFF_netdev_link) && defined(OFF_netdev_napi_list) && defined(OFF_napi_dev_list)
@@ -119,6 +120,7 @@ static __always_inline void rxt_napi(struct rxt_queue *queue, u8 kind, u16 poste
 	struct rxt_worker *worker = rxt_worker_here();
 	u64 now = bpf_ktime_get_ns();
 
+	queue->turned_on = kind == RXT_NAPI_ON;
 	if (kind == RXT_NAPI_OFF) {
 		queue->off_since = now;
 		queue->off_posted = posted;

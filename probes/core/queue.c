@@ -44,6 +44,7 @@ struct rxt_queue {
 	u8 by_program;		/* not 0: refills take buffers that a program gave, and their flag for that */
 	u8 waits_told;		/* RXT_BLOCKED was sent of the frames that wait */
 	u8 irqs_schedule;	/* its receive interrupts are counted where they schedule NAPI (napi.c) */
+	u8 turned_on;		/* NAPI was, and not scheduled since */
 };
 
 BPF_HASH(queues, u64, struct rxt_queue, 4096);
