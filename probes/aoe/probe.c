@@ -151,7 +151,7 @@ int aoe_newtframe(struct pt_regs *ctx)
 	look->pool = aoe_pool(look->device);
 	look->head = rxt_pointer(look->device + OFF_aoe_pool);
 	if (aoe_queue(target))
-		rxt_fill_in(target, 0, look->pool);
+		rxt_fill_in(rxt_poll_here(), target, 0, look->pool);
 	return 0;
 }
 
@@ -178,7 +178,8 @@ int aoe_newtframe_out(struct pt_regs *ctx)
 	/* Under the device's lock nothing else is at the window: none spans the end of a wait. */
 	if (frame && wait && wait->since && wait->told)
 		rxt_flush(queue, &queue->window);
-	rxt_fill_out(frame != 0, pool);
+	if (fill)
+		rxt_fill_out(fill, frame != 0, pool);
 	if (!wait)
 		return 0;
 	if (frame) {

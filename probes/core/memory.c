@@ -44,10 +44,9 @@ int rxt_alloc_failed(struct pt_regs *ctx)
 {
 	struct rxt_fill *fill = rxt_fill_here();
 	u32 gfp = PT_REGS_PARM1(ctx), order = PT_REGS_PARM4(ctx);
-	struct rxt_worker *worker = rxt_worker_here();
 	struct rxt_event event = {};
+	struct rxt_worker *worker;
 	struct rxt_queue *queue;
-	int process = !rxt_poll_here();
 	u64 key;
 
 	/* What reclaim asks for, to swap out, is not the refill's own failure. */
@@ -66,17 +65,18 @@ int rxt_alloc_failed(struct pt_regs *ctx)
 		return 0;
 	}
 	fill->failed_order = order;
+	worker = fill->process ? rxt_worker_here() : 0;
 	key = fill->key;
 	queue = queues.lookup(&key);
 	event.ts = bpf_ktime_get_ns();
-	if (!queue || (process && worker && worker->deferred) || !rxt_take_allowance(queue, event.ts))
+	if (!queue || (worker && worker->deferred) || !rxt_take_allowance(queue, event.ts))
 		return 0;
 	event.kind = RXT_ALLOC_FAIL;
 	event.gfp = gfp;
 	event.order = order;
 	event.posted_before = fill->posted;
 	event.posted_after = RXT_NOT_KNOWN;
-	event.flags = process ? RXT_PROCESS : 0;
+	event.flags = fill->process ? RXT_PROCESS : 0;
 	rxt_queue_emit_in_order(queue, &event);
 	return 0;
 }

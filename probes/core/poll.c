@@ -3,7 +3,21 @@
  * NAPI polls. While a CPU is in a poll of ours, its struct rxt_poll says whose poll that is, and what happens on the
  * CPU happens in softirq; outside of a poll the current thread did it.
  */
+struct rxt_fill {
+	u64 key;		/* 0: no refill in progress */
+	u64 ts;
+	u64 reclaim;
+	u64 reclaim_began;
+	u32 gfp;
+	u16 posted;
+	u16 fallbacks;
+	u8 failed_order;
+	u8 reclaim_order;
+	u8 process;		/* a thread does it, and no poll */
+};
+
 struct rxt_poll {
+	struct rxt_fill fill;	/* the refill that it is in */
 	u64 key;		/* 0: this CPU is in no poll of ours */
 	u64 ts;			/* ns, when it began; 0: not known */
 	u32 failed_gfp;
@@ -54,17 +68,20 @@ static __always_inline struct rxt_poll *rxt_poll_here(void)
 	return poll && poll->key ? poll : 0;
 }
 
-static __always_inline void rxt_poll_in(u64 key, u16 posted)
+/* Returns the poll that begins now; 0 if there is no room for one. */
+static __always_inline struct rxt_poll *rxt_poll_in(u64 key, u16 posted)
 {
 	u32 zero = 0;
 	struct rxt_poll *poll = polls.lookup(&zero);
 
 	if (!poll)
-		return;
+		return 0;
+	poll->fill.key = 0;
 	poll->key = key;
 	poll->ts = bpf_ktime_get_ns();
 	poll->posted = posted;
 	poll->failed_order = RXT_NO_ORDER;
+	return poll;
 }
 
 /* The poll that this CPU is in turns out to be one of another queue: it counts for that one when it ends. */
@@ -84,6 +101,7 @@ static __always_inline void rxt_poll_nest(struct rxt_poll *around, u64 key)
 	if (!poll)
 		return;
 	*around = *poll;
+	poll->fill.key = 0;
 	poll->key = key;
 	poll->ts = 0;
 }

@@ -1,51 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Refills, from the driver's entry to its return. A refill in softirq is kept per CPU, one in process context per
+ * Refills, from the driver's entry to its return. A refill in softirq is kept with its poll, one in process context per
  * thread, since a thread may sleep in it.
  */
-struct rxt_fill {
-	u64 key;		/* 0: no refill in progress */
-	u64 ts;
-	u64 reclaim;
-	u64 reclaim_began;
-	u32 gfp;
-	u16 posted;
-	u16 fallbacks;
-	u8 failed_order;
-	u8 reclaim_order;
-};
-
-BPF_PERCPU_ARRAY(softirq_fills, struct rxt_fill, 1);
 BPF_HASH(process_fills, u32, struct rxt_fill, 1024);
 
 /* The refill that this context is in: that of the CPU's poll, or that of the current thread; 0 if there is none. */
 static __always_inline struct rxt_fill *rxt_fill_here(void)
 {
-	u32 zero = 0, tid;
-	struct rxt_fill *fill;
+	struct rxt_poll *poll = rxt_poll_here();
+	u32 tid;
 
-	if (rxt_poll_here()) {
-		fill = softirq_fills.lookup(&zero);
-		return fill && fill->key ? fill : 0;
-	}
+	if (poll)
+		return poll->fill.key ? &poll->fill : 0;
 	tid = rxt_tid();
 	return process_fills.lookup(&tid);
 }
 
-static __always_inline void rxt_fill_in(u64 key, u32 gfp, u16 posted)
+/* A refill begins in the poll that this CPU is in; 0: in a thread. */
+static __always_inline void rxt_fill_in(struct rxt_poll *poll, u64 key, u32 gfp, u16 posted)
 {
 	struct rxt_fill fill = {};
-	u32 zero = 0, tid = rxt_tid();
+	u32 tid;
 
 	fill.key = key;
 	fill.ts = bpf_ktime_get_ns();
 	fill.gfp = gfp;
 	fill.posted = posted;
 	fill.failed_order = RXT_NO_ORDER;
-	if (rxt_poll_here())
-		softirq_fills.update(&zero, &fill);
-	else
-		process_fills.update(&tid, &fill);
+	if (poll) {
+		poll->fill = fill;
+		return;
+	}
+	fill.process = 1;
+	tid = rxt_tid();
+	process_fills.update(&tid, &fill);
 }
 
 /* Adds a refill in softirq to the queue's window, unless it is to be sent; returns whether it did. */
@@ -73,20 +62,16 @@ static __always_inline int rxt_fill_count(struct rxt_queue *queue, struct rxt_ev
 	return 0;
 }
 
-/* Ends the refill; returns whether one was under way. */
-static __always_inline int rxt_fill_out(int complete, u16 posted)
+/* Ends the refill that rxt_fill_here has found. */
+static __always_inline void rxt_fill_out(struct rxt_fill *fill, int complete, u16 posted)
 {
-	u32 tid = rxt_tid();
-	struct rxt_fill *fill = rxt_fill_here();
 	struct rxt_event event = {};
 	struct rxt_queue *queue;
 	struct rxt_worker *worker;
-	int softirq = rxt_poll_here() != 0;
-	u64 key;
+	int softirq = !fill->process;
+	u64 key = fill->key;
+	u32 tid;
 
-	if (!fill)
-		return 0;
-	key = fill->key;
 	event.ts = bpf_ktime_get_ns();
 	event.dur = event.ts - fill->ts;
 	event.reclaim = fill->reclaim;
@@ -94,19 +79,21 @@ static __always_inline int rxt_fill_out(int complete, u16 posted)
 	event.posted_before = fill->posted;
 	event.order = fill->failed_order;
 	event.fallbacks = fill->fallbacks;
-	if (softirq)
+	if (softirq) {
 		fill->key = 0;
-	else
+	} else {
+		tid = rxt_tid();
 		process_fills.delete(&tid);
+	}
 	queue = queues.lookup(&key);
 	if (!queue)
-		return 0;
+		return;
 	if (rxt_fill_count(queue, &event, complete, posted, softirq))
-		return 1;
+		return;
 	worker = softirq ? 0 : rxt_worker_here();
 	if (worker && worker->deferred && event.dur < RXT_SHORT_NS) {
 		rxt_worker_count(queue, &event, complete, posted);
-		return 1;
+		return;
 	}
 	if (worker) {
 		rxt_worker_release(queue, worker);
@@ -119,5 +106,4 @@ static __always_inline int rxt_fill_out(int complete, u16 posted)
 	event.flags = (complete ? RXT_COMPLETE : 0) | (softirq ? 0 : RXT_PROCESS) | (worker ? RXT_IN_WORKER : 0);
 	event.flags |= queue->by_program;
 	rxt_queue_emit_in_order(queue, &event);
-	return 1;
 }

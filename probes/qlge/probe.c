@@ -96,7 +96,7 @@ int qlge_fill_in(struct pt_regs *ctx)
 	u64 ring = bq - (large ? OFF_ring_lbq : OFF_ring_sbq);
 
 	if (qlge_queue(ring, large))
-		rxt_fill_in(large ? qlge_lbq_key(ring) : bq, PT_REGS_PARM2(ctx), qlge_posted(bq));
+		rxt_fill_in(rxt_poll_here(), large ? qlge_lbq_key(ring) : bq, PT_REGS_PARM2(ctx), qlge_posted(bq));
 	return 0;
 }
 
@@ -113,7 +113,7 @@ int qlge_fill_out(struct pt_regs *ctx)
 	if (!queue)
 		return 0;
 	bq = queue->queue & 1 ? qlge_ring(key) + OFF_ring_lbq : key;
-	rxt_fill_out((int)PT_REGS_RC(ctx) == 0, qlge_posted(bq));
+	rxt_fill_out(fill, (int)PT_REGS_RC(ctx) == 0, qlge_posted(bq));
 	return 0;
 }
 

@@ -103,8 +103,8 @@ int virtnet_fill_in(struct pt_regs *ctx)
 {
 	u64 napi = PT_REGS_PARM2(ctx) + OFF_rq_napi;
 	u32 gfp = PT_REGS_PARM3(ctx);
-	int polled = rxt_poll_here() != 0;
-	struct rxt_queue *queue = polled ? virtnet_queue(napi) : virtnet_queue_again(napi);
+	struct rxt_poll *poll = rxt_poll_here();
+	struct rxt_queue *queue = poll ? virtnet_queue(napi) : virtnet_queue_again(napi);
 	u16 posted;
 
 	if (!queue)
@@ -114,9 +114,9 @@ int virtnet_fill_in(struct pt_regs *ctx)
 #endif
 	posted = virtnet_posted(napi);
 	/* A poll whose begin is not seen: a thread that waits for frames polls by itself (napi_busy_loop). */
-	if (!polled && RXT_GFP_DIRECT_RECLAIM && !(gfp & RXT_GFP_DIRECT_RECLAIM))
-		rxt_poll_in(napi, posted);
-	rxt_fill_in(napi, gfp, posted);
+	if (!poll && RXT_GFP_DIRECT_RECLAIM && !(gfp & RXT_GFP_DIRECT_RECLAIM))
+		poll = rxt_poll_in(napi, posted);
+	rxt_fill_in(poll, napi, gfp, posted);
 	return 0;
 }
 
@@ -125,7 +125,7 @@ int virtnet_fill_out(struct pt_regs *ctx)
 	struct rxt_fill *fill = rxt_fill_here();
 
 	if (fill)
-		rxt_fill_out(PT_REGS_RC(ctx) & 0xff, virtnet_posted(fill->key));
+		rxt_fill_out(fill, PT_REGS_RC(ctx) & 0xff, virtnet_posted(fill->key));
 	return 0;
 }
 

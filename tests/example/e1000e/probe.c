@@ -82,7 +82,7 @@ int e1000e_fill_in(struct pt_regs *ctx)
 	want.wanted = PT_REGS_PARM2(ctx);
 	want.use = e1000e_use(ring);
 	e1000e_wants.update(&napi, &want);
-	rxt_fill_in(napi, PT_REGS_PARM3(ctx), RXT_NOT_KNOWN);
+	rxt_fill_in(rxt_poll_here(), napi, PT_REGS_PARM3(ctx), RXT_NOT_KNOWN);
 	return 0;
 }
 
@@ -106,7 +106,7 @@ int e1000e_fill_out(struct pt_regs *ctx)
 	ring = e1000e_ring(napi);
 	done = e1000e_steps(ring, want->use, e1000e_use(ring));
 	filled = e1000e_filled(ring);
-	rxt_fill_out(done == want->wanted,
+	rxt_fill_out(fill, done == want->wanted,
 		     filled + want->wanted - done == rxt_u32(ring + OFF_ring_count) - 1 ? e1000e_posted(ring)
 										      : RXT_NOT_KNOWN);
 	return 0;
