@@ -30,6 +30,9 @@ from bench.tracers import netqtop, probes
 from vm import guest, trial
 from vm.paths import CHECKOUT
 
+SETTLED_S = 6.0
+"""So long after a tracer is ready it is measured: what its first seconds cost is a part of its start."""
+
 PER = ("second", "CPU second")
 """Of the clock, and of the CPU time that the host gave to a machine."""
 
@@ -109,6 +112,7 @@ def main() -> None:
             found = {}
             for name, tracer in kinds.items():
                 with tracer():
+                    time.sleep(SETTLED_S)
                     found[name] = frames_per(machine, arguments.rate, arguments.seconds)
             rounds.append(found)
             print(f"round {number + 1}: {found}", file=sys.stderr)
