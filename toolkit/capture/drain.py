@@ -320,7 +320,7 @@ class Drain:
         :return: `devices`, all of the trace, for the note of a batch; nothing, if there is no new one.
         """
         known = [device["ifindex"] for device in self._progress.devices]
-        if set(np.unique(events["ifindex"]).tolist()) <= set(known):
+        if np.isin(events["ifindex"], known).all():
             return {}
         new = events[~np.isin(events["ifindex"], known)]
         _, first = np.unique(new["ifindex"], return_index=True)
@@ -338,15 +338,15 @@ class Drain:
         waits = ticks | (kinds == KIND["late"])
         if not waits.any():
             return {}
-        tids = np.unique(events["tid"][waits])
-        named = {int(tid): maps.thread_name(self._bpf, int(tid)) for tid in tids if tid != NOBODY}
+        # np.unique() would import numpy.ma, which takes as long as several batches.
+        tids = sorted(set(events["tid"][waits].tolist()) - {NOBODY})
+        named = {tid: maps.thread_name(self._bpf, tid) for tid in tids}
         threads = {tid: name for tid, name in named.items() if name is not None}
         self._progress.threads |= threads
         note = {}
         if threads:
             note["threads"] = [{"tid": tid, "name": name} for tid, name in threads.items()]
-        numbers = np.unique(events["gfp"][ticks]).tolist()
-        numbers = [number for number in numbers if number not in (NO_STACK, IN_USER)]
+        numbers = sorted(set(events["gfp"][ticks].tolist()) - {NO_STACK, IN_USER})
         new = {number: maps.stack(self._bpf, number) for number in set(numbers) - self._stacks.keys()}
         if new:
             self._know({address for stack in new.values() for address in stack})

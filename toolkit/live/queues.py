@@ -257,6 +257,6 @@ class Live:
 
         :param columns: of events that may be about a whole device.
         """
-        whole = np.unique(columns["ifindex"][columns["queue"] == ALL_QUEUES])
-        keys = [*self.queues, *((int(ifindex), ALL_QUEUES) for ifindex in whole)]
+        whole = sorted(set(columns["ifindex"][columns["queue"] == ALL_QUEUES].tolist()))
+        keys = [*self.queues, *((ifindex, ALL_QUEUES) for ifindex in whole)]
         return queue_table([Whose(number, *key) for key in keys])

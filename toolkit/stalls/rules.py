@@ -32,7 +32,12 @@ def rows(conditions: Sequence[Condition], columns: Columns) -> NDArray[np.intp]:
     :return: their row numbers, ascending.
     """
     found = [_matching(condition, columns) for condition in conditions]
-    return found[0] if len(found) == 1 else np.unique(np.concatenate([np.empty(0, np.intp), *found]))
+    if len(found) == 1:
+        return found[0]
+    match = np.zeros(len(columns["ts"]), np.bool_)
+    for each in found:
+        match[each] = True
+    return np.flatnonzero(match)
 
 
 def _matching(condition: Condition, columns: Columns) -> NDArray[np.intp]:
