@@ -3,6 +3,8 @@
  * NAPI polls. While a CPU is in a poll of ours, its struct rxt_poll says whose poll that is, and what happens on the
  * CPU happens in softirq; outside of a poll the current thread did it.
  */
+
+/* A refill under way, of a poll or of a thread (refill.c). */
 struct rxt_fill {
 	u64 key;		/* 0: no refill in progress */
 	u64 ts;

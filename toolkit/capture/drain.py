@@ -319,10 +319,10 @@ class Drain:
 
         :return: `devices`, all of the trace, for the note of a batch; nothing, if there is no new one.
         """
-        known = [device["ifindex"] for device in self._progress.devices]
-        if np.isin(events["ifindex"], known).all():
+        known = np.isin(events["ifindex"], [device["ifindex"] for device in self._progress.devices])
+        if known.all():
             return {}
-        new = events[~np.isin(events["ifindex"], known)]
+        new = events[~known]
         _, first = np.unique(new["ifindex"], return_index=True)
         found = [self._device(self._drivers[int(row["driver"])], int(row["ifindex"])) for row in new[first]]
         self._progress.devices = [*self._progress.devices, *found]
@@ -338,7 +338,7 @@ class Drain:
         waits = ticks | (kinds == KIND["late"])
         if not waits.any():
             return {}
-        # np.unique() would import numpy.ma, which takes as long as several batches.
+        # np.unique() of values alone imports numpy.ma, which takes as long as several batches.
         tids = sorted(set(events["tid"][waits].tolist()) - {NOBODY})
         named = {tid: maps.thread_name(self._bpf, tid) for tid in tids}
         threads = {tid: name for tid, name in named.items() if name is not None}

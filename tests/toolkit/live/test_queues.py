@@ -224,7 +224,7 @@ def test_thousands_of_failures_are_not_looked_at_one_by_one() -> None:
 
 
 def test_masked_arrays_are_not_imported() -> None:
-    """numpy.unique imports them, and the first batch of a trace would take six times as long."""
+    """numpy.unique imports them, and the first batch of a trace would take several times as long."""
     code = (
         "import sys, numpy as np\n"
         "from toolkit.drivers import load\n"
