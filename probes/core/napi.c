@@ -34,7 +34,7 @@ static __always_inline u64 rxt_next_napi(u64 netdev, u64 napi)
 }
 
 /* The instance before the first that a look is for, 0: that is the first of all. The look goes on where the last one
- * stopped, which was after RXT_NAPIS instances or, as rxt_looked_at_all says, at the end. */
+ * stopped, which was after RXT_NAPIS instances, or at the end. */
 static __always_inline u64 rxt_look_after(u64 netdev)
 {
 	u32 number = rxt_ifindex(netdev), before;
@@ -57,13 +57,16 @@ static __always_inline u64 rxt_look_after(u64 netdev)
 	return 0;
 }
 
-static __always_inline void rxt_looked_at_all(u64 netdev)
+/* The instance of a look that follows another one; 0: it was the last, and the next look begins at the first. */
+static __always_inline u64 rxt_look_next(u64 netdev, u64 napi)
 {
+	u64 next = rxt_next_napi(netdev, napi);
 	u32 number = rxt_ifindex(netdev);
-	struct rxt_device *device = devices.lookup(&number);
+	struct rxt_device *device = next ? 0 : devices.lookup(&number);
 
 	if (device)
 		device->looked = 0;
+	return next;
 }
 
 /* Sends what a queue is in now. A queue to which nothing happens any more is seen in no other way. Somebody looked after

@@ -99,11 +99,9 @@ int generic_look(struct pt_regs *ctx)
 	int i;
 
 	for (i = 0; i < RXT_NAPIS; i++) {
-		napi = rxt_next_napi(netdev, napi);
-		if (!napi) {
-			rxt_looked_at_all(netdev);
+		napi = rxt_look_next(netdev, napi);
+		if (!napi)
 			break;
-		}
 		queue = queues.lookup(&napi);
 		if (queue && queue->by_polls && queue->watched) {
 			rxt_failing_look(queue);

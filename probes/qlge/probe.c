@@ -192,11 +192,9 @@ int qlge_look(struct pt_regs *ctx)
 	/* First at the small buffers of a ring, then at the large ones. */
 	for (i = 0; i < 2 * RXT_NAPIS; i++) {
 		if (!(i & 1))
-			napi = rxt_next_napi(netdev, napi);
-		if (!napi) {
-			rxt_looked_at_all(netdev);
+			napi = rxt_look_next(netdev, napi);
+		if (!napi)
 			break;
-		}
 		if (rxt_is_of(napi, DRIVER_qlge))
 			qlge_look_at(qlge_ring(napi), i & 1);
 	}

@@ -212,11 +212,9 @@ int virtnet_look(struct pt_regs *ctx)
 	int i;
 
 	for (i = 0; i < RXT_NAPIS; i++) {
-		napi = rxt_next_napi(netdev, napi);
-		if (!napi) {
-			rxt_looked_at_all(netdev);
+		napi = rxt_look_next(netdev, napi);
+		if (!napi)
 			break;
-		}
 		if (!rxt_is_of(napi, DRIVER_virtio_net))
 			continue;
 		queue = virtnet_queue(napi);

@@ -203,12 +203,14 @@ static __always_inline void netback_look_again(u64 key)
 {
 	struct rxt_queue *queue = netback_queue(key);
 	struct netback_wait *wait = queue ? netback_wait(key) : 0;
-	int stopped = netback_stopped(key);
-	u16 posted = netback_posted(key);
 	u64 asked = bpf_ktime_get_ns();
+	int stopped;
+	u16 posted;
 
 	if (!wait)
 		return;
+	stopped = netback_stopped(key);
+	posted = netback_posted(key);
 	netback_look(key, queue, wait, stopped);
 	if (wait->since && wait->told)
 		rxt_queue_mark(queue, RXT_LOOK, asked, 0, posted, posted, RXT_PROCESS | (stopped ? FLAG_stopped : 0));
@@ -222,11 +224,9 @@ int netback_look_at_all(struct pt_regs *ctx)
 	int i;
 
 	for (i = 0; i < RXT_NAPIS; i++) {
-		napi = rxt_next_napi(netdev, napi);
-		if (!napi) {
-			rxt_looked_at_all(netdev);
+		napi = rxt_look_next(netdev, napi);
+		if (!napi)
 			break;
-		}
 		if (rxt_is_of(napi, DRIVER_xen_netback))
 			netback_look_again(napi - OFF_queue_napi);
 	}
