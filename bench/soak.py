@@ -24,13 +24,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -217,8 +217,7 @@ def hour(directory: Path, minutes: float, rate: int, hz: int = sender.HZ) -> Rec
         lambda: None,
         [generic],
         kernel.Functions(b""),
-        threading.Event(),
-        threading.Event(),
+        SimpleQueue(),
         recording.progress,
     )
     drain.start()

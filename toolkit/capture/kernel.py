@@ -13,7 +13,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,11 @@ LOOKED_AT = 64
 BUILT_IN = "built in"
 """The variant of a driver that is part of the kernel itself, and no module."""
 
-_TEXT = (b"t", b"T", b"w", b"W")
-"""Types of functions in /proc/kallsyms."""
+_OF_MODULE = re.compile(rb"^(\w+) [tTwW] (\S+)\t\[(\S+)\]$", re.MULTILINE)
+"""A line of /proc/kallsyms with a function of a module: its address, its name, the module."""
 _PAGE = 4096
+_NUMBER = 32
+"""More bytes than a number in sysfs has."""
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GDRVINFO, _ETHTOOL_GRINGPARAM = 0x03, 0x10
 _NT_GNU_BUILD_ID = 3
@@ -137,6 +139,7 @@ class Functions:
     def __init__(self, text: bytes, modules: bytes = b"") -> None:
         self._text = text
         self._modules = modules
+        self._names: dict[int, str | None] = {}
         first = text.find(b"\t[")
         self._end = text.rfind(b"\n", 0, first) + 1 if first >= 0 else len(text)
 
@@ -144,21 +147,18 @@ class Functions:
         return self.address(name) is not None
 
     @cached_property
-    def _of_modules(self) -> list[tuple[int, str, int]]:
-        """Address and name of each function of a module, and where that ends; only a stack needs them.
+    def _of_modules(self) -> list[tuple[bytes, bytes, bytes]]:
+        """Address (in hexadecimal digits, all of the same number), name and module of each module's function.
 
-        BPF programs are not among them: the table does not tell where they end. What else is in no module, as
-        the kernel's trampolines, has a page of its own.
+        Only a stack needs them. There are tens of thousands: no line is looked at by itself.
         """
+        return sorted(_OF_MODULE.findall(self._text, self._end))
+
+    @cached_property
+    def _ends(self) -> dict[bytes, int]:
+        """Where each module ends."""
         modules = (line.split() for line in self._modules.splitlines())
-        ends = {words[0]: int(words[5], 16) + int(words[1]) for words in modules if int(words[5], 16)}
-        lines = (line.split() for line in self._text[self._end :].splitlines())
-        found = (
-            (int(words[0], 16), words[2].decode(), ends.get(words[3].strip(b"[]")))
-            for words in lines
-            if words[1] in _TEXT and not (words[3] == b"[bpf]" and words[2].startswith(b"bpf_prog_"))
-        )
-        return sorted((start, name, end or start + _PAGE) for start, name, end in found)
+        return {words[0]: int(words[5], 16) + int(words[1]) for words in modules if int(words[5], 16)}
 
     def at(self, address: int) -> str | None:
         """Return the name of the function that an address is in, as far as the table tells; None if in none.
@@ -167,10 +167,20 @@ class Functions:
         is beyond the end of a module, or from the kernel's last symbol on, is in a module that is younger
         than the table, or in a BPF program (bpf_programs.loaded).
         """
-        place = bisect.bisect_right(self._of_modules, (address, "\U0010ffff", 0)) - 1
+        if address not in self._names:
+            self._names[address] = self._found(address)
+        return self._names[address]
+
+    def _found(self, address: int) -> str | None:
+        place = bisect.bisect_right(self._of_modules, (b"%016x" % address, b"\xff")) - 1
         if place >= 0:
-            _, name, end = self._of_modules[place]
-            return name if address < end else None
+            start, function, module = self._of_modules[place]
+            # Of a BPF program the table does not tell where it ends.
+            if module == b"bpf" and function.startswith(b"bpf_prog_"):
+                return None
+            # What else is in no module, as the kernel's trampolines, has a page of its own.
+            end = self._ends.get(module) or int(start, 16) + _PAGE
+            return function.decode() if address < end else None
         low, high = 0, self._end
         while (middle := self._text.rfind(b"\n", 0, (low + high) // 2) + 1) > low:
             low, high = (middle, high) if self._line(middle)[0] <= address else (low, middle)
@@ -370,17 +380,36 @@ def bound(module: str) -> list[Path]:
     return [path for path, link in modules if link.exists() and link.resolve().name == module]
 
 
-def ask_statistics(names: Iterable[str]) -> None:
-    """Make the kernel call dev_get_stats() of each device, where probes look at some of its queues each time.
+@contextlib.contextmanager
+def statistics() -> Iterator[Callable[[Iterable[str]], None]]:
+    """Return what makes the kernel call dev_get_stats(): probes look at some queues of a device each time.
 
-    :param names: of devices in this network namespace; what is not there any more is left out.
+    It is given the names of devices in this network namespace; what is not there any more is left out. Files
+    stay open until the end of the block, since opening one takes ten times as long as reading it again.
     """
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            # Receiving and sending, each may have a NAPI instance.
-            queues = sum(1 for _ in (NET / name / "queues").iterdir())
-            for _ in range(0, queues + 1, LOOKED_AT):
-                read(NET / name / "statistics/rx_packets")
+    opened: dict[str, tuple[int, range]] = {}
+
+    def ask(names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                if name not in opened:
+                    # Receiving and sending, each may have a NAPI instance.
+                    queues = sum(1 for _ in (NET / name / "queues").iterdir())
+                    file = os.open(NET / name / "statistics/rx_packets", os.O_RDONLY | os.O_CLOEXEC)
+                    opened[name] = file, range(0, queues + 1, LOOKED_AT)
+                file, looks = opened[name]
+                for _ in looks:
+                    os.pread(file, _NUMBER, 0)
+            except OSError:
+                # There is none, or what was there is gone; the next one of that name has another file.
+                if name in opened:
+                    os.close(opened.pop(name)[0])
+
+    try:
+        yield ask
+    finally:
+        for file, _ in opened.values():
+            os.close(file)
 
 
 def is_nic(device: str) -> bool:
@@ -502,9 +531,14 @@ def _build_id(notes: Path) -> str | None:
     return None
 
 
-def read(path: Path) -> str | None:
-    """Return what is in a file of the kernel's, without blanks around it; None if it cannot be read."""
+def read(path: Path, most: int = -1) -> str | None:
+    """Return what is in a file of the kernel's, without blanks around it; None if it cannot be read.
+
+    :param most: only so many bytes are read of it.
+    """
     try:
-        return path.read_text().strip()
+        # No buffer and no encoding to look up: half of the time.
+        with path.open("rb", buffering=0) as file:
+            return file.read(most).decode().strip()
     except (OSError, UnicodeDecodeError):
         return None

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from toolkit.capture import kernel
 
+# vmstat_text in mm/vmstat.c begins with it. The kernel writes no more lines than are asked for.
+_FREE = re.compile(r"nr_free_pages (\d+)\n")
+_FIRST_LINE = 64
 _WATERMARK = re.compile(r"^\s+(min|low) +(\d+)$", re.MULTILINE)
 _WAITED = re.compile(r"^(some|full) .*total=(\d+)$", re.MULTILINE)
 
@@ -17,12 +20,13 @@ _WAITED = re.compile(r"^(some|full) .*total=(\d+)$", re.MULTILINE)
 def read(root: Path = kernel.ROOT) -> dict[str, int]:
     """Read how much memory is free, and how long tasks have waited for memory.
 
-    :return: `at_ns`, CLOCK_MONOTONIC; `free` [bytes], of all zones (sysinfo(2)); `some_ns` and `full_ns`, for
-        how long some or all tasks have waited since the boot (PSI: /proc/pressure/memory), which is left out
-        if the kernel does not say it.
+    :return: `at_ns`, CLOCK_MONOTONIC; `free` [bytes], of all zones (/proc/vmstat; sysinfo(2) may add pages
+        that no zone has yet); `some_ns` and `full_ns`, for how long some or all tasks have waited since the
+        boot (PSI: /proc/pressure/memory). What the kernel does not say is left out.
     """
     found = {"at_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC)}
-    found["free"] = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if pages := _FREE.match(kernel.read(root / "proc/vmstat", _FIRST_LINE) or ""):
+        found["free"] = int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
     for name, microseconds in _WAITED.findall(kernel.read(root / "proc/pressure/memory") or ""):
         found[f"{name}_ns"] = int(microseconds) * 1000
     return found

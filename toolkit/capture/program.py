@@ -23,6 +23,7 @@ from toolkit.paths import PROBES
 
 NO_FUNCTION = "no such function in this kernel"
 """Why a hook is not attached of which no place is there."""
+_SKIPPED = re.compile(r"^recursion_misses:\s*(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -305,7 +306,7 @@ def misses(bpf: Loaded) -> dict[str, int] | None:
     kprobes = loader.skipped(bpf)
     found = {}
     for name, descriptor in bpf.functions.items():
-        about = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-        if match := re.search(r"^recursion_misses:\s*(\d+)$", about, re.MULTILINE):
+        about = kernel.read(Path(f"/proc/self/fdinfo/{descriptor}")) or ""
+        if match := _SKIPPED.search(about):
             found[name] = int(match[1]) + kprobes[name]
     return found or None

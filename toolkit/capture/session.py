@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,10 @@ def run(
     useless = maps.set_rings(bpf, options.drivers)
 
     progress = Progress(devices=devices)
-    rotate, wake = threading.Event(), threading.Event()
+    asked: SimpleQueue[bool] = SimpleQueue()
     oom_score_adj = command.oom_score_adj()
     with contextlib.ExitStack() as stack:
-        stop = stop or stack.enter_context(_signals(rotate, wake))
+        stop = stop or stack.enter_context(_signals(asked))
         attached = program.attach(bpf, program.hooks(options.drivers), functions, useless=useless)
         progress.missing = [hook for hook in attached if hook.at is None]
 
@@ -95,8 +96,7 @@ def run(
             skipped,
             options.drivers,
             functions,
-            rotate,
-            wake,
+            asked,
             progress,
             options.flush or FLUSH_INTERVAL,
         )
@@ -187,21 +187,17 @@ def _survive() -> None:
 
 
 @contextmanager
-def _signals(rotate: threading.Event, wake: threading.Event) -> Iterator[threading.Event]:
-    """Have SIGINT, SIGTERM and SIGHUP end the trace, not the process, and SIGUSR1 set `rotate` and `wake`.
+def _signals(asked: SimpleQueue[bool]) -> Iterator[threading.Event]:
+    """Have SIGINT, SIGTERM and SIGHUP end the trace, not the process, and SIGUSR1 ask for the next sink.
 
     Afterwards they do nothing: the trace has ended, and the process is about to. A signal that came a moment
     after the trace had ended by itself would only make a good end look like a failure.
     """
     stop = threading.Event()
 
-    def go_on_in_next(*_: object) -> None:
-        rotate.set()
-        wake.set()
-
     for number in _ENDING:
         signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGUSR1, go_on_in_next)
+    signal.signal(signal.SIGUSR1, lambda *_: asked.put(True))
     try:
         yield stop
     finally:
@@ -222,25 +218,26 @@ def _wait(
     """Wait until the trace is to end; `progress.reason` says why."""
     end = math.inf if options.duration is None else time.monotonic() + options.duration
     show_at = look_at = 0.0
-    while True:
-        now = time.monotonic()
-        if now >= look_at:
-            look_at = now + LOOK_INTERVAL
-            kernel.ask_statistics(device["name"] for device in progress.devices)
-        if stop.is_set():
-            progress.reason = "interrupt"
-        elif now >= end:
-            progress.reason = "duration"
-        elif child and child.poll() is not None:
-            progress.reason = "command"
-        elif drain.failed:
-            progress.reason = "write failed"
-        elif [kernel.module_identity(driver.module) for driver in options.drivers] != list(identities):
-            progress.reason = "module unloaded"
-        if progress.reason:
-            return
-        if now >= show_at:
-            show_at = now + show_interval
-            show(progress)
-        child_at = now + CHILD_INTERVAL if child else math.inf
-        stop.wait(max(0.0, min(show_at, look_at, end, child_at) - now))
+    with kernel.statistics() as ask_statistics:
+        while True:
+            now = time.monotonic()
+            if now >= look_at:
+                look_at = now + LOOK_INTERVAL
+                ask_statistics(device["name"] for device in progress.devices)
+            if stop.is_set():
+                progress.reason = "interrupt"
+            elif now >= end:
+                progress.reason = "duration"
+            elif child and child.poll() is not None:
+                progress.reason = "command"
+            elif drain.failed:
+                progress.reason = "write failed"
+            elif [kernel.module_identity(driver.module) for driver in options.drivers] != list(identities):
+                progress.reason = "module unloaded"
+            if progress.reason:
+                return
+            if now >= show_at:
+                show_at = now + show_interval
+                show(progress)
+            child_at = now + CHILD_INTERVAL if child else math.inf
+            stop.wait(max(0.0, min(show_at, look_at, end, child_at) - now))

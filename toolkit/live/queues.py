@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toolkit.driver import Driver
 from toolkit.event import ALL_QUEUES, KIND, NOBODY, NOT_KNOWN
 from toolkit.stalls import rules, slow, spans
-from toolkit.stalls.marks import Marks, QueueTable, joined, matching, queue_table, turns
+from toolkit.stalls.marks import Marks, QueueTable, joined, marks_of, queue_table, turns
 from toolkit.stalls.marks import Queue as Whose
 from toolkit.trace.reader import Columns
 from toolkit.trace.schema import EVENT, Events
@@ -218,24 +218,26 @@ class Live:
         where a state ends and begins at once, it just goes on. A state that goes on since an earlier batch
         began then: an event of that time or before, which may come late, does not end it.
         """
+        found: list[tuple[int, bool, str, int]] = []
+        on = {state for queue in self.queues.values() for state in queue.states}
+        begun = [(state, rules.rows(state.begin, columns)) for state in driver.states]
+        begun = [(state, at) for state, at in begun if len(at) or state.name in on]
+        if not begun:
+            return found
         table = self._table(number, columns)
         moments = rules.moments(columns)
-        found: list[tuple[int, bool, str, int]] = []
-        for state in driver.states:
-            still = self._since(state.name)
-            begins = joined([still, matching(state.begin, columns, moments, table, number)])
-            if not len(begins.queue):
-                continue
-            ends = matching(state.end, columns, moments, table, number)
+        for state, at in begun:
+            begins = joined([self._since(state.name), marks_of(at, columns, moments, table)])
+            ends = marks_of(rules.rows(state.end, columns), columns, moments, table)
             (queue, moment), begin = turns(begins, ends)
             same = queue[1:] == queue[:-1]
             # An end that is the first of its queue ends nothing.
             ended = ~begin
             ended[:1] = False
             ended[1:] &= same
-            on = np.zeros(len(queue) + 1, np.bool_)
-            on[1:-1] = same & (moment[1:] == moment[:-1]) & begin[1:] & ended[:-1]
-            kept = ~(on[:-1] | on[1:])
+            goes_on = np.zeros(len(queue) + 1, np.bool_)
+            goes_on[1:-1] = same & (moment[1:] == moment[:-1]) & begin[1:] & ended[:-1]
+            kept = ~(goes_on[:-1] | goes_on[1:])
             names = [state.name] * int(kept.sum())
             found += zip(
                 moment[kept].tolist(), begin[kept].tolist(), names, queue[kept].tolist(), strict=True

@@ -10,9 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.driver import Condition
 from toolkit.event import ALL_QUEUES
-from toolkit.stalls import rules
 from toolkit.trace.reader import Columns
 
 
@@ -95,20 +93,12 @@ def spread(queue: NDArray[np.intp], table: QueueTable) -> tuple[NDArray[np.intp]
     return row, table.order[table.first[queue][row] + within]
 
 
-def matching(
-    conditions: Sequence[Condition],
-    columns: Columns,
-    moments: NDArray[np.int64],
-    table: QueueTable,
-    driver: int,
-) -> Marks:
-    """Return when events of a driver match any of some conditions, once for each queue that they are about.
+def marks_of(at: NDArray[np.intp], columns: Columns, moments: NDArray[np.int64], table: QueueTable) -> Marks:
+    """Return when some events took effect, once for each queue that they are about.
 
-    :param conditions: what begins a state, or what ends it.
+    :param at: the rows of the events.
     :param moments: when each event took effect (rules.moments).
     """
-    at = rules.rows(conditions, columns)
-    at = at[columns["driver"][at] == driver]
     if not len(at):
         return joined([])
     row, queue = spread(look_up(columns, table, at), table)

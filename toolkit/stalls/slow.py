@@ -26,6 +26,8 @@ _KINDS = [KIND[name] for name in ("window", "poll", "refill", "late")]
 def rows(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.intp]:
     """Return the rows of events that tell of refills in softirq, polls and waits of SLOW_NS and longer."""
     at = np.flatnonzero(columns["dur"] >= SLOW_NS)
+    if not len(at):
+        return at
     softirq = columns["flags"][at] & FLAG["process"] == 0
     return np.asarray(at[softirq & np.isin(columns["kind"][at], _KINDS)])
 

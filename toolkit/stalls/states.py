@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from toolkit.driver import Driver, State
 from toolkit.stalls import rules
 from toolkit.stalls.columns import take
-from toolkit.stalls.marks import Marks, QueueTable, joined, matching, queue_table, spread, turns
+from toolkit.stalls.marks import Marks, QueueTable, joined, marks_of, queue_table, spread, turns
 from toolkit.stalls.scan import Scan
 from toolkit.trace.reader import Columns, TraceReader
 
@@ -90,7 +90,8 @@ def _find_ends(reader: TraceReader, scan: Scan, searches: Sequence[_Search], tab
         columns = reader.chunk(int(index))
         moments = rules.moments(columns)
         for search in asked:
-            found = matching(search.state.end, columns, moments, table, search.driver)
+            at = rules.rows(search.state.end, columns)
+            found = marks_of(at[columns["driver"][at] == search.driver], columns, moments, table)
             begun = search.begun[found.queue]
             ends = Marks(found.queue[begun], found.moment[begun])
             low, high = search.passed, np.searchsorted(search.begins.moment, until, "right")

@@ -25,6 +25,7 @@ FULL_EVENTS = 2048
 """Batches of at least this many events are compressed with zstd: a third to a half smaller, for at most twice
 the time. For a few events zstd costs four times as much, and saves less than a tenth."""
 
+_TYPES = [field.type for field in SCHEMA]
 _SMALL = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
@@ -155,8 +156,8 @@ def _full_batches(message: io.BytesIO, level: int) -> Any:
 def _batch(columns: Sequence[NDArray[Any]]) -> pa.RecordBatch:
     # pa.array() would import pandas, some 100 MB to lock in memory.
     arrays = [
-        pa.Array.from_buffers(field.type, len(column), [None, pa.py_buffer(column)])
-        for field, column in zip(SCHEMA, columns, strict=True)
+        pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)])
+        for kind, column in zip(_TYPES, columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 

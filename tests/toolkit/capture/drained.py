@@ -2,8 +2,8 @@
 """A loaded program whose ring, ledger and queues' map are files in memory, and what its events go to."""
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Mapping
+from queue import SimpleQueue
 from typing import Any, Self
 
 from tests.toolkit.capture.ring_memory import PAGE, KernelRing, Ledger, Queues
@@ -60,7 +60,7 @@ class Machine:
         self.ring = KernelRing(RING_PAGES * PAGE)
         self.ledger = Ledger(CPUS, KINDS)
         self.queues = Queues()
-        self.rotate, self.wake = threading.Event(), threading.Event()
+        self.asked: SimpleQueue[bool] = SimpleQueue()
         self.progress = Progress(reason="duration")
         self.observe: Callable[[Events], object] = lambda _: None
         self.skipped: Iterator[dict[str, int] | None] = itertools.repeat(None)
@@ -81,8 +81,7 @@ class Machine:
                 b"ffffffff81001000 T prep_new_page\n"
                 b"ffffffff81002000 B _end\n"
             ),
-            self.rotate,
-            self.wake,
+            self.asked,
             self.progress,
             flush,
         )

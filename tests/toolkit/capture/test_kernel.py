@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -160,10 +161,47 @@ def test_statistics_are_asked_for_until_all_queues_were_looked_at(
     monkeypatch.setattr(kernel, "NET", tmp_path)
     for number in range(queues):
         (tmp_path / "eth1/queues" / f"rx-{number}").mkdir(parents=True)
-    asked: list[Path] = []
-    monkeypatch.setattr(kernel, "read", asked.append)
-    kernel.ask_statistics(["eth0", "eth1"])
-    assert asked == [tmp_path / "eth1/statistics/rx_packets"] * times
+    file = tmp_path / "eth1/statistics/rx_packets"
+    _file(tmp_path, "eth1/statistics/rx_packets", "7\n")
+    asked: list[str] = []
+
+    def pread(descriptor: int, *_: int) -> bytes:
+        asked.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        return b"7\n"
+
+    monkeypatch.setattr(os, "pread", pread)
+    with kernel.statistics() as ask:
+        for _ in range(2):
+            ask(["eth0", "eth1"])
+    assert asked == [str(file)] * times * 2
+    assert str(file) not in {str(each.resolve()) for each in Path("/proc/self/fd").iterdir()}
+
+
+def test_statistics_of_a_device_that_came_again_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "NET", tmp_path)
+    (tmp_path / "eth1/queues/rx-0").mkdir(parents=True)
+    asked: list[tuple[int, int]] = []
+    gone = False
+
+    def pread(descriptor: int, *_: int) -> bytes:
+        if gone:
+            raise OSError(errno.ENODEV, "No such device")
+        about = os.fstat(descriptor)
+        asked.append((about.st_dev, about.st_ino))
+        return b"7\n"
+
+    monkeypatch.setattr(os, "pread", pread)
+    with kernel.statistics() as ask:
+        for gone in (False, True, False):
+            if not gone:
+                (tmp_path / "new").write_text("7\n")
+                (tmp_path / "eth1/statistics").mkdir(exist_ok=True)
+                (tmp_path / "new").replace(tmp_path / "eth1/statistics/rx_packets")
+            ask(["eth1"])
+    about = (tmp_path / "eth1/statistics/rx_packets").stat()
+    assert len(set(asked)) == 2 and asked[-1] == (about.st_dev, about.st_ino)
 
 
 def test_devices_that_a_driver_only_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,9 @@ class Kernel:
 def test_what_the_kernel_skipped_is_in_fdinfo(
     about: str, found: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda path: about if path == Path("/proc/self/fdinfo/9") else "")
+    monkeypatch.setattr(
+        kernel, "read", lambda path: about.strip() if path == Path("/proc/self/fdinfo/9") else None
+    )
     assert program.misses(Loaded(NOTHING, {}, {"poll_in": 9})) == found
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,21 +129,20 @@ def _own_signals() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_the_trace_and_nothing_else(number: signal.Signals) -> None:
-    rotate = threading.Event()
-    with session._signals(rotate, threading.Event()) as stop:
+    asked: SimpleQueue[bool] = SimpleQueue()
+    with session._signals(asked) as stop:
         assert not stop.is_set()
         os.kill(os.getpid(), number)
         assert stop.wait(5)
     os.kill(os.getpid(), number)
-    assert not rotate.is_set()
+    assert asked.empty()
 
 
 def test_sigusr1_stops_nothing() -> None:
-    rotate, wake = threading.Event(), threading.Event()
-    with session._signals(rotate, wake) as stop:
+    asked: SimpleQueue[bool] = SimpleQueue()
+    with session._signals(asked) as stop:
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert wake.wait(5)
-        assert rotate.is_set()
+        assert asked.get(timeout=5)
         assert not stop.is_set()
 
 
