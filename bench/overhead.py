@@ -33,6 +33,8 @@ from vm.paths import CHECKOUT
 SETTLED_S = 6.0
 """So long after a tracer is ready it is measured: what its first seconds cost is a part of its start."""
 
+TRACERS = ("toolkit", "any driver", "probes alone", "netqtop")
+
 PER = ("second", "CPU second")
 """Of the clock, and of the CPU time that the host gave to a machine."""
 
@@ -90,11 +92,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rate", type=int, default=150_000, help="frames a second to offer")
+    parser.add_argument(
+        "--tracers",
+        nargs="+",
+        choices=TRACERS,
+        default=TRACERS,
+        help="beside untraced; netqtop compiles for a minute in each round",
+    )
     arguments = parser.parse_args()
     with guest.machine("virtio-net") as machine:
         log = Path("/dev/null").open("w")  # noqa: SIM115
-        kinds: dict[str, Callable[[], AbstractContextManager[object]]] = {
-            "untraced": nullcontext,
+        tracers: dict[str, Callable[[], AbstractContextManager[object]]] = {
             "toolkit": lambda: trial.tracing(
                 machine, "virtio_net", "/var/tmp/o.rxt", options=["--force"], log=log.write
             ),
@@ -104,7 +112,8 @@ def main() -> None:
             "probes alone": lambda: probes(machine),
             "netqtop": lambda: netqtop(machine),
         }
-        with kinds["toolkit"]():
+        kinds = {"untraced": nullcontext} | {name: tracers[name] for name in arguments.tracers}
+        with tracers["toolkit"]():
             time.sleep(2)
             idle_share = idle(machine, "/var/tmp/o.rxt.pid", 20)
         rounds: list[dict[str, dict[str, float]]] = []
