@@ -27,6 +27,7 @@ struct aoe_wait {
 	u16 posted;
 	u8 flags;
 	u8 told;
+	u8 left;		/* the timer found it left alone, and nobody has looked for a frame since */
 };
 
 struct aoe_req {
@@ -175,6 +176,8 @@ int aoe_newtframe_out(struct pt_regs *ctx)
 	if (fill && frame && (pool != look->pool || rxt_pointer(look->device + OFF_aoe_pool) != look->head))
 		fill->fallbacks++;
 	wait = aoe_waits.lookup_or_try_init(&target, &fresh);
+	if (wait)
+		wait->left = 0;
 	/* Under the device's lock nothing else is at the window: none spans the end of a wait. */
 	if (frame && wait && wait->since && wait->told)
 		rxt_flush(queue, &queue->window);
@@ -222,6 +225,47 @@ int aoe_newframe_out(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Is a device left alone: does a part of a request wait for a frame (nextbuf), and is no frame out, whose response
+ * would have somebody look for one? */
+static __always_inline int aoe_left(u64 device, u64 targets)
+{
+	u64 target;
+	int i;
+
+	if (!rxt_pointer(device + OFF_aoe_buf))
+		return 0;
+	for (i = 0; i < AOE_TARGETS; i++) {
+		target = rxt_pointer(targets + i * 8);
+		if (!target)
+			break;
+		if (rxt_u16(target + OFF_tgt_nout))
+			return 0;
+	}
+	return 1;
+}
+
+/* A target has been blocked since before the trace began, if the timer finds it left alone twice in a row. */
+static __always_inline void aoe_found(u64 target, u64 device, u64 now)
+{
+	struct rxt_queue *queue = aoe_queue(target);
+	struct aoe_wait fresh = {}, *wait;
+
+	if (!queue)
+		return;
+	wait = aoe_waits.lookup_or_try_init(&target, &fresh);
+	if (!wait || wait->since)
+		return;
+	if (!wait->left) {
+		wait->left = 1;
+		return;
+	}
+	wait->since = now;
+	wait->posted = aoe_pool(device);
+	wait->flags = aoe_skbs(target, device);
+	wait->told = 1;
+	aoe_send(queue, RXT_LOOK, now, 0, wait->posted, wait->flags);
+}
+
 /* static void rexmit_timer(struct timer_list *timer), of each device ten times a second */
 int aoe_timer(struct pt_regs *ctx)
 {
@@ -230,12 +274,14 @@ int aoe_timer(struct pt_regs *ctx)
 	struct aoe_wait *wait;
 	struct rxt_queue *queue;
 	u8 kick = rxt_u32(device + OFF_aoe_flags) & AOE_KICKME ? FLAG_kick : 0;
-	int i;
+	int i, left = aoe_left(device, targets);
 
 	for (i = 0; i < AOE_TARGETS; i++) {
 		target = rxt_pointer(targets + i * 8);
 		if (!target)
 			break;
+		if (left)
+			aoe_found(target, device, now);
 		wait = aoe_waits.lookup(&target);
 		queue = queues.lookup(&target);
 		if (!wait || !wait->since || !queue || !queue->watched)

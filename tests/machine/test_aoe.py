@@ -129,6 +129,11 @@ def test_a_pool_that_is_exhausted_stops_stock_for_ever(
     assert events.loc[events["ts"] > kicks.iloc[0], ["polls", "refills", "irqs"]].to_numpy().sum() == 0
     assert found["witness"]["agrees"], found["witness"]["sentence"]
     assert account["fio"] is None and account["gaps"][-1]["open"]
+    # Who begins to trace now finds that it hangs, by the timer alone.
+    later = toolkit.read(lab.trial(machine, tmp_path / "later", seconds=4, alone=True).trace)
+    (stall,) = later.stalls.to_dict("records")
+    assert (stall["state"], stall["open"], stall["cause"]) == ("blocked", True, "before_trace")
+    assert stall["duration_ns"] > 3_000_000_000
     # Any other request frees those that wait.
     machine.module("vm.aoe poke", timeout=60)
     machine.ssh("timeout 20 sh -c 'while pgrep -x fio; do sleep 0.2; done'", check=True)
