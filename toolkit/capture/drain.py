@@ -204,8 +204,8 @@ class Drain:
         self._to_do.set()
 
     def _is_asked_to_rotate(self, most: float) -> bool:
-        """Wait until something is asked for, at most so long [s]."""
-        # Of what can be waited for, this alone is written in C: it takes a fifth of the time of an Event.
+        """Wait until something is asked for, at most so long [s]; tell whether it is that."""
+        # A SimpleQueue may be put into by a signal handler, whatever this thread is at.
         try:
             return self._asked.get(timeout=most)
         except Empty:
