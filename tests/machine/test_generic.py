@@ -137,16 +137,19 @@ def test_each_of_a_hundred_queues_is_one_of_its_own(lab: Lab, machine: guest.Gue
     """A veth has NAPI where it runs an XDP program, and counts for each queue what the program has seen."""
     lab.end_trace(machine)
     many = f"numrxqueues {VETH_QUEUES} numtxqueues {VETH_QUEUES}"
+    here, green = "02:00:00:00:09:01", "02:00:00:00:09:02"
     steps = (
         "ip netns add green",
-        f"ip link add va {many} type veth peer name vb {many} netns green",
-        # No frames but those that are sent.
+        f"ip link add va address {here} {many} type veth peer name vb address {green} {many} netns green",
+        # No frames but those that are sent: no neighbour is asked for, before or after the trace.
         "sysctl -q net.ipv6.conf.va.disable_ipv6=1",
         "ip netns exec green sysctl -q net.ipv6.conf.vb.disable_ipv6=1",
         "ip addr add 10.9.0.1/24 dev va",
         "ip link set va up",
         "ip -n green addr add 10.9.0.2/24 dev vb",
         "ip -n green link set vb up",
+        f"ip neigh add 10.9.0.2 lladdr {green} dev va nud permanent",
+        f"ip -n green neigh add 10.9.0.1 lladdr {here} dev vb nud permanent",
     )
     machine.ssh(" && ".join(f"sudo {step}" for step in steps), check=True)
     there = "/var/tmp/veth.rxt"
