@@ -244,7 +244,8 @@ static __always_inline int aoe_left(u64 device, u64 targets)
 	return 1;
 }
 
-/* A target has been blocked since before the trace began, if the timer finds it left alone twice in a row. */
+/* The timer finds a target left alone: if it does so twice in a row, the target is blocked. It may have been before the
+ * trace began, or before its file did: that is said each time. */
 static __always_inline void aoe_found(u64 target, u64 device, u64 now)
 {
 	struct rxt_queue *queue = aoe_queue(target);
@@ -253,17 +254,17 @@ static __always_inline void aoe_found(u64 target, u64 device, u64 now)
 	if (!queue)
 		return;
 	wait = aoe_waits.lookup_or_try_init(&target, &fresh);
-	if (!wait || wait->since)
+	if (!wait)
 		return;
 	if (!wait->left) {
 		wait->left = 1;
 		return;
 	}
-	wait->since = now;
-	wait->posted = aoe_pool(device);
-	wait->flags = aoe_skbs(target, device);
-	wait->told = 1;
-	aoe_send(queue, RXT_LOOK, now, 0, wait->posted, wait->flags);
+	if (!wait->since) {
+		wait->since = now;
+		wait->told = 1;
+	}
+	aoe_send(queue, RXT_LOOK, now, 0, aoe_pool(device), aoe_skbs(target, device));
 }
 
 /* static void rexmit_timer(struct timer_list *timer), of each device ten times a second */
