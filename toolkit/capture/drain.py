@@ -198,8 +198,8 @@ class Drain:
             if last and not moved and self._asked.empty():
                 break
             # More may be there where the pool ended, and has come where there was much.
-            few = moved < self._ring.events // 4 and self._head % len(self._pool) > 0
-            rotates = self._is_asked_to_rotate(0.0 if last or not (few or not moved) else self._interval)
+            more = moved and (moved >= self._ring.events // 4 or self._head % len(self._pool) == 0)
+            rotates = self._is_asked_to_rotate(0.0 if last or more else self._interval)
         self._drained.set()
         self._to_do.set()
 
