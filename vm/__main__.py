@@ -32,7 +32,9 @@ Kind = Annotated[
     str | None,
     typer.Option("--machine", metavar="KIND", help="Its entry in machines.yaml; the name by default."),
 ]
-Accel = Annotated[str | None, typer.Option(metavar="tcg|kvm", help="Chosen by a trial boot by default.")]
+Accel = Annotated[
+    str | None, typer.Option(metavar="tcg|kvm|icount", help="Chosen by a trial boot by default.")
+]
 FIRST = "The first of machines.yaml by default."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 # What follows the name belongs to the machine's shell, options included.

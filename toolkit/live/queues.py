@@ -220,7 +220,8 @@ class Live:
         """
         found: list[tuple[int, bool, str, int]] = []
         on = {state for queue in self.queues.values() for state in queue.states}
-        begun = [(state, rules.rows(state.begin, columns)) for state in driver.states]
+        kinds = np.flatnonzero(np.bincount(columns["kind"])).tolist()
+        begun = [(state, rules.rows(rules.of_kinds(state.begin, kinds), columns)) for state in driver.states]
         begun = [(state, at) for state, at in begun if len(at) or state.name in on]
         if not begun:
             return found

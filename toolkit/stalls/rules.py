@@ -2,7 +2,7 @@
 """Evaluate a driver's conditions on columns of events."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,12 @@ def rows(conditions: Sequence[Condition], columns: Columns) -> NDArray[np.intp]:
     for each in found:
         match[each] = True
     return np.flatnonzero(match)
+
+
+def of_kinds(conditions: Sequence[Condition], kinds: Collection[int]) -> list[Condition]:
+    """Return those conditions that an event of one of some kinds could match."""
+    wanted = [(each, each.get("kind", {}).get("eq")) for each in conditions]
+    return [each for each, kind in wanted if kind is None or kind in kinds]
 
 
 def _matching(condition: Condition, columns: Columns) -> NDArray[np.intp]:

@@ -42,7 +42,7 @@ def up(name: str, kind: str | None = None, *, accel: str | None = None, disk: Pa
 
     :param name: what it runs under.
     :param kind: its entry in ``machines.yaml``; the name itself by default.
-    :param accel: ``tcg`` or ``kvm``; chosen by a trial boot by default.
+    :param accel: one of :data:`vm.qemu.accel.Accel`; chosen by a trial boot by default.
     :param disk: a layer over the image's disk (image.layer), for a machine that goes on with what it has
         written before.
     :return: the running machine.
@@ -84,7 +84,7 @@ def machine(kind: str, *, name: str | None = None, accel: str | None = None) -> 
 
     :param kind: its entry in ``machines.yaml``.
     :param name: what it runs under; a fresh name by default, so that it meets no other.
-    :param accel: ``tcg`` or ``kvm``; chosen by a trial boot by default.
+    :param accel: one of :data:`vm.qemu.accel.Accel`; chosen by a trial boot by default.
     """
     guest = up(name or f"{kind}.{secrets.token_hex(3)}", kind, accel=accel)
     try:
@@ -203,7 +203,7 @@ def _accel(
         return choose_accel(built, _say, program)
     if wanted in get_args(Accel):
         return cast(Accel, wanted)
-    raise UserError(f"{wanted} is no accelerator; tcg and kvm are.")
+    raise UserError(f"{wanted} is no accelerator; {', '.join(get_args(Accel))} are.")
 
 
 def _say(line: str) -> None:

@@ -44,7 +44,7 @@ class Guest:
     :param kind: its entry in ``machines.yaml``.
     :param pid: its QEMU.
     :param port: the port of 127.0.0.1 that leads to its ssh.
-    :param accel: ``tcg`` or ``kvm``.
+    :param accel: how it is run (vm.qemu.accel).
     :param started: seconds since the epoch.
     :param models: the processes that are NICs of its own.
     """

@@ -20,6 +20,13 @@ ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5,
 # By architecture, as Debian calls it: QEMU's machine, and its first serial console in Linux.
 BOARDS = {"amd64": ("q35", "ttyS0"), "arm64": ("virt", "ttyAMA0")}
 
+# With icount an instruction takes 2^shift ns. Of 4 ns it is 250 million a second: about what an emulated CPU does.
+_ACCELERATORS: dict[Accel, list[str]] = {
+    "tcg": ["-accel", "tcg,thread=multi"],
+    "kvm": ["-accel", "kvm"],
+    "icount": ["-accel", "tcg,thread=single", "-icount", "shift=2"],
+}
+
 # Under software emulation the kernel's tests of its own ciphers take seconds.
 _QUICK = ("cryptomgr.notests",)
 # An emulated CPU has the host's TSC. A kernel does not trust it on this kind of CPU, and would read the HPET,
@@ -44,7 +51,7 @@ def argv(
     :param machine: what to run.
     :param image: its disk, kernel and initrd.
     :param files: its run directory.
-    :param accel: ``tcg`` or ``kvm``.
+    :param accel: how it is run (vm.qemu.accel).
     :param port: the port of 127.0.0.1 that leads to the machine's ssh.
     :param key: the public key that may log in.
     :param taps: by number of the NIC, for those with more than one queue: the tap's descriptors, one a queue.
@@ -68,7 +75,7 @@ def argv(
     words += ["-m", str(machine.memory_mb), "-smp", str(machine.cpus)]
     if machine.shares_memory:
         words += ["-object", f"memory-backend-memfd,id=memory,size={machine.memory_mb}M,share=on"]
-    words += ["-accel", "tcg,thread=multi" if accel == "tcg" else "kvm", "-cpu", cpu(machine, accel)]
+    words += [*_ACCELERATORS[accel], "-cpu", cpu(machine, accel)]
     words += _boot(machine, image, accel)
     # QEMU may keep what the machine has not flushed, as the cache of a real disk does.
     kept = "cache=writeback" if disk else "snapshot=on"
@@ -135,7 +142,7 @@ def cpu(machine: Machine, accel: Accel) -> str:
 
 def _boot(machine: Machine, image: Image, accel: Accel) -> list[str]:
     """Return what QEMU loads: the kernel, or a hypervisor whose first module it is (multiboot)."""
-    emulated = accel == "tcg" and machine.xen is None and not machine.foreign
+    emulated = accel != "kvm" and machine.xen is None and not machine.foreign
     line = kernel_command_line(machine, _EMULATED if emulated else ())
     if machine.xen is None:
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", line]

@@ -41,6 +41,13 @@ def test_any_of_several_conditions_is_enough() -> None:
     assert rules.rows([], EVENTS).tolist() == []
 
 
+def test_conditions_on_kinds_that_are_not_there_are_left_out() -> None:
+    refill, look = ({"kind": {"eq": KIND[name]}, "posted_after": {"eq": 0}} for name in ("refill", "look"))
+    any_kind, above = {"posted_after": {"gt": 0}}, {"kind": {"gt": 1}}
+    assert rules.of_kinds([refill, any_kind, look, above], {KIND["refill"]}) == [refill, any_kind, above]
+    assert rules.of_kinds([refill, look], {KIND["window"]}) == []
+
+
 def test_a_window_takes_effect_at_its_first_event() -> None:
     moments = rules.moments(_columns(window(1, dur=8 * MS), failed(2, dur=5)))
     assert moments.tolist() == [BEGAN + S - 8 * MS, BEGAN + 2 * S]

@@ -56,6 +56,12 @@ def test_only_an_emulated_kernel_is_told_to_trust_the_tsc() -> None:
     assert "erms" not in real and values(argv(), "-cpu") == ["max,-erms,-fsrm"]
 
 
+def test_a_clock_that_counts_instructions_is_of_one_thread_of_the_emulator() -> None:
+    words = argv(accel="icount")
+    assert values(words, "-accel") == ["tcg,thread=single"] and values(words, "-icount") == ["shift=2"]
+    assert values(words, "-append") == values(argv(), "-append")
+
+
 def test_board_cpu_and_console_are_those_of_the_architecture() -> None:
     words = argv(replace(MACHINE, architecture="arm64"))
     assert (values(words, "-machine"), values(words, "-cpu")) == (["virt"], ["neoverse-n1"])
