@@ -16,7 +16,7 @@ from vm.paths import cache
 from vm.qemu import emulator
 
 Accel = Literal["tcg", "kvm", "icount"]
-"""`icount` is tcg, one CPU at a time, with a clock that counts instructions: for what is to be measured to a percent."""
+"""icount is tcg, one CPU at a time, with a clock that counts instructions: to measure to a percent."""
 
 TRIAL_SECONDS = 20
 

@@ -20,7 +20,8 @@ ROOT_SLOT, SWAP_SLOT, RNG_SLOT, MANAGEMENT_SLOT, FIRST_NIC_SLOT = 0x3, 0x4, 0x5,
 # By architecture, as Debian calls it: QEMU's machine, and its first serial console in Linux.
 BOARDS = {"amd64": ("q35", "ttyS0"), "arm64": ("virt", "ttyAMA0")}
 
-# With icount an instruction takes 2^shift ns. Of 4 ns it is 250 million a second: about what an emulated CPU does.
+# With icount an instruction takes 2^shift ns: 250 million a second, about as many as an emulated CPU executes
+# on a slow host.
 _ACCELERATORS: dict[Accel, list[str]] = {
     "tcg": ["-accel", "tcg,thread=multi"],
     "kvm": ["-accel", "kvm"],
