@@ -15,7 +15,6 @@ struct rxt_queue {
 	u64 irqs;		/* since the trace began */
 	u64 irqs_sent;		/* of these, in windows that were sent */
 	u64 ring;		/* address of the ring whose members are declared (ring.c); 0: not seen yet */
-	u64 virtqueue;		/* of a driver that has one: its address, as it was last seen outside of a poll */
 	u64 allowance_since;	/* ns, see rxt_take_allowance */
 	u64 off_since;		/* ns, when NAPI was last turned off */
 	u64 scheduled;		/* ns, when NAPI was scheduled; 0: a poll has begun since */
@@ -28,7 +27,6 @@ struct rxt_queue {
 	u32 failing_full;	/* how many these are */
 	u32 cpu;		/* number of that on which it was last polled, plus 1; 0: it was not */
 	u32 ifindex;
-	u32 places;		/* in the virtqueue */
 	u16 queue;
 	u16 allowance_taken;
 	u16 off_posted;

@@ -13,18 +13,13 @@ static __always_inline u64 virtnet_rq(u64 napi)
 	return napi - OFF_rq_napi;
 }
 
-/* struct virtqueue, which begins struct vring_virtqueue, keeps only how many are free. */
-static __always_inline u16 virtnet_posted(struct rxt_queue *queue)
+/* struct virtqueue, which begins struct vring_virtqueue, keeps only how many are free. The ring's size is asked for
+ * each time: ethtool -G may change it. */
+static __always_inline u16 virtnet_posted(u64 napi)
 {
-	return queue->places - rxt_u32(queue->virtqueue + OFF_vq_num_free);
-}
+	u64 vq = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
 
-/* Polls do not read where the ring is and how large, since reading costs them much. Both may change while the device
- * sleeps, or by ethtool -G; a thread refills the ring then and turns NAPI on, outside of a poll. */
-static __always_inline void virtnet_see_ring(struct rxt_queue *queue, u64 napi)
-{
-	queue->virtqueue = rxt_pointer(virtnet_rq(napi) + OFF_rq_vq);
-	queue->places = rxt_u32(queue->virtqueue + OFF_vring_num);
+	return rxt_u32(vq + OFF_vring_num) - rxt_u32(vq + OFF_vq_num_free);
 }
 
 static __always_inline u64 virtnet_netdev(u64 vi)
@@ -48,7 +43,6 @@ static __always_inline struct rxt_queue *virtnet_learn(u64 napi)
 
 	if (!queue)
 		return 0;
-	virtnet_see_ring(queue, napi);
 	rxt_set_counter(queue, virtnet_rq(napi) + OFF_rq_packets);
 	queue->irqs_schedule = 1;
 	return queue;
@@ -72,8 +66,6 @@ static __always_inline struct rxt_queue *virtnet_queue_again(u64 napi)
 
 	if (queue && queue->ifindex != rxt_ifindex(virtnet_netdev(virtnet_vi(vq))))
 		virtnet_learn(napi);
-	else if (queue)
-		virtnet_see_ring(queue, napi);
 	return virtnet_queue(napi);
 }
 
@@ -83,7 +75,7 @@ static __always_inline void virtnet_polled_from_now(u64 napi, struct rxt_queue *
 	if (!queue)
 		queue = virtnet_learn(napi);
 	if (queue && queue->watched)
-		rxt_poll_in(napi, virtnet_posted(queue));
+		rxt_poll_in(napi, virtnet_posted(napi));
 }
 
 /* static int __napi_poll(struct napi_struct *n, bool *repoll), which calls the poll function of every driver */
@@ -120,7 +112,7 @@ int virtnet_fill_in(struct pt_regs *ctx)
 #ifdef OFF_rq_xsk
 	queue->by_program = rxt_pointer(virtnet_rq(napi) + OFF_rq_xsk) ? FLAG_by_program : 0;
 #endif
-	posted = virtnet_posted(queue);
+	posted = virtnet_posted(napi);
 	/* A poll whose begin is not seen: a thread that waits for frames polls by itself (napi_busy_loop). */
 	if (!poll && RXT_GFP_DIRECT_RECLAIM && !(gfp & RXT_GFP_DIRECT_RECLAIM))
 		poll = rxt_poll_in(napi, posted);
@@ -131,11 +123,9 @@ int virtnet_fill_in(struct pt_regs *ctx)
 int virtnet_fill_out(struct pt_regs *ctx)
 {
 	struct rxt_fill *fill = rxt_fill_here();
-	u64 napi = fill ? fill->key : 0;
-	struct rxt_queue *queue = napi ? queues.lookup(&napi) : 0;
 
 	if (fill)
-		rxt_fill_out(fill, PT_REGS_RC(ctx) & 0xff, queue ? virtnet_posted(queue) : RXT_NOT_KNOWN);
+		rxt_fill_out(fill, PT_REGS_RC(ctx) & 0xff, virtnet_posted(fill->key));
 	return 0;
 }
 
@@ -149,7 +139,7 @@ int virtnet_napi_off(struct pt_regs *ctx)
 		return 0;
 	queue = virtnet_queue(napi);
 	if (queue)
-		rxt_napi(queue, RXT_NAPI_OFF, virtnet_posted(queue));
+		rxt_napi(queue, RXT_NAPI_OFF, virtnet_posted(napi));
 	return 0;
 }
 
@@ -163,7 +153,7 @@ int virtnet_napi_on(struct pt_regs *ctx)
 		return 0;
 	queue = virtnet_queue_again(napi);
 	if (queue)
-		rxt_napi(queue, RXT_NAPI_ON, virtnet_posted(queue));
+		rxt_napi(queue, RXT_NAPI_ON, virtnet_posted(napi));
 	return 0;
 }
 
@@ -186,7 +176,7 @@ static __always_inline void virtnet_waiting(struct rxt_queue *queue, u64 napi, u
 	} else {
 		return;
 	}
-	rxt_waiting(queue, napi, before, waiting, taken, virtnet_posted(queue));
+	rxt_waiting(queue, napi, before, waiting, taken, virtnet_posted(napi));
 }
 
 /* A tick of a perf event's clock */
@@ -230,8 +220,7 @@ int virtnet_look(struct pt_regs *ctx)
 		queue = virtnet_queue(napi);
 		asked = bpf_ktime_get_ns();
 		if (queue) {
-			virtnet_see_ring(queue, napi);
-			rxt_look(queue, asked, virtnet_posted(queue));
+			rxt_look(queue, asked, virtnet_posted(napi));
 			virtnet_waiting(queue, napi, 0);
 		}
 	}
