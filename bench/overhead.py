@@ -7,9 +7,9 @@ The toolkit traces by virtio_net's own probes, and by those for any driver; `pro
 and nobody takes or writes what they send.
 
 QEMU counts the instructions of this machine, and 4 ns of its clock pass with each, whichever of its CPUs
-executes it (vm.qemu.command): a second is 250 million instructions. So neither what runs beside it on the
-host nor the speed of the host is part of what is measured, and what a thread of the tracer takes on one CPU
-is lost to the other. The sender offers more than the machine can take. Whether it did is measured, too: how
+executes it (vm.qemu.command): a second is 250 million instructions. So the speed of the host is no part of
+what is measured, and what a thread of the tracer takes on one CPU is lost to the other. The sender has to
+offer more than the machine can take, for which the host has to be quiet. Whether it did is measured, too: how
 much of its time the CPU that takes the frames had nothing to do.
 
 They take turns. A ratio is the median of the rounds, with the interval that holds the true median in 95 % of
