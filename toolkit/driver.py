@@ -74,11 +74,15 @@ class Regime:
 
 @dataclass(frozen=True)
 class Own:
-    """A kind of event, or a flag, that only this driver has: its number in event.h, and what it means."""
+    """A kind of event, or a flag, that only this driver has: its number in event.h, and what it means.
+
+    `silent` says of a kind of event why nothing was heard from its begin to its end, if it tells that.
+    """
 
     name: str
     number: int
     means: str
+    silent: str = ""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,10 @@ def load(name: str) -> Driver:
     if "ring" in table:
         return _declared(table, directory)
     events, flags = (
-        tuple(Own(entry["name"], numbers[entry[of]], entry["means"]) for entry in table.get(which, []))
+        tuple(
+            Own(entry["name"], numbers[entry[of]], entry["means"], entry.get("silent", ""))
+            for entry in table.get(which, [])
+        )
         for which, of, numbers in (("event", "kind", KIND), ("flag", "flag", FLAG))
     )
     words = _Words(

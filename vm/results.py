@@ -124,7 +124,7 @@ def _refused(variants: Mapping[str, Path]) -> str:
         whole = sum(each["refused_ns"] for each in refused)
         spent = Counter[str]()
         for each in refused:
-            spent.update({"in stalls": each["in_stalls_ns"], **each["in_silences_ns"]})
+            spent.update({"in stalls": each["in_stalls_ns"]} | each["in_silences_ns"] | each["in_events_ns"])
             spent.update({title: each[name] for name, title in _REASONS.items()})
         most = max(each["unexplained_ns"] / each["refused_ns"] for each in refused)
         parts = {f"{title} [%]": f"{much / whole * 100:.1f}" for title, much in spent.items()}

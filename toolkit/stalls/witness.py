@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The sender's own account of when its frames were refused, and how far it agrees with the stalls."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit import drivers
+from toolkit.driver import Own
 from toolkit.english import count
 from toolkit.errors import UserError
 from toolkit.event import ALL_QUEUES, KIND, NOT_KNOWN
@@ -68,6 +69,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
     silences = analysis.silences
     silent = _check(analysis, witness, silences[silences["device"] == witness.device], refused, watched)
     whole, while_busy = spans.length(refused), spans.length(long[busy])
+    said = {event.name: event.silent for event in _silent(analysis, witness.device)}
     unexplained = spans.length(spent.left) + spans.length(long[~busy])
     found = {
         "device": witness.device,
@@ -92,7 +94,7 @@ def compare(analysis: Analysis, witness: Witness) -> tuple[Analysis, dict[str, A
         "stalls_without_gap": stalled.unseen,
         "silences_without_gap": silent.unseen,
     }
-    return replace(analysis, stalls=stalls), found | {"sentence": _sentence(found)}
+    return replace(analysis, stalls=stalls), found | {"sentence": _sentence(found, analysis.scan.began, said)}
 
 
 class _Spent(NamedTuple):
@@ -108,6 +110,7 @@ def _spent(analysis: Analysis, witness: Witness, refused: spans.Spans) -> _Spent
     """Split the refused time by its reasons, each of what those before it left."""
     stalled, outside = _split(refused, analysis.stalls, witness)
     by_state, elsewhere = _split_by_state(analysis, witness, outside)
+    by_event, elsewhere = _split_by_event(analysis, witness, elsewhere)
     stopped, elsewhere = _split(elsewhere, analysis.no_ticks, witness)
     # Gaps that only follow each other are no long one: something went through in between.
     whole = np.column_stack(_edges(witness.gaps, "start", "end"))
@@ -122,6 +125,7 @@ def _spent(analysis: Analysis, witness: Witness, refused: spans.Spans) -> _Spent
     parts = {
         "in_stalls_ns": stalled,
         "in_silences_ns": by_state,
+        "in_events_ns": by_event,
         "no_ticks_ns": stopped,
         "served_ns": served,
         "idle_ns": quiet,
@@ -173,6 +177,30 @@ def _split_by_state(
     for state in told(analysis.meta):
         found[state], refused = _split(refused, silences[states == state], witness)
     return found, refused
+
+
+def _split_by_event(
+    analysis: Analysis, witness: Witness, refused: spans.Spans
+) -> tuple[dict[str, int], spans.Spans]:
+    """Split the refused time that is left by events of the device's driver that say why nothing was heard.
+
+    :return: how much of it [ns] is in each kind of event; and what is in none.
+    """
+    found = {}
+    queues = analysis.queues.index[analysis.queues["device"] == witness.device]
+    for event in _silent(analysis, witness.device):
+        times = _times(analysis, queues, [event.number]) if len(refused) else ()
+        start, end, _ = np.concatenate([np.empty((3, 0), np.int64), *times], axis=1)
+        rest = spans.without(refused, spans.union(start - witness.error_ns, end + witness.error_ns))
+        found[event.name] = spans.length(refused) - spans.length(rest)
+        refused = rest
+    return found, refused
+
+
+def _silent(analysis: Analysis, device: str) -> list[Own]:
+    """Return the kinds of events by which the drivers of a device say why nothing was heard."""
+    names = analysis.queues["driver"][analysis.queues["device"] == device].unique()
+    return [event for name in names for event in drivers.load(name).events if event.silent]
 
 
 def _split(refused: spans.Spans, rows: pd.DataFrame, witness: Witness) -> tuple[int, spans.Spans]:
@@ -315,8 +343,8 @@ def _poll_ends(analysis: Analysis, queues: Iterable[int]) -> dict[int, NDArray[n
 
 
 def _polling(analysis: Analysis, witness: Witness) -> tuple[spans.Spans, spans.Spans]:
-    """Return when each receiving queue of the device took packets without a pause, and when NAPI was
-    scheduled for none.
+    """Return when each receiving queue of the device took packets without a pause, and when NAPI, if it polls
+    them, was scheduled for none.
 
     A pause is as long as a silence is at least. A window with packets has no longer one inside; and without
     an event that says how long a poll was waited for, NAPI was scheduled at most so long before a poll.
@@ -325,22 +353,23 @@ def _polling(analysis: Analysis, witness: Witness) -> tuple[spans.Spans, spans.S
     always = np.array([[analysis.scan.began, analysis.scan.ended]])
     receiving = _receiving(analysis, witness.device)
     taking = always if len(receiving) else always[:0]
-    idle = taking if UNPOLLED in told(analysis.meta) else always[:0]
-    for start, end, packets in _times(analysis, analysis.queues.index[receiving]):
+    by_napi = all(drivers.load(name).by_napi for name in analysis.queues["driver"].iloc[receiving])
+    idle = taking if by_napi and UNPOLLED in told(analysis.meta) else always[:0]
+    for start, end, packets in _times(analysis, analysis.queues.index[receiving], _LASTING):
         closed = spans.union(start[packets > 0] - error, end[packets > 0] + error + pause)
         taking = spans.both(taking, closed - np.array([0, pause]))
         idle = spans.without(idle, spans.union(start - error - pause, end + error))
     return taking, idle
 
 
-def _times(analysis: Analysis, queues: Iterable[int]) -> Iterator[NDArray[np.int64]]:
-    """Yield for each queue (index in scan.queues) start and end [ns] of its polls and refills, or their
-    windows, and of waits for a poll; and how many packets were taken in each: an array of three rows."""
+def _times(analysis: Analysis, queues: Iterable[int], kinds: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """Yield for each queue (index in scan.queues) start and end [ns] of its events of some kinds, and how
+    many packets were taken in each: an array of three rows."""
     found = {queue: [np.empty((3, 0), np.int64)] for queue in queues}
     for columns, _ in TraceReader(analysis.path).chunks():
         for queue, parts in found.items():
             at = _belonging(analysis.scan.queues[queue], columns)
-            at = at[np.isin(columns["kind"][at], _LASTING)]
+            at = at[np.isin(columns["kind"][at], kinds)]
             ts, took, packets = (columns[name][at].astype(np.int64) for name in ("ts", "dur", "packets"))
             parts.append(np.stack([ts - took, ts, packets]))
     yield from (np.concatenate(parts, axis=1) for parts in found.values())
@@ -355,8 +384,12 @@ def _belonging(queue: Queue, columns: Columns) -> NDArray[np.intp]:
     return np.flatnonzero(mine)
 
 
-def _sentence(found: Mapping[str, Any]) -> str:
-    """Say what the comparison found."""
+def _sentence(found: Mapping[str, Any], began: int, said: Mapping[str, str]) -> str:
+    """Say what the comparison found.
+
+    :param began: when the trace did [ns].
+    :param said: kind of a driver's own event -> why nothing was heard while it lasted.
+    """
     unseen, unexplained = len(found["stalls_without_gap"]), len(found["gaps_without_stall"])
     if not found["agrees"]:
         parts = []
@@ -366,9 +399,12 @@ def _sentence(found: Mapping[str, Any]) -> str:
                 f"{found['largest_difference_ns'] / 1e9:.3f} s of one is in no gap"
             )
         if unexplained:
+            longest = max(found["gaps_without_stall"], key=lambda gap: int(gap["duration_ns"]))
             parts.append(
                 f"{count(unexplained, 'gap')} of {BACKGROUND_NS / 1e9:g} s or more "
-                f"{'is' if unexplained == 1 else 'are'} in no stall"
+                f"{'is' if unexplained == 1 else 'are'} in no stall, "
+                f"{'' if unexplained == 1 else 'the longest '}"
+                f"{longest['duration_ns'] / 1e9:.3f} s from {(longest['start_ns'] - began) / 1e9:.3f} s on"
             )
         verdict = f"The witness disagrees: {', and '.join(parts)}."
     elif found["stalls_compared"]:
@@ -388,6 +424,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
         return verdict
     spent = {"in stalls": found["in_stalls_ns"]}
     spent |= {f"in {state}": much for state, much in found["in_silences_ns"].items()}
+    spent |= {said[name]: much for name, much in found["in_events_ns"].items()}
     spent["while the clock of the queue's CPU did not tick"] = found["no_ticks_ns"]
     spent["while frames were taken all the time"] = found["served_ns"]
     spent["while NAPI was not scheduled"] = found["idle_ns"]

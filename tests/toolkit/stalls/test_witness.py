@@ -14,6 +14,10 @@ from toolkit.stalls.analysis import analyze
 from toolkit.stalls.witness import compare
 
 OFFSET = BEGAN - 5 * S
+AOE = META | {
+    "drivers": [META["drivers"][0] | {"name": "aoe", "module": "aoe"}],
+    "devices": [META["devices"][0] | {"driver": "aoe", "queues": []}],
+}
 
 
 def _witness(
@@ -58,8 +62,14 @@ def test_stalls_in_one_gap_are_measured_together(make_trace: Trace, tmp_path: Pa
 
 
 def test_a_long_gap_without_a_stall(make_trace: Trace, tmp_path: Path) -> None:
-    _, found = compare(analyze(make_trace([])), _witness(tmp_path / "w.json", (7, 2)))
+    analysis = analyze(make_trace([]))
+    _, found = compare(analysis, _witness(tmp_path / "w.json", (7, 2)))
     assert not found["agrees"]
+    assert "1 gap of 1 s or more is in no stall, 2.000 s from 7.000 s on." in found["sentence"]
+    _, several = compare(analysis, _witness(tmp_path / "w.json", (2, 1), (4, 2)))
+    assert (
+        "2 gaps of 1 s or more are in no stall, the longest 2.000 s from 4.000 s on." in several["sentence"]
+    )
     assert found["gaps_without_stall"] == [{"start_ns": BEGAN + 7 * S, "duration_ns": 2 * S, "refused": 9}]
 
 
@@ -196,6 +206,22 @@ def test_a_time_without_ticks_is_a_reason(make_trace: Trace, tmp_path: Path) -> 
     _, found = compare(analyze(trace), _witness(tmp_path / "w.json", (2.5, 3)))
     assert (found["no_ticks_ns"], found["unexplained_ns"]) == (2 * S + 2 * MS, S - 2 * MS)
     assert "2.002 s while the clock of the queue's CPU did not tick, 0.998 s unexplained" in found["sentence"]
+
+
+def test_a_frame_that_was_not_answered_is_a_reason(make_trace: Trace, tmp_path: Path) -> None:
+    """aoe: of a gap from 2.5 to 5.5 s, a frame was out from 3 to 5 s. Its pool is empty."""
+    hook = {"program": "rxt_schedule", "attached": "kprobe:__napi_schedule"}
+    meta = AOE | {"drivers": [AOE["drivers"][0] | {"hooks": [hook]}]}
+    again = event("own_3", 5, dur=2 * S)
+    looks = [window(at, posted_before=0, posted_after=0) for at in (1, 2.5, 5.5)]
+    witness = _witness(tmp_path / "w.json", (2.5, 3))
+    _, found = compare(analyze(make_trace([*looks, again], meta=meta)), witness)
+    assert found["in_events_ns"] == {"retransmit": 2 * S + 2 * MS}
+    assert found["agrees"] and found["idle_ns"] == 0
+    assert found["sentence"].startswith("The witness agrees: it saw no gap that calls for a stall.")
+    assert "2.002 s while a frame was not answered, and not sent again" in found["sentence"]
+    _, without = compare(analyze(make_trace(looks, meta=meta)), witness)
+    assert not without["agrees"] and without["in_events_ns"] == {"retransmit": 0}
 
 
 def test_refused_while_frames_are_taken_without_a_pause(make_trace: Trace, tmp_path: Path) -> None:
