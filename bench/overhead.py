@@ -40,15 +40,9 @@ SETTLED_S = 6.0
 TRACERS = ("toolkit", "any driver", "probes alone", "netqtop")
 
 
-def frames_per_s(machine: guest.Guest, rate: int, seconds: float, size: int = 60) -> float:
-    """Return the NIC's own count while the sender offers `rate` frames of `size` bytes a second."""
-    return received(machine, rate, seconds, size)[0]
-
-
 def received(machine: guest.Guest, rate: int, seconds: float, size: int = 60) -> tuple[float, float]:
-    """Return the NIC's own count for each second, and which part of its time the CPU was idle that took the
-    frames: that which was in softirqs most.
-    """
+    """Return the NIC's own count for each second while the sender offers `rate` frames of `size` bytes a
+    second; and which part of its time the CPU was idle that took the frames: that in softirqs most."""
     words = [sys.executable, "-m", "vm.wire", "--socket", str(machine.wire(0)), "--rate", str(rate)]
     # An emulated second may take longer than one of the sender's.
     words += ["--size", str(size), "--duration", str(10 * seconds + 3)]

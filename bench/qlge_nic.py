@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 
-from bench.overhead import frames_per_s
+from bench.overhead import received
 from vm import guest
 
 SIZES = (60, 1000, 8000)
@@ -27,7 +27,7 @@ def measure(kind: str, rate: int, seconds: float, rounds: int) -> dict[int, floa
         machine.ssh("sudo ip link set eth1 mtu 9000 && sleep 3", check=True)
         for _ in range(rounds):
             for size in SIZES:
-                found[size].append(frames_per_s(machine, rate, seconds, size))
+                found[size].append(received(machine, rate, seconds, size)[0])
                 print(f"{kind}, {size} bytes: {found[size][-1]:.0f} frames/s", file=sys.stderr, flush=True)
     return {size: statistics.median(each) for size, each in found.items()}
 
