@@ -244,51 +244,41 @@ static __always_inline int aoe_left(u64 device, u64 targets)
 	return 1;
 }
 
-/* The timer finds a target left alone: if it does so twice in a row, the target is blocked. It may have been before the
- * trace began, or before its file did: that is said each time. */
-static __always_inline void aoe_found(u64 target, u64 device, u64 now)
-{
-	struct rxt_queue *queue = aoe_queue(target);
-	struct aoe_wait fresh = {}, *wait;
-
-	if (!queue)
-		return;
-	wait = aoe_waits.lookup_or_try_init(&target, &fresh);
-	if (!wait)
-		return;
-	if (!wait->left) {
-		wait->left = 1;
-		return;
-	}
-	if (!wait->since) {
-		wait->since = now;
-		wait->told = 1;
-	}
-	aoe_send(queue, RXT_LOOK, now, 0, aoe_pool(device), aoe_skbs(target, device));
-}
-
-/* static void rexmit_timer(struct timer_list *timer), of each device ten times a second */
+/* static void rexmit_timer(struct timer_list *timer), of each device ten times a second. If it finds a target left alone
+ * twice in a row, the target is blocked. It may have been before the trace began, or before its file did: that is said
+ * each time. */
 int aoe_timer(struct pt_regs *ctx)
 {
 	u64 device = PT_REGS_PARM1(ctx) - OFF_aoe_timer, targets = rxt_pointer(device + OFF_aoe_targets), target;
 	u64 now = bpf_ktime_get_ns();
-	struct aoe_wait *wait;
+	struct aoe_wait fresh = {}, *wait;
 	struct rxt_queue *queue;
-	u8 kick = rxt_u32(device + OFF_aoe_flags) & AOE_KICKME ? FLAG_kick : 0;
-	int i, left = aoe_left(device, targets);
+	u8 kick = rxt_u32(device + OFF_aoe_flags) & AOE_KICKME ? FLAG_kick : 0, skbs;
+	int i, left = aoe_left(device, targets), again;
 
 	for (i = 0; i < AOE_TARGETS; i++) {
 		target = rxt_pointer(targets + i * 8);
 		if (!target)
 			break;
-		if (left)
-			aoe_found(target, device, now);
-		wait = aoe_waits.lookup(&target);
-		queue = queues.lookup(&target);
-		if (!wait || !wait->since || !queue || !queue->watched)
+		queue = left ? aoe_queue(target) : queues.lookup(&target);
+		if (!queue || !queue->watched)
 			continue;
+		wait = left ? aoe_waits.lookup_or_try_init(&target, &fresh) : aoe_waits.lookup(&target);
+		if (!wait)
+			continue;
+		again = left && wait->left;
+		wait->left |= left;
+		if (again && !wait->since) {
+			wait->since = now;
+			wait->told = 1;
+		}
+		if (!wait->since)
+			continue;
+		skbs = aoe_skbs(target, device);
+		if (again)
+			aoe_send(queue, RXT_LOOK, now, 0, aoe_pool(device), skbs);
 		aoe_tell(queue, wait);
-		aoe_send(queue, KIND_timer, now, 0, aoe_pool(device), aoe_skbs(target, device) | kick);
+		aoe_send(queue, KIND_timer, now, 0, aoe_pool(device), skbs | kick);
 	}
 	return 0;
 }
