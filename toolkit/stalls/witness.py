@@ -191,9 +191,7 @@ def _split_by_event(
     for event in _silent(analysis, witness.device):
         times = _times(analysis, queues, [event.number]) if len(refused) else ()
         start, end, _ = np.concatenate([np.empty((3, 0), np.int64), *times], axis=1)
-        rest = spans.without(refused, spans.union(start - witness.error_ns, end + witness.error_ns))
-        found[event.name] = spans.length(refused) - spans.length(rest)
-        refused = rest
+        found[event.name], refused = _split_at(refused, start, end, witness)
     return found, refused
 
 
@@ -210,6 +208,13 @@ def _split(refused: spans.Spans, rows: pd.DataFrame, witness: Witness) -> tuple[
     :return: how much of it [ns] does; and what does not.
     """
     starts, ends = _edges(rows[(rows["device"] == witness.device).to_numpy()], "start_ns", "end_ns")
+    return _split_at(refused, starts, ends, witness)
+
+
+def _split_at(
+    refused: spans.Spans, starts: NDArray[np.int64], ends: NDArray[np.int64], witness: Witness
+) -> tuple[int, spans.Spans]:
+    """Split refused time by whether it lies in one of some intervals, as exactly as the clocks allow."""
     rest = spans.without(refused, spans.union(starts - witness.error_ns, ends + witness.error_ns))
     return spans.length(refused) - spans.length(rest), rest
 

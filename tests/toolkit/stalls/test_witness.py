@@ -219,7 +219,7 @@ def test_a_frame_that_was_not_answered_is_a_reason(make_trace: Trace, tmp_path: 
     assert found["in_events_ns"] == {"retransmit": 2 * S + 2 * MS}
     assert found["agrees"] and found["idle_ns"] == 0
     assert found["sentence"].startswith("The witness agrees: it saw no gap that calls for a stall.")
-    assert "2.002 s while a frame was not answered, and not sent again" in found["sentence"]
+    assert "2.002 s while a frame without an answer was not yet sent again" in found["sentence"]
     _, without = compare(analyze(make_trace(looks, meta=meta)), witness)
     assert not without["agrees"] and without["in_events_ns"] == {"retransmit": 0}
 
